@@ -1,0 +1,72 @@
+"""The config keys under ``MODEL.SHAKEDROP``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from detectron2.config import CfgNode
+
+from shakedrop_det.layers import ShakeDropSpec
+
+
+def add_shakedrop_config(cfg: CfgNode) -> None:
+    """Add ``MODEL.SHAKEDROP`` and ``MODEL.IMAGE_CLASSIFIER`` to a detectron2 config, in place.
+
+    Args:
+        cfg: as made by :func:`detectron2.config.get_cfg`.
+    """
+    _C = cfg
+    _C.MODEL.SHAKEDROP = CfgNode()
+    # False gives the stock network, for comparisons that differ in this key alone.
+    _C.MODEL.SHAKEDROP.ENABLED = True
+    # Range of the uniform coefficient of the residual in the forward pass, where the gate is
+    # closed. [0, 0] suits networks with a ReLU at the end of a block (stock ones);
+    # [-1, 1] needs ERASE_RELU.
+    _C.MODEL.SHAKEDROP.ALPHA = [0.0, 0.0]
+    # Range of the uniform coefficient of the gradient in the backward pass.
+    _C.MODEL.SHAKEDROP.BETA = [0.0, 1.0]
+    # P_L: the probability that the last residual block is not perturbed in a step.
+    # 1.0 never perturbs anything.
+    _C.MODEL.SHAKEDROP.SURVIVAL_PROB = 0.5
+    # "linear": the probability falls from the first block to P_L at the last.
+    # "constant": P_L for each block.
+    _C.MODEL.SHAKEDROP.DECAY = "linear"
+    # What shares a draw of the coefficients: "batch", "image", "channel" or "pixel".
+    _C.MODEL.SHAKEDROP.LEVEL = "image"
+    # What shares a draw of the gate: "batch" (as in the paper) or "image".
+    _C.MODEL.SHAKEDROP.GATE_LEVEL = "batch"
+    # Whether to leave out the ReLU after the addition. It changes the function of a pretrained
+    # network: use it with weights that were trained so.
+    _C.MODEL.SHAKEDROP.ERASE_RELU = False
+    # Divide the scales in training by their expectation, so that the scale at test time is 1.
+    # For fine-tuning weights that were trained without ShakeDrop.
+    _C.MODEL.SHAKEDROP.INVERTED = False
+
+    _C.MODEL.IMAGE_CLASSIFIER = CfgNode()
+    # Number of classes of the ImageClassifier meta-architecture.
+    _C.MODEL.IMAGE_CLASSIFIER.NUM_CLASSES = 1000
+    # Name of the backbone's feature map that is pooled and classified.
+    _C.MODEL.IMAGE_CLASSIFIER.IN_FEATURE = "res5"
+
+
+def spec_from_config(cfg: CfgNode) -> ShakeDropSpec:
+    """The settings under ``MODEL.SHAKEDROP``, validated.
+
+    Raises:
+        ValueError: for a value that is not allowed, naming the key, the value and what is.
+    """
+    if "SHAKEDROP" not in cfg.MODEL:
+        raise ValueError(
+            "MODEL.SHAKEDROP is missing: call shakedrop_det.add_shakedrop_config(cfg) right after "
+            "detectron2.config.get_cfg()"
+        )
+    node = cfg.MODEL.SHAKEDROP
+    if not isinstance(node.ENABLED, bool):
+        raise ValueError(f"MODEL.SHAKEDROP.ENABLED must be True or False, got {node.ENABLED!r}")
+    fields: Any = {key.lower(): value for key, value in node.items() if key != "ENABLED"}
+    try:
+        return ShakeDropSpec(**fields)
+    except ValueError as error:
+        # Each message begins with the name of the field: say it as the config does.
+        field, _, rest = str(error).partition(" ")
+        raise ValueError(f"MODEL.SHAKEDROP.{field.upper()} {rest}") from None

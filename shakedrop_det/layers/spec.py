@@ -1,0 +1,94 @@
+"""What to perturb and how strongly: the settings of ShakeDrop, validated once."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Tuple
+
+DECAYS = ("linear", "constant")
+LEVELS = ("batch", "image", "channel", "pixel")
+GATE_LEVELS = ("batch", "image")
+
+
+@dataclass(frozen=True)
+class ShakeDropSpec:
+    """The settings of ShakeDrop for a whole network (Yamada et al., IEEE Access 2019).
+
+    The defaults are the parameter set that keeps the final ReLU of a residual block, and so
+    suits stock ResNets and their pretrained weights. The other effective set is
+    ``ShakeDropSpec(alpha=(-1, 1), beta=(0, 1), erase_relu=True)``.
+
+    Attributes:
+        alpha: range ``(low, high)`` of the uniform forward coefficient ``a`` (eq. 6).
+        beta: range ``(low, high)`` of the uniform backward coefficient, drawn independently.
+        survival_prob: P_L, the probability in [0, 1] that the *last* block is left alone.
+        decay: "linear" lowers the probability from the first block to the last;
+            "constant" uses ``survival_prob`` for each block.
+        level: what shares one draw of ``a`` (and one of the backward coefficient):
+            the "batch", each "image", each "channel" of each image, or each "pixel".
+        gate_level: what shares one draw of the Bernoulli gate ``b``: the "batch" or each "image".
+        erase_relu: whether blocks drop the ReLU after the addition.
+        inverted: divide the training scales by their expectation, so that the test scale is 1.
+            For fine-tuning weights that were trained without ShakeDrop.
+
+    Raises:
+        ValueError: for a value that is not allowed; the message names the field and the value.
+    """
+
+    alpha: Tuple[float, float] = (0.0, 0.0)
+    beta: Tuple[float, float] = (0.0, 1.0)
+    survival_prob: float = 0.5
+    decay: str = "linear"
+    level: str = "image"
+    gate_level: str = "batch"
+    erase_relu: bool = False
+    inverted: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("alpha", "beta"):
+            object.__setattr__(self, name, _as_range(name, getattr(self, name)))
+        if not _is_number(self.survival_prob) or not 0.0 <= self.survival_prob <= 1.0:
+            raise ValueError(
+                f"survival_prob must be a probability in [0, 1], got {self.survival_prob!r}"
+            )
+        object.__setattr__(self, "survival_prob", float(self.survival_prob))
+        for name, allowed in (("decay", DECAYS), ("level", LEVELS), ("gate_level", GATE_LEVELS)):
+            if getattr(self, name) not in allowed:
+                raise ValueError(
+                    f"{name} must be one of {', '.join(allowed)}, got {getattr(self, name)!r}"
+                )
+        for name in ("erase_relu", "inverted"):
+            if not isinstance(getattr(self, name), bool):
+                raise ValueError(f"{name} must be True or False, got {getattr(self, name)!r}")
+        # The expected scale falls or rises monotonically with depth from (almost) 1, so the last
+        # block's decides whether any block would have to be divided by zero.
+        if self.inverted and self.expected_scale(self.survival_prob) <= 0.0:
+            raise ValueError(
+                "inverted needs a positive expected scale in every block, but "
+                f"alpha={list(self.alpha)} with survival_prob={self.survival_prob} gives "
+                f"{self.expected_scale(self.survival_prob)} in the last; raise survival_prob, "
+                "move alpha up, or set inverted to False"
+            )
+
+    def expected_scale(self, survival_prob: float) -> float:
+        """E[s] = p + (1 - p) E[a]: what the residual is multiplied by at test time, in the
+        paper's form, for a block that survives with probability ``survival_prob``."""
+        return survival_prob + (1.0 - survival_prob) * (self.alpha[0] + self.alpha[1]) / 2.0
+
+    def test_scale(self, survival_prob: float) -> float:
+        """The factor on the residual at test time: 1 if inverted, else the expected scale."""
+        return 1.0 if self.inverted else self.expected_scale(survival_prob)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _as_range(name: str, value: Any) -> Tuple[float, float]:
+    is_pair = isinstance(value, (tuple, list)) and len(value) == 2
+    if not is_pair or not all(_is_number(v) for v in value) or value[0] > value[1]:
+        raise ValueError(
+            f"{name} must be two finite numbers [low, high] with low <= high, got {value!r}"
+        )
+    return float(value[0]), float(value[1])

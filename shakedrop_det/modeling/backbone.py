@@ -1,0 +1,61 @@
+"""Backbone builders for ``MODEL.BACKBONE.NAME``: the stock ones, then :func:`shake`."""
+
+from __future__ import annotations
+
+from detectron2.config import CfgNode
+from detectron2.layers import ShapeSpec
+from detectron2.modeling import (
+    BACKBONE_REGISTRY,
+    Backbone,
+    build_resnet_backbone,
+)
+from detectron2.modeling.backbone.fpn import (
+    build_resnet_fpn_backbone,
+    build_retinanet_resnet_fpn_backbone,
+)
+
+from shakedrop_det.config import spec_from_config
+
+from .shake import shake
+
+
+@BACKBONE_REGISTRY.register()
+def build_shakedrop_resnet_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> Backbone:
+    """:func:`detectron2.modeling.build_resnet_backbone` under ShakeDrop."""
+    return _shake_backbone(build_resnet_backbone(cfg, input_shape), cfg)
+
+
+@BACKBONE_REGISTRY.register()
+def build_shakedrop_resnet_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> Backbone:
+    """:func:`detectron2.modeling.backbone.build_resnet_fpn_backbone` under ShakeDrop."""
+    return _shake_backbone(build_resnet_fpn_backbone(cfg, input_shape), cfg)
+
+
+@BACKBONE_REGISTRY.register()
+def build_shakedrop_retinanet_resnet_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> Backbone:
+    """detectron2's ``build_retinanet_resnet_fpn_backbone`` under ShakeDrop."""
+    return _shake_backbone(build_retinanet_resnet_fpn_backbone(cfg, input_shape), cfg)
+
+
+def num_residual_blocks(depth: int) -> int:
+    """L of a whole ResNet (res2 to res5): its layers but for stem and classifier, by block."""
+    return (depth - 2) // (2 if depth < 50 else 3)
+
+
+def _shake_backbone(backbone: Backbone, cfg: CfgNode) -> Backbone:
+    spec = spec_from_config(cfg)
+    if not cfg.MODEL.SHAKEDROP.ENABLED:
+        return backbone
+    _check_res5_head(cfg)
+    return shake(backbone, spec, num_residual_blocks(cfg.MODEL.RESNETS.DEPTH))
+
+
+def _check_res5_head(cfg: CfgNode) -> None:
+    """A C4 detector runs res5 in its head. Left stock, that would lose noise and test scale."""
+    ends_early = "res5" not in cfg.MODEL.RESNETS.OUT_FEATURES
+    builds_heads = cfg.MODEL.META_ARCHITECTURE == "GeneralizedRCNN"
+    if builds_heads and ends_early and cfg.MODEL.ROI_HEADS.NAME == "Res5ROIHeads":
+        raise ValueError(
+            "MODEL.ROI_HEADS.NAME 'Res5ROIHeads' would build res5 without ShakeDrop; set it to "
+            "'ShakeDropRes5ROIHeads'"
+        )

@@ -1,0 +1,33 @@
+"""The res5 head of C4 detectors under ShakeDrop."""
+
+from __future__ import annotations
+
+from typing import Tuple
+
+from detectron2.config import CfgNode
+from detectron2.modeling import ROI_HEADS_REGISTRY
+from detectron2.modeling.roi_heads import Res5ROIHeads
+from torch import nn
+
+from shakedrop_det.config import spec_from_config
+
+from .backbone import num_residual_blocks
+from .shake import shake
+
+
+@ROI_HEADS_REGISTRY.register()
+class ShakeDropRes5ROIHeads(Res5ROIHeads):
+    """:class:`detectron2.modeling.roi_heads.Res5ROIHeads` whose res5 continues the survival schedule.
+
+    Its blocks are the last of the network. At the levels other than "batch" each region counts
+    as an image of its own.
+    """
+
+    @classmethod
+    def _build_res5_block(cls, cfg: CfgNode) -> Tuple[nn.Sequential, int]:
+        res5, out_channels = super()._build_res5_block(cfg)
+        if cfg.MODEL.SHAKEDROP.ENABLED:
+            num_blocks = num_residual_blocks(cfg.MODEL.RESNETS.DEPTH)
+            first_block = num_blocks - len(res5) + 1
+            shake(res5, spec_from_config(cfg), num_blocks, first_block=first_block)
+        return res5, out_channels

@@ -1,0 +1,165 @@
+"""``shake``: put ShakeDrop into any detectron2 model, in place."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections import defaultdict
+from typing import Any, Dict, Iterator, List, Optional, Tuple
+
+from detectron2.layers import CNNBlockBase
+from detectron2.modeling.backbone import ResNet
+from torch import Tensor, nn
+
+from shakedrop_det.layers import ScaleSampler, ShakeDropSpec, survival_probs
+
+from .blocks import SHAKEN_BLOCKS, ShakenBlock
+
+SAMPLER_NAME = "shakedrop"
+"""Name under which the module that runs the blocks holds its sampler."""
+
+
+class BlockSampler(ScaleSampler):
+    """A sampler that draws whenever the module that runs its blocks is called in training."""
+
+    def __init__(self, spec: ShakeDropSpec, blocks: List[ShakenBlock]) -> None:
+        """
+        Args:
+            spec: ShakeDrop's settings.
+            blocks: the blocks to draw for, in the order of their depth.
+        """
+        super().__init__(
+            spec,
+            [block.survival_prob for block in blocks],
+            channels=[block.out_channels for block in blocks],
+        )
+        for position, block in enumerate(blocks):
+            block.draw_from(self, position)
+
+    def attach(self, owner: nn.Module) -> None:
+        """Draw before each training forward pass of ``owner``, the module that runs the blocks."""
+        owner.add_module(SAMPLER_NAME, self)
+        owner.register_forward_pre_hook(self._before)
+        owner.register_forward_hook(self._after)
+
+    def _before(self, owner: nn.Module, args: Tuple[Tensor, ...]) -> None:
+        if owner.training:
+            self.store.open(self(args[0].shape[0]))
+
+    def _after(self, owner: nn.Module, args: Any, output: Any) -> None:
+        self.store.close()
+
+
+def shake(
+    module: nn.Module,
+    spec: ShakeDropSpec,
+    num_blocks: Optional[int] = None,
+    *,
+    first_block: int = 1,
+) -> nn.Module:
+    """Replace the residual blocks of a detectron2 model by ones under ShakeDrop, in place.
+
+    It works like ``SyncBatchNorm.convert_sync_batchnorm``: the new blocks share the parameters and
+    buffers of the old ones, so that state_dict keys stay exactly those of stock detectron2.
+    Blocks are numbered in the order of ``module.modules()``, over everything in ``module``: for a
+    C4 detector the blocks of the res5 head follow those of the backbone.
+
+    Args:
+        module: a block, backbone, detector or any other module that holds BasicBlock,
+            BottleneckBlock or DeformBottleneckBlock of detectron2.
+        spec: ShakeDrop's settings.
+        num_blocks: L of the survival schedule. By default the number of blocks up to the last
+            one found; give it if ``module`` is only part of a network.
+        first_block: number of the first block that is found, counted from 1.
+
+    Returns:
+        nn.Module: ``module``, or its replacement if ``module`` is itself a residual block.
+
+    Raises:
+        ValueError: if there is no block to replace, a block is under ShakeDrop already, or
+            ``num_blocks`` is too small.
+    """
+    found = _find_blocks(module)
+    last_block = first_block + len(found) - 1
+    num_blocks = last_block if num_blocks is None else num_blocks
+    if first_block < 1 or num_blocks < last_block:
+        raise ValueError(
+            f"num_blocks={num_blocks} and first_block={first_block} do not fit the {len(found)} "
+            f"residual blocks of {type(module).__name__}: first_block must be at least 1 and "
+            f"num_blocks at least first_block + {len(found)} - 1"
+        )
+    probs = survival_probs(num_blocks, survival_prob=spec.survival_prob, decay=spec.decay)
+    replacements: Dict[int, ShakenBlock] = {}
+    owned: Dict[str, List[ShakenBlock]] = defaultdict(list)
+    for (name, block), survival_prob in zip(found, probs[first_block - 1 :]):
+        shaken = SHAKEN_BLOCKS[type(block)].from_block(
+            block, spec=spec, survival_prob=survival_prob
+        )
+        replacements[id(block)] = shaken
+        owned[_owner_name(module, name)].append(shaken)
+    result = replacements.get(id(module), module)
+    for parent in list(module.modules()):
+        for child_name, child in parent.named_children():
+            if id(child) in replacements:
+                setattr(parent, child_name, replacements[id(child)])
+    for owner_name, blocks in owned.items():
+        BlockSampler(spec, blocks).attach(result.get_submodule(owner_name))
+    return result
+
+
+def _find_blocks(module: nn.Module) -> List[Tuple[str, CNNBlockBase]]:
+    """Name and block of all known residual blocks; warns of those that are not known."""
+    found, unknown = [], set()
+    for name, child in module.named_modules():
+        if isinstance(child, ShakenBlock):
+            raise ValueError(
+                f"{name or type(module).__name__} is under ShakeDrop already; apply `shake` once, "
+                "to a newly built model"
+            )
+        if type(child) in SHAKEN_BLOCKS:
+            found.append((name, child))
+        elif isinstance(child, tuple(SHAKEN_BLOCKS)):
+            unknown.add(type(child).__name__)
+    if unknown:
+        logging.getLogger(__name__).warning(
+            "Residual blocks of type %s are left as they are: only detectron2's own block types "
+            "are known, not what subclasses make of them",
+            ", ".join(sorted(unknown)),
+        )
+    if not found:
+        known = ", ".join(block.__name__ for block in SHAKEN_BLOCKS)
+        raise ValueError(f"{type(module).__name__} holds no residual block ({known}) to shake")
+    return found
+
+
+def _owner_name(module: nn.Module, block_name: str) -> str:
+    """Name of the module whose call runs the block, and before which scales can be drawn: the
+    enclosing ResNet, else the innermost container that can be called, else the block itself."""
+    parents = block_name.split(".")[:-1] if block_name else []
+    ancestors = [".".join(parents[:depth]) for depth in range(len(parents), -1, -1)]
+    if not block_name:
+        return ""
+    for name in ancestors:
+        if isinstance(module.get_submodule(name), ResNet):
+            return name
+    for name in ancestors:
+        if not isinstance(module.get_submodule(name), (nn.ModuleList, nn.ModuleDict)):
+            return name
+    return ""
+
+
+@contextlib.contextmanager
+def without_noise(module: nn.Module) -> Iterator[None]:
+    """Let the blocks in ``module`` behave as at test time, whatever their training mode.
+
+    For passes in training mode that only gather statistics, such as fvcore's ``PreciseBN``.
+    """
+    blocks = [child for child in module.modules() if isinstance(child, ShakenBlock)]
+    before = [block.noise for block in blocks]
+    try:
+        for block in blocks:
+            block.noise = False
+        yield
+    finally:
+        for block, noise in zip(blocks, before):
+            block.noise = noise
