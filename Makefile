@@ -1,0 +1,74 @@
+# Each target makes what it needs; what is there already is reused, without the network.
+PYTHON ?= python3
+VENV ?= .venv
+OUTPUT ?= output/demo
+
+PY := $(VENV)/bin/python
+PIP := $(PY) -m pip --quiet --disable-pip-version-check
+RUNTIME := $(VENV)/.runtime-installed
+DEV := $(VENV)/.dev-installed
+
+.PHONY: help demo test test-slow lint format bench clean install requirements
+
+help:
+	@echo "make demo       pretrain, fine-tune, evaluate and draw, in some ten minutes on two cores"
+	@echo "make test       run the tests (test-slow: those too that take minutes each)"
+	@echo "make lint       ruff, black, mypy (format: let ruff and black mend what they can)"
+	@echo "make bench      time ShakeDrop against stock detectron2"
+	@echo "make install    only make the environment, in $(VENV)"
+	@echo "make clean      remove the environment, outputs and caches"
+
+install: $(RUNTIME)
+
+$(PY):
+	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 10), "Python 3.10 or newer is needed"'
+	$(PYTHON) -m venv $(VENV)
+
+# fvcore and iopath come as sources: what builds them is pinned as well, hence no isolation.
+$(RUNTIME): requirements/build.txt requirements/runtime.txt requirements/detectron2.txt setup.py | $(PY)
+	@echo "Installing into $(VENV): a few minutes, several GB (PyTorch)"
+	$(PIP) install --require-hashes -r requirements/build.txt
+	$(PIP) install --require-hashes --no-build-isolation -r requirements/runtime.txt
+	# The wheel is tagged for Python 3.10; its Python files run on any: see README, "Installation".
+	$(PIP) install --require-hashes --no-deps --only-binary=:all: --python-version 3.10 --upgrade \
+	  --target "$$($(PY) -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" \
+	  -r requirements/detectron2.txt
+	$(PIP) install --no-deps --no-build-isolation --editable .
+	touch $@
+
+$(DEV): $(RUNTIME) requirements/dev.txt
+	$(PIP) install --require-hashes -r requirements/dev.txt
+	touch $@
+
+demo: $(RUNTIME)
+	$(PY) tools/demo.py --output $(OUTPUT)
+
+test: $(DEV)
+	$(PY) -m pytest -m "not slow" tests
+
+test-slow: $(DEV)
+	$(PY) -m pytest tests
+
+lint: $(DEV)
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/black --quiet --check .
+	$(VENV)/bin/mypy
+
+format: $(DEV)
+	$(VENV)/bin/ruff check --fix .
+	$(VENV)/bin/black --quiet .
+
+bench: $(RUNTIME)
+	$(PY) tools/benchmark.py --output output/benchmark
+
+# After a change of requirements/*.in; needs uv.
+requirements:
+	for name in build runtime dev; do \
+	  uv pip compile --quiet --universal --python-version 3.10 --generate-hashes \
+	    --no-emit-index-url --no-emit-find-links --no-header --no-annotate \
+	    requirements/$$name.in -o requirements/$$name.txt; \
+	done
+
+clean:
+	rm -rf $(VENV) output build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
