@@ -1,0 +1,64 @@
+"""The data sets that are there by name once ``shakedrop_det`` is imported."""
+
+from __future__ import annotations
+
+import os
+from functools import partial
+from typing import Any
+
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data.datasets import load_coco_json
+
+from .digit_rendering import DIGIT_CLASSES
+from .digit_scenes import prepare_digit_scenes
+from .digits import load_single_digits
+from .image_folder import register_image_folder
+
+
+def register_digit_scenes(name: str, root: str, *, split: str) -> None:
+    """Register one split of the digit scenes, which are built when they are first used.
+
+    Args:
+        name: the name for ``DATASETS.TRAIN`` and ``DATASETS.TEST``.
+        root: folder for :func:`~shakedrop_det.data.build_digit_scenes`.
+        split: "train" or "val".
+    """
+    prepare = partial(prepare_digit_scenes, root)
+    json_file = os.path.join(root, "annotations", f"instances_{split}.json")
+    image_root = os.path.join(root, split)
+
+    def load() -> list[dict[str, Any]]:
+        prepare()
+        return load_coco_json(json_file, image_root, name)
+
+    DatasetCatalog.register(name, load)
+    MetadataCatalog.get(name).set(
+        json_file=json_file,
+        image_root=image_root,
+        evaluator_type="coco",
+        thing_classes=DIGIT_CLASSES,
+        # For who needs json_file before the data set is loaded.
+        prepare=prepare,
+    )
+
+
+def register_builtin_datasets(root: str) -> None:
+    """Register every built-in data set.
+
+    Args:
+        root: the folder that holds the data sets' folders.
+    """
+    for split in ("train", "val"):
+        register_digit_scenes(
+            f"digit_scenes_{split}", os.path.join(root, "digit_scenes"), split=split
+        )
+        DatasetCatalog.register(f"digits_{split}", partial(load_single_digits, split == "train"))
+        MetadataCatalog.get(f"digits_{split}").set(
+            evaluator_type="classification", classes=DIGIT_CLASSES
+        )
+        for folder in ("imagenet", "cifar10", "cifar100"):
+            register_image_folder(f"{folder}_{split}", os.path.join(root, folder, split))
+
+
+# As in detectron2's own builtin.py: read once, at import.
+register_builtin_datasets(os.path.expanduser(os.getenv("DETECTRON2_DATASETS", "datasets")))

@@ -1,0 +1,131 @@
+"""How handwritten digits are drawn: shared by digit scenes and by the single digits."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Sequence
+
+import numpy as np
+from PIL import Image
+
+DIGIT_CLASSES = [str(digit) for digit in range(10)]
+# Of all data sets: pixels, and degrees to either side.
+MIN_HEIGHT = 28.0
+MAX_ANGLE = 25.0
+
+# Ink is what is darker than this part of the full grey of a sample; the edge of a stroke is soft
+# over EDGE of it on each side, which is about a pixel at the sizes that we draw.
+_INK = 0.5
+_EDGE = 0.08
+# Squared distance of two RGB colours (0 to 255) that are told apart at a glance.
+_CONTRAST = 110.0**2
+
+
+def digit_split(train: bool) -> tuple[np.ndarray, np.ndarray]:
+    """One side of a fixed 80/20 split, stratified by class, of scikit-learn's ``load_digits``.
+
+    All digit data sets draw on this split, so a classifier that was trained on single digits has
+    not seen a digit of the held-out scenes. The 1797 samples of 43 people's handwriting carry no
+    name of the writer: both sides hold digits of the same people.
+
+    Args:
+        train: whether to return the larger side.
+
+    Returns:
+        ``(samples, labels)``: (N, 8, 8) float32 from 0 (paper) to 1 (ink), and (N,) int64.
+
+    Raises:
+        ImportError: if scikit-learn, which brings the digits, is not installed.
+    """
+    samples, labels, is_train = _digits()
+    chosen = is_train if train else ~is_train
+    return samples[chosen], labels[chosen]
+
+
+@lru_cache(maxsize=1)
+def _digits() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    try:
+        from sklearn.datasets import load_digits
+        from sklearn.model_selection import train_test_split
+    except ImportError as error:
+        raise ImportError(
+            "the digit data sets take their handwriting from scikit-learn, which is not installed: "
+            "pip install scikit-learn"
+        ) from error
+    data = load_digits()
+    labels = data.target.astype(np.int64)
+    train, _ = train_test_split(
+        np.arange(len(labels)), test_size=0.2, stratify=labels, random_state=0
+    )
+    is_train = np.zeros(len(labels), dtype=bool)
+    is_train[train] = True
+    return (data.images / 16).astype(np.float32), labels, is_train
+
+
+def draw_glyph(sample: np.ndarray, *, height: float, angle: float) -> np.ndarray:
+    """Enlarge and turn a sample, with smooth edges.
+
+    Args:
+        sample: (8, 8) from 0 to 1, of :func:`digit_split`.
+        height: height of the sample before it is turned, in pixels.
+        angle: in degrees, counter-clockwise.
+
+    Returns:
+        (h, w) float32 opacity from 0 to 1, cropped to the digit. The digit's mask is where it is
+        0.5 or more.
+    """
+    # A margin of paper, or else strokes that touch the frame would end in a straight cut.
+    padded = Image.fromarray(np.pad(sample, 1))
+    side = max(round(height * padded.height / sample.shape[0]), 1)
+    image = padded.resize((side, side), Image.Resampling.BICUBIC)
+    image = image.rotate(angle, Image.Resampling.BICUBIC, expand=True)
+    opacity = ((np.asarray(image) - _INK) / (2 * _EDGE) + 0.5).clip(0, 1)
+    rows, cols = np.nonzero(opacity >= 0.5)
+    return opacity[rows.min() : rows.max() + 1, cols.min() : cols.max() + 1]
+
+
+def draw_background(size: int, rng: np.random.Generator) -> np.ndarray:
+    """A colour gradient with clouds and stripes, (size, size, 3) float32 from 0 to 255."""
+    y, x = np.mgrid[0:size, 0:size].astype(np.float32) / size
+    direction, stripe_direction = rng.uniform(0, 2 * np.pi, size=2)
+    first = rng.uniform(40, 215, size=3)
+    second = (first + rng.uniform(-60, 60, size=3)).clip(20, 235)
+    ramp = (x - 0.5) * np.cos(direction) + (y - 0.5) * np.sin(direction) + 0.5
+    image = first + (second - first) * ramp[..., None]
+    for cells in (4, 16):
+        clouds = Image.fromarray(rng.normal(0, 10, size=(cells, cells)).astype(np.float32))
+        image += np.asarray(clouds.resize((size, size), Image.Resampling.BICUBIC))[..., None]
+    waves = rng.uniform(3, 14) * size / 128
+    phase = x * np.cos(stripe_direction) + y * np.sin(stripe_direction)
+    stripes = np.sin(2 * np.pi * waves * phase + rng.uniform(0, 2 * np.pi))
+    image += stripes[..., None] * rng.uniform(-14, 14, size=3)
+    return image.astype(np.float32)
+
+
+def pick_colour(rng: np.random.Generator, others: Sequence[np.ndarray]) -> np.ndarray:
+    """A random colour unlike the others.
+
+    Args:
+        rng: source of randomness.
+        others: RGB colours from 0 to 255.
+
+    Returns:
+        (3,) RGB from 0 to 255: of some random ones, the first that contrasts with all the others,
+        or the one that does so best.
+    """
+    candidates = rng.uniform(0, 255, size=(24, 3))
+    distances = ((candidates[:, None] - np.asarray(others)[None]) ** 2).sum(axis=2).min(axis=1)
+    good = np.flatnonzero(distances >= _CONTRAST)
+    return candidates[good[0] if len(good) else distances.argmax()]
+
+
+def paint(canvas: np.ndarray, opacity: np.ndarray, *, top: int, left: int, colour) -> None:
+    """Paint a glyph over a canvas, (H, W, 3) float32, in place."""
+    height, width = opacity.shape
+    window = canvas[top : top + height, left : left + width]
+    window += opacity[..., None] * (colour - window)
+
+
+def to_pixels(canvas: np.ndarray) -> np.ndarray:
+    """Round a canvas to uint8."""
+    return np.rint(canvas.clip(0, 255)).astype(np.uint8)
