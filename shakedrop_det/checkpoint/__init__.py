@@ -1,0 +1,5 @@
+"""Checkpoints: saving and loading."""
+
+from .checkpointer import Checkpointer
+
+__all__ = ["Checkpointer"]

@@ -1,0 +1,102 @@
+"""Which weights of a model belong to its backbone, and whether a file has them."""
+
+from __future__ import annotations
+
+from typing import Dict, List, Mapping, Optional, Tuple
+
+from torch import Tensor
+
+CLASSIFIER_BACKBONE = "backbone.bottom_up."
+CLASSIFIER_HEAD = "linear."
+RES5_HEAD = "roi_heads.res5."
+STATISTICS = (".running_mean", ".running_var")
+
+
+def classifier_backbone(
+    state: Mapping[str, Tensor], model_state: Mapping[str, Tensor]
+) -> Optional[Dict[str, Tensor]]:
+    """The ResNet's weights if the file is an image classifier's and the model is not.
+
+    Args:
+        state: what the file holds.
+        model_state: the state_dict of the model to load it into.
+
+    Returns:
+        dict: the weights under their names in the ResNet, such as ``res2.0.conv1.weight``;
+        None for other files and models.
+    """
+    if not _is_classifier(state) or _is_classifier(model_state):
+        return None
+    start = len(CLASSIFIER_BACKBONE)
+    return {
+        key[start:]: value
+        for key, value in state.items()
+        # A counter that a frozen norm, the usual one in detectors, does not have.
+        if key.startswith(CLASSIFIER_BACKBONE) and not key.endswith(".num_batches_tracked")
+    }
+
+
+def _is_classifier(state: Mapping[str, Tensor]) -> bool:
+    prefixes = (CLASSIFIER_BACKBONE, CLASSIFIER_HEAD)
+    return f"{CLASSIFIER_HEAD}weight" in state and all(key.startswith(prefixes) for key in state)
+
+
+def backbone_prefixes(model_state: Mapping[str, Tensor]) -> Tuple[str, ...]:
+    """The prefixes of the weights that pretraining gives: not those of an FPN."""
+    under_fpn = any(key.startswith(CLASSIFIER_BACKBONE) for key in model_state)
+    return (CLASSIFIER_BACKBONE if under_fpn else "backbone.", RES5_HEAD)
+
+
+def check_backbone(
+    state: Mapping[str, Tensor], model_state: Mapping[str, Tensor], *, source: str
+) -> None:
+    """Stop if a file lacks weights of the backbone, or has them in another shape.
+
+    Args:
+        state: what the file holds, under the model's names.
+        model_state: the state_dict of the model.
+        source: the file's path, for the message.
+
+    Raises:
+        ValueError: listing all those keys.
+    """
+    problems = _misfits(state, model_state)
+    if problems:
+        lines = "\n".join(f"  {problem}" for problem in problems)
+        raise ValueError(
+            f"{source!r} does not fit the backbone, in {len(problems)} weights:\n{lines}\n"
+            "Point MODEL.WEIGHTS to weights of this network, or make the network that of the file "
+            "(MODEL.RESNETS.DEPTH, WIDTH_PER_GROUP, NUM_GROUPS, STEM_OUT_CHANNELS, "
+            'RES2_OUT_CHANNELS, NORM), or set MODEL.WEIGHTS "" to start from random weights.'
+        )
+
+
+def _misfits(state: Mapping[str, Tensor], model_state: Mapping[str, Tensor]) -> List[str]:
+    prefixes = backbone_prefixes(model_state)
+    # Files from Caffe2 fold the statistics of a norm into its weight and bias and hold none.
+    has_statistics = any(key.endswith(STATISTICS) for key in state)
+    problems = []
+    for key, value in model_state.items():
+        if not key.startswith(prefixes) or key.endswith(".num_batches_tracked"):
+            continue
+        if not has_statistics and key.endswith(STATISTICS):
+            continue
+        name = _name_in_file(state, key)
+        shape = tuple(value.shape)
+        if name is None:
+            problems.append(f"{key}: missing in the file, {shape} in the model")
+        elif state[name].shape != value.shape:
+            problems.append(f"{key}: {tuple(state[name].shape)} in the file, {shape} in the model")
+        elif name != key:
+            problems.append(
+                f"{key}: called {name} in the file, add '?matching_heuristics=True' to its path"
+            )
+    return problems
+
+
+def _name_in_file(state: Mapping[str, Tensor], key: str) -> Optional[str]:
+    """The longest part at the end of ``key`` that the file has: what it may be called there."""
+    parts = key.split(".")
+    # Two parts, as in "conv1.weight", could be of any layer.
+    endings = (".".join(parts[start:]) for start in range(len(parts) - 2))
+    return next((name for name in endings if name in state), None)

@@ -1,0 +1,85 @@
+"""What can be known to be wrong before hours of training."""
+
+from __future__ import annotations
+
+import tempfile
+from typing import Optional, Tuple
+
+from detectron2.config import CfgNode
+from detectron2.data import DatasetCatalog
+from detectron2.utils import comm
+from detectron2.utils.file_io import PathManager
+
+from shakedrop_det.checkpoint.atomic import is_local
+
+
+def is_classifier(cfg: CfgNode) -> bool:
+    """Whether the config describes the classification stage."""
+    return cfg.MODEL.META_ARCHITECTURE == "ImageClassifier"
+
+
+def check_config(cfg: CfgNode, *, train: bool = True) -> None:
+    """Stop before anything is built if the run cannot work.
+
+    Args:
+        cfg: the settings of the run.
+        train: whether the run trains, so that ``DATASETS.TRAIN`` is needed.
+
+    Raises:
+        ValueError: naming the key, its value and the remedy, if ``OUTPUT_DIR`` cannot be written
+            to, a data set is unknown, unreadable or empty or has more categories than the model
+            classes, or ``TEST.AUG`` is set for a model without it.
+    """
+    if cfg.TEST.AUG.ENABLED and cfg.MODEL.META_ARCHITECTURE != "GeneralizedRCNN":
+        raise ValueError(
+            "TEST.AUG.ENABLED True needs MODEL.META_ARCHITECTURE 'GeneralizedRCNN', got "
+            f"{cfg.MODEL.META_ARCHITECTURE!r}; set it to False"
+        )
+    check_output_dir(cfg.OUTPUT_DIR)
+    # One process per machine, while the others wait: it may also build a data set in a folder
+    # that they share.
+    if comm.get_local_rank() == 0:
+        check_datasets(cfg, train=train)
+    comm.synchronize()
+
+
+def check_output_dir(output_dir: str) -> None:
+    """Create ``OUTPUT_DIR`` and write a file there, which is then removed.
+
+    Raises:
+        ValueError: if that fails.
+    """
+    try:
+        PathManager.mkdirs(output_dir)
+        if is_local(output_dir):
+            with tempfile.TemporaryFile(dir=output_dir):
+                pass
+    except OSError as error:
+        raise ValueError(
+            f"OUTPUT_DIR {output_dir!r} cannot be written to ({error.strerror}); set it to a "
+            "folder in which files can be created"
+        ) from error
+
+
+def check_datasets(cfg: CfgNode, *, train: bool) -> None:
+    """Read the data sets of a run, see :func:`check_config`."""
+    names = [*(cfg.DATASETS.TRAIN if train else ()), *cfg.DATASETS.TEST]
+    for name in names:
+        DatasetCatalog.get(name)
+
+
+def num_classes(cfg: CfgNode) -> Tuple[str, Optional[int]]:
+    """The key that holds the model's number of classes, and its value; None if there is none."""
+    keys = {
+        "ImageClassifier": "MODEL.IMAGE_CLASSIFIER.NUM_CLASSES",
+        "RetinaNet": "MODEL.RETINANET.NUM_CLASSES",
+        "GeneralizedRCNN": "MODEL.ROI_HEADS.NUM_CLASSES",
+        "PanopticFPN": "MODEL.ROI_HEADS.NUM_CLASSES",
+    }
+    key = keys.get(cfg.MODEL.META_ARCHITECTURE)
+    if key is None:
+        return "", None
+    node = cfg
+    for name in key.split("."):
+        node = node[name]
+    return key, node

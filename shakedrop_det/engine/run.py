@@ -1,0 +1,51 @@
+"""A whole run: training, or evaluation only."""
+
+from __future__ import annotations
+
+from typing import Any, Dict, Optional
+
+from detectron2.config import CfgNode
+from detectron2.evaluation import verify_results
+from detectron2.utils import comm
+
+from shakedrop_det.checkpoint import Checkpointer
+
+from .checks import check_config
+from .trainer import Trainer
+
+
+def train(cfg: CfgNode, *, resume: bool = False) -> Optional[Dict[str, Any]]:
+    """Train as the config says, from ``MODEL.WEIGHTS`` or where ``OUTPUT_DIR`` left off.
+
+    Args:
+        cfg: see :func:`shakedrop_det.engine.setup`.
+        resume: whether to continue from the last checkpoint in ``OUTPUT_DIR``, if there is one.
+
+    Returns:
+        dict: metrics of the last evaluation, if ``TEST.EXPECTED_RESULTS`` is set.
+    """
+    trainer = Trainer(cfg)
+    trainer.resume_or_load(resume=resume)
+    return trainer.train()
+
+
+def evaluate(cfg: CfgNode, *, resume: bool = False) -> Dict[str, Any]:
+    """Evaluate ``MODEL.WEIGHTS`` on ``DATASETS.TEST``.
+
+    Args:
+        cfg: see :func:`shakedrop_det.engine.setup`.
+        resume: whether to evaluate the last checkpoint in ``OUTPUT_DIR`` instead, if there is one.
+
+    Returns:
+        dict: the metrics, by task, or by data set if there are several.
+    """
+    check_config(cfg, train=False)
+    model = Trainer.build_model(cfg)
+    checkpointer = Checkpointer(model, save_dir=cfg.OUTPUT_DIR)
+    checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=resume)
+    results = Trainer.test(cfg, model)
+    if cfg.TEST.AUG.ENABLED:
+        results.update(Trainer.test_with_TTA(cfg, model))
+    if comm.is_main_process():
+        verify_results(cfg, results)
+    return results

@@ -1,0 +1,89 @@
+"""From the command line to a config, with the logs set up."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+from typing import List, Sequence
+
+import torch
+import yaml
+from detectron2.config import CfgNode, get_cfg
+from detectron2.engine import default_setup
+from detectron2.utils import comm
+from detectron2.utils.logger import setup_logger
+
+from shakedrop_det.checkpoint.atomic import is_local
+from shakedrop_det.config import add_shakedrop_config
+
+from .checks import check_output_dir
+
+
+def setup(args: argparse.Namespace) -> CfgNode:
+    """Read the config, set up the logs in ``OUTPUT_DIR`` and seed this process.
+
+    Each process of a run gets another seed, so that each draws noise of its own.
+
+    Args:
+        args: of :func:`detectron2.engine.default_argument_parser`.
+
+    Returns:
+        CfgNode: frozen.
+
+    Raises:
+        FileNotFoundError: if there is no such config file.
+        ValueError: if the file or the options are wrong, or ``OUTPUT_DIR`` cannot be written to.
+    """
+    cfg = load_config(args.config_file, args.opts)
+    without_cuda = fall_back_to_cpu(cfg)
+    cfg.freeze()
+    check_output_dir(cfg.OUTPUT_DIR)
+    default_setup(cfg, args)
+    setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="shakedrop_det")
+    if without_cuda:
+        logging.getLogger(__name__).warning(
+            "MODEL.DEVICE asks for CUDA, which is not available here: running on the CPU, which "
+            "is far slower"
+        )
+    return cfg
+
+
+def load_config(config_file: str, opts: Sequence[str] = ()) -> CfgNode:
+    """detectron2's and our defaults, then a yaml file, then options.
+
+    Args:
+        config_file: path of the yaml file; empty for none.
+        opts: alternating keys and values.
+
+    Raises:
+        FileNotFoundError, ValueError: see :func:`setup`.
+    """
+    cfg = get_cfg()
+    add_shakedrop_config(cfg)
+    if config_file and is_local(config_file) and not os.path.isfile(config_file):
+        raise FileNotFoundError(f"--config-file: there is no file {config_file!r}")
+    try:
+        if config_file:
+            cfg.merge_from_file(config_file)
+    # yacs tells of unknown keys by KeyError, and of wrong types by AssertionError or ValueError.
+    except (AssertionError, KeyError, ValueError, yaml.YAMLError) as error:
+        raise ValueError(f"--config-file {config_file!r}: {_message(error)}") from error
+    options: List[str] = list(opts)
+    try:
+        cfg.merge_from_list(options)
+    except (AssertionError, KeyError, ValueError) as error:
+        raise ValueError(f"Options {' '.join(options)!r}: {_message(error)}") from error
+    return cfg
+
+
+def _message(error: Exception) -> str:
+    return str(error.args[0]) if error.args else repr(error)
+
+
+def fall_back_to_cpu(cfg: CfgNode) -> bool:
+    """Set ``MODEL.DEVICE`` to "cpu" if it asks for CUDA and there is none; whether it did."""
+    if torch.cuda.is_available() or not cfg.MODEL.DEVICE.startswith("cuda"):
+        return False
+    cfg.MODEL.DEVICE = "cpu"
+    return True

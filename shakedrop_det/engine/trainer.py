@@ -1,0 +1,128 @@
+"""The trainer of both stages: classification and detection."""
+
+from __future__ import annotations
+
+import logging
+import os
+import weakref
+from collections import OrderedDict
+from typing import Any, Dict, List, Optional
+
+import torch
+from detectron2.config import CfgNode
+from detectron2.engine import (
+    AMPTrainer,
+    DefaultTrainer,
+    HookBase,
+    SimpleTrainer,
+    TrainerBase,
+    create_ddp_model,
+    hooks,
+)
+from detectron2.evaluation import DatasetEvaluator
+from detectron2.modeling import GeneralizedRCNNWithTTA
+from detectron2.utils import comm
+from torch import nn
+
+import shakedrop_det.data  # noqa: F401  (registers the data sets)
+from shakedrop_det.checkpoint import Checkpointer
+from shakedrop_det.modeling import without_noise
+
+from .checks import check_config, is_classifier
+from .evaluators import build_evaluator
+from .train_loop import CPUAMPTrainer
+
+
+class Trainer(DefaultTrainer):
+    """:class:`detectron2.engine.DefaultTrainer` for image classifiers and all stock detectors.
+
+    What differs from the stock trainer:
+
+    * data loaders follow ``MODEL.META_ARCHITECTURE``, evaluators the data set's metadata;
+    * checkpoints are written so that no interruption damages them, and weights that do not fit the
+      backbone stop the run, see :class:`shakedrop_det.checkpoint.Checkpointer`;
+    * PreciseBN gathers its statistics without ShakeDrop's noise;
+    * several processes and ``SOLVER.AMP`` (in bfloat16) also work on CPUs.
+    """
+
+    def __init__(self, cfg: CfgNode) -> None:
+        """
+        Args:
+            cfg: with the keys of :func:`shakedrop_det.add_shakedrop_config`.
+
+        Raises:
+            ValueError: for settings or data that cannot be trained with, see
+                :func:`shakedrop_det.engine.check_config`.
+        """
+        # DefaultTrainer's own constructor, but for DDP and AMP on CPUs and for the checkpointer.
+        TrainerBase.__init__(self)
+        check_config(cfg)
+        cfg = self.auto_scale_workers(cfg, comm.get_world_size())
+        model = self.build_model(cfg)
+        optimizer = self.build_optimizer(cfg, model)
+        data_loader = self.build_train_loader(cfg)
+        on_cpu = torch.device(cfg.MODEL.DEVICE).type == "cpu"
+        # DDP rejects device numbers, which detectron2 gives it by default, for a model on a CPU.
+        device_ids: Dict[str, Any] = {"device_ids": None} if on_cpu else {}
+        model = create_ddp_model(model, broadcast_buffers=False, **device_ids)
+        if not cfg.SOLVER.AMP.ENABLED:
+            self._trainer = SimpleTrainer(model, data_loader, optimizer)
+        else:
+            step = CPUAMPTrainer if on_cpu else AMPTrainer
+            self._trainer = step(model, data_loader, optimizer)
+        self.scheduler = self.build_lr_scheduler(cfg, optimizer)
+        # A proxy, since the trainer owns the checkpointer.
+        self.checkpointer = Checkpointer(model, cfg.OUTPUT_DIR, trainer=weakref.proxy(self))
+        self.start_iter = 0
+        self.max_iter = cfg.SOLVER.MAX_ITER
+        self.cfg = cfg
+        self.register_hooks(self.build_hooks())
+
+    def build_hooks(self) -> List[Optional[HookBase]]:
+        """The stock hooks, of which PreciseBN sees the network as it is at test time."""
+        found = super().build_hooks()
+        for hook in found:
+            if isinstance(hook, hooks.PreciseBN):
+                hook.update_stats = without_noise(self.model)(hook.update_stats)
+        if self.cfg.TEST.AUG.ENABLED:
+            me = weakref.proxy(self)
+            found.append(hooks.EvalHook(0, lambda: me.test_with_TTA(me.cfg, me.model)))
+        return found
+
+    @classmethod
+    def build_train_loader(cls, cfg: CfgNode) -> Any:
+        """The loader of ``DATASETS.TRAIN`` that the meta-architecture needs."""
+        if is_classifier(cfg):
+            from shakedrop_det.data import build_classification_train_loader
+
+            return build_classification_train_loader(cfg)
+        return super().build_train_loader(cfg)
+
+    @classmethod
+    def build_test_loader(cls, cfg: CfgNode, dataset_name: str) -> Any:
+        """The loader of a data set for evaluation that the meta-architecture needs."""
+        if is_classifier(cfg):
+            from shakedrop_det.data import build_classification_test_loader
+
+            return build_classification_test_loader(cfg, dataset_name)
+        return super().build_test_loader(cfg, dataset_name)
+
+    @classmethod
+    def build_evaluator(
+        cls, cfg: CfgNode, dataset_name: str, output_folder: Optional[str] = None
+    ) -> DatasetEvaluator:
+        """See :func:`shakedrop_det.engine.build_evaluator`."""
+        return build_evaluator(cfg, dataset_name, output_folder)
+
+    @classmethod
+    def test_with_TTA(cls, cfg: CfgNode, model: nn.Module) -> Dict[str, Any]:
+        """Evaluate an R-CNN with the test-time augmentation under ``TEST.AUG``.
+
+        Returns:
+            dict: as :meth:`test`, "_TTA" appended to each name.
+        """
+        logging.getLogger(__name__).info("Running inference with test-time augmentation ...")
+        folder = os.path.join(cfg.OUTPUT_DIR, "inference_TTA")
+        evaluators = [cls.build_evaluator(cfg, name, folder) for name in cfg.DATASETS.TEST]
+        results = cls.test(cfg, GeneralizedRCNNWithTTA(cfg, model), evaluators)
+        return OrderedDict((f"{name}_TTA", value) for name, value in results.items())
