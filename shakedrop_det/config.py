@@ -10,7 +10,9 @@ from shakedrop_det.layers import ShakeDropSpec
 
 
 def add_shakedrop_config(cfg: CfgNode) -> None:
-    """Add ``MODEL.SHAKEDROP`` and ``MODEL.IMAGE_CLASSIFIER`` to a detectron2 config, in place.
+    """Add the keys of this package to a detectron2 config, in place.
+
+    They are ``MODEL.SHAKEDROP``, ``MODEL.IMAGE_CLASSIFIER`` and ``INPUT.CLASSIFICATION``.
 
     Args:
         cfg: as made by :func:`detectron2.config.get_cfg`.
@@ -47,6 +49,22 @@ def add_shakedrop_config(cfg: CfgNode) -> None:
     _C.MODEL.IMAGE_CLASSIFIER.NUM_CLASSES = 1000
     # Name of the backbone's feature map that is pooled and classified.
     _C.MODEL.IMAGE_CLASSIFIER.IN_FEATURE = "res5"
+
+    # How classification images become squares of one size; detectors use detectron2's own keys.
+    _C.INPUT.CLASSIFICATION = CfgNode()
+    # Side of a training image, in pixels.
+    _C.INPUT.CLASSIFICATION.TRAIN_SIZE = 224
+    # What the short side of a test image is resized to, and the side of the center crop then.
+    _C.INPUT.CLASSIFICATION.TEST_RESIZE = 256
+    _C.INPUT.CLASSIFICATION.TEST_SIZE = 224
+    # "resized": a crop of random area and aspect ratio, resized, as for ImageNet.
+    # "padded": the image padded and cropped at random, as for CIFAR.
+    # "none": the center.
+    _C.INPUT.CLASSIFICATION.CROP = "resized"
+    # Least and greatest part of the image's area in a "resized" crop.
+    _C.INPUT.CLASSIFICATION.CROP_SCALE = [0.08, 1.0]
+    # Black pixels added to each side for a "padded" crop.
+    _C.INPUT.CLASSIFICATION.CROP_PADDING = 4
 
 
 def spec_from_config(cfg: CfgNode) -> ShakeDropSpec:

@@ -1,14 +1,23 @@
 """Data sets, mappers and loaders. Importing it registers the built-in data sets."""
 
 from .builtin import register_builtin_datasets, register_digit_scenes
+from .checks import check_dataset
+from .classification_mapper import ClassificationMapper
+from .detection_mapper import DetectionMapper
 from .digit_rendering import DIGIT_CLASSES, digit_split
 from .digit_scenes import build_digit_scenes, prepare_digit_scenes
 from .digits import load_single_digits
 from .image_folder import load_image_folder, register_image_folder
+from .loaders import build_classification_test_loader, build_classification_train_loader
 
 __all__ = [
+    "ClassificationMapper",
     "DIGIT_CLASSES",
+    "DetectionMapper",
+    "build_classification_test_loader",
+    "build_classification_train_loader",
     "build_digit_scenes",
+    "check_dataset",
     "digit_split",
     "load_image_folder",
     "load_single_digits",

@@ -199,10 +199,7 @@ def draw_scene(
             mask = np.zeros((_SIZE, _SIZE), dtype=bool)
             mask[top : top + opacity.shape[0], left : left + opacity.shape[1]] = opacity >= 0.5
             rest = [earlier & ~mask for earlier in masks]
-            if all(
-                r.sum() >= max(_MIN_VISIBLE * a, _MIN_AREA)
-                for r, a in zip(rest, areas, strict=True)
-            ):
+            if _enough_left(rest, areas):
                 paint(canvas, opacity, top=top, left=left, colour=colour)
                 masks = [*rest, mask]
                 areas.append(int(mask.sum()))
@@ -210,6 +207,14 @@ def draw_scene(
                 chosen.append(int(labels[index]))
                 break
     return to_pixels(canvas), list(zip(chosen, masks, strict=True))
+
+
+def _enough_left(masks: list[np.ndarray], areas: list[int]) -> bool:
+    """Whether each digit shows enough of its whole area to be recognized."""
+    return all(
+        mask.sum() >= max(_MIN_VISIBLE * area, _MIN_AREA)
+        for mask, area in zip(masks, areas, strict=True)
+    )
 
 
 def _annotation(mask: np.ndarray, label: int) -> dict[str, Any]:

@@ -21,7 +21,12 @@ def register_image_folder(name: str, root: str | os.PathLike[str]) -> None:
             sorted list of their names.
     """
     DatasetCatalog.register(name, lambda: load_image_folder(root, name=name))
-    MetadataCatalog.get(name).set(image_root=os.fspath(root), evaluator_type="classification")
+    MetadataCatalog.get(name).set(
+        image_root=os.fspath(root),
+        evaluator_type="classification",
+        # For who needs the classes before the data set is loaded.
+        prepare=lambda: _class_folders(root, name=name),
+    )
 
 
 def load_image_folder(
@@ -41,21 +46,8 @@ def load_image_folder(
         FileNotFoundError: if there is no such folder, it has no class folders, or one of them has
             no images.
     """
-    root = Path(root)
-    subject = f"the images of data set {name!r}" if name else "the images"
-    if not root.is_dir():
-        raise FileNotFoundError(
-            f"{subject} are expected as {root.absolute()}/<class>/<image>, and there is no such "
-            "folder; the built-in data sets lie under the environment variable "
-            f"DETECTRON2_DATASETS (now {os.environ.get('DETECTRON2_DATASETS', 'not set')!r})"
-        )
-    folders = sorted(entry for entry in root.iterdir() if entry.is_dir())
-    if not folders:
-        raise FileNotFoundError(
-            f"{subject} are expected as {root.absolute()}/<class>/<image>, and it has no folders"
-        )
     records: list[dict[str, Any]] = []
-    for label, folder in enumerate(folders):
+    for label, folder in enumerate(_class_folders(root, name=name)):
         files = sorted(f for f in folder.iterdir() if f.suffix.lower() in IMG_EXTENSIONS)
         if not files:
             raise FileNotFoundError(
@@ -64,6 +56,25 @@ def load_image_folder(
             )
         for file in files:
             records.append({"file_name": str(file), "image_id": len(records), "label": label})
+    return records
+
+
+def _class_folders(root: str | os.PathLike[str], *, name: str | None) -> list[Path]:
+    root = Path(root)
+    expected = (
+        f"the images of {'the' if name is None else name} data set are expected as "
+        f"{root.absolute()}/<class>/<image>"
+    )
+    if not root.is_dir():
+        datasets = os.environ.get("DETECTRON2_DATASETS")
+        raise FileNotFoundError(
+            f"{expected}, and there is no such folder; the built-in data sets lie under the "
+            "environment variable DETECTRON2_DATASETS, which is "
+            + ("not set" if datasets is None else repr(datasets))
+        )
+    folders = sorted(entry for entry in root.iterdir() if entry.is_dir())
+    if not folders:
+        raise FileNotFoundError(f"{expected}, and it has no folders")
     if name is not None:
         MetadataCatalog.get(name).set(classes=[folder.name for folder in folders])
-    return records
+    return folders

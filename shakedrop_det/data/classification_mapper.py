@@ -1,0 +1,129 @@
+"""From the record of a classification data set to the input of ``ImageClassifier``."""
+
+from __future__ import annotations
+
+from typing import Any, Sequence
+
+from detectron2.config import CfgNode, configurable
+from detectron2.data.detection_utils import read_image
+from PIL import Image
+from torchvision.transforms import v2
+
+from .reading import naming_file
+
+_CROPS = ("resized", "padded", "none")
+_FLIPS = {"horizontal": v2.RandomHorizontalFlip, "vertical": v2.RandomVerticalFlip, "none": None}
+_FORMATS = ("RGB", "BGR")
+
+
+class ClassificationMapper:
+    """Read an image and make it a square of one size, at random in training.
+
+    The transforms are torchvision's, on Pillow images and with their defaults, so that a network
+    of torchvision gets the pixels that it was trained and evaluated with.
+    """
+
+    @configurable
+    def __init__(
+        self,
+        is_train: bool,
+        *,
+        image_format: str = "BGR",
+        train_size: int = 224,
+        test_resize: int = 256,
+        test_size: int = 224,
+        crop: str = "resized",
+        crop_scale: Sequence[float] = (0.08, 1.0),
+        crop_padding: int = 4,
+        random_flip: str = "horizontal",
+    ) -> None:
+        """
+        Args:
+            is_train: whether to crop and flip at random.
+            image_format: order of the channels of the output, "RGB" or "BGR".
+            train_size: side of a training image, in pixels.
+            test_resize: what the short side of a test image is resized to, in pixels.
+            test_size: side of the center crop of a test image, in pixels.
+            crop: "resized", "padded" or "none"; the latter two first resize the short side to
+                ``train_size``.
+            crop_scale: least and greatest part of the area for a "resized" crop.
+            crop_padding: pixels on each side for a "padded" crop.
+            random_flip: "horizontal", "vertical" or "none".
+
+        Raises:
+            ValueError: for a value that is not allowed, naming the config key.
+        """
+        sizes = {"TRAIN_SIZE": train_size, "TEST_RESIZE": test_resize, "TEST_SIZE": test_size}
+        for key, size in sizes.items():
+            _check(f"CLASSIFICATION.{key}", size, size >= 1, "at least 1")
+        fits = test_size <= test_resize
+        _check("CLASSIFICATION.TEST_SIZE", test_size, fits, f"at most TEST_RESIZE, {test_resize}")
+        _check("CLASSIFICATION.CROP", crop, crop in _CROPS, f"one of {', '.join(_CROPS)}")
+        is_range = len(crop_scale) == 2 and 0 < crop_scale[0] <= crop_scale[1] <= 1
+        allowed = "[low, high] with 0 < low <= high <= 1"
+        _check("CLASSIFICATION.CROP_SCALE", crop_scale, is_range, allowed)
+        _check("CLASSIFICATION.CROP_PADDING", crop_padding, crop_padding >= 0, "at least 0")
+        _check("RANDOM_FLIP", random_flip, random_flip in _FLIPS, f"one of {', '.join(_FLIPS)}")
+        _check("FORMAT", image_format, image_format in _FORMATS, f"one of {', '.join(_FORMATS)}")
+
+        self.is_train = is_train
+        self.image_format = image_format
+        if not is_train:
+            steps = [v2.Resize(test_resize), v2.CenterCrop(test_size)]
+        elif crop == "resized":
+            steps = [v2.RandomResizedCrop(train_size, scale=tuple(crop_scale))]
+        elif crop == "padded":
+            steps = [v2.Resize(train_size), v2.RandomCrop(train_size, padding=crop_padding)]
+        else:
+            steps = [v2.Resize(train_size), v2.CenterCrop(train_size)]
+        if is_train and _FLIPS[random_flip] is not None:
+            steps.append(_FLIPS[random_flip]())
+        self.transform = v2.Compose([*steps, v2.PILToTensor()])
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode, is_train: bool = True) -> dict[str, Any]:
+        if "CLASSIFICATION" not in cfg.INPUT:
+            raise ValueError(
+                "INPUT.CLASSIFICATION is missing: call shakedrop_det.add_shakedrop_config(cfg) "
+                "right after detectron2.config.get_cfg()"
+            )
+        return {
+            "is_train": is_train,
+            "image_format": cfg.INPUT.FORMAT,
+            "random_flip": cfg.INPUT.RANDOM_FLIP,
+            **{key.lower(): value for key, value in cfg.INPUT.CLASSIFICATION.items()},
+        }
+
+    def __call__(self, dataset_dict: dict[str, Any]) -> dict[str, Any]:
+        """
+        Args:
+            dataset_dict: ``label``, an int, and either ``image``, (H, W, 3) uint8 RGB, or
+                ``file_name``; it is left as it is.
+
+        Returns:
+            The same, where ``image`` is a (3, size, size) uint8 tensor in the format of the config,
+            and ``height`` and ``width`` are those of the image before the transforms.
+
+        Raises:
+            OSError: if the image cannot be read, naming it.
+            ValueError: if there is no label.
+        """
+        if "label" not in dataset_dict:
+            raise ValueError(
+                f"an image of the data set has no 'label', only {', '.join(dataset_dict)}: "
+                "DATASETS must name classification data sets for this mapper"
+            )
+        pixels = dataset_dict.get("image")
+        if pixels is None:
+            with naming_file(dataset_dict["file_name"]):
+                pixels = read_image(dataset_dict["file_name"], format="RGB")
+        height, width = pixels.shape[:2]
+        image = self.transform(Image.fromarray(pixels))
+        if self.image_format == "BGR":
+            image = image.flip(0)
+        return {**dataset_dict, "image": image, "height": height, "width": width}
+
+
+def _check(key: str, value: Any, is_good: bool, allowed: str) -> None:
+    if not is_good:
+        raise ValueError(f"INPUT.{key} must be {allowed}, got {value!r}")
