@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from typing import Any, Dict, Optional
+from typing import Any
 
 from detectron2.engine import default_argument_parser, launch
 from torch.multiprocessing import ProcessExitedException
@@ -19,7 +19,7 @@ from torch.multiprocessing import ProcessExitedException
 from shakedrop_det.engine import evaluate, reported_to_user, setup, train
 
 
-def main(args: argparse.Namespace) -> Optional[Dict[str, Any]]:
+def main(args: argparse.Namespace) -> dict[str, Any] | None:
     """What each process does; returns the metrics of an evaluation."""
     with reported_to_user():
         cfg = setup(args)

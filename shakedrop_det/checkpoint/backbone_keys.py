@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Dict, List, Mapping, Optional, Tuple
+from typing import Mapping
 
 from torch import Tensor
 
@@ -14,7 +14,7 @@ STATISTICS = (".running_mean", ".running_var")
 
 def classifier_backbone(
     state: Mapping[str, Tensor], model_state: Mapping[str, Tensor]
-) -> Optional[Dict[str, Tensor]]:
+) -> dict[str, Tensor] | None:
     """The ResNet's weights if the file is an image classifier's and the model is not.
 
     Args:
@@ -41,7 +41,7 @@ def _is_classifier(state: Mapping[str, Tensor]) -> bool:
     return f"{CLASSIFIER_HEAD}weight" in state and all(key.startswith(prefixes) for key in state)
 
 
-def backbone_prefixes(model_state: Mapping[str, Tensor]) -> Tuple[str, ...]:
+def backbone_prefixes(model_state: Mapping[str, Tensor]) -> tuple[str, ...]:
     """The prefixes of the weights that pretraining gives: not those of an FPN."""
     under_fpn = any(key.startswith(CLASSIFIER_BACKBONE) for key in model_state)
     return (CLASSIFIER_BACKBONE if under_fpn else "backbone.", RES5_HEAD)
@@ -71,7 +71,7 @@ def check_backbone(
         )
 
 
-def _misfits(state: Mapping[str, Tensor], model_state: Mapping[str, Tensor]) -> List[str]:
+def _misfits(state: Mapping[str, Tensor], model_state: Mapping[str, Tensor]) -> list[str]:
     prefixes = backbone_prefixes(model_state)
     # Files from Caffe2 fold the statistics of a norm into its weight and bias and hold none.
     has_statistics = any(key.endswith(STATISTICS) for key in state)
@@ -94,7 +94,7 @@ def _misfits(state: Mapping[str, Tensor], model_state: Mapping[str, Tensor]) -> 
     return problems
 
 
-def _name_in_file(state: Mapping[str, Tensor], key: str) -> Optional[str]:
+def _name_in_file(state: Mapping[str, Tensor], key: str) -> str | None:
     """The longest part at the end of ``key`` that the file has: what it may be called there."""
     parts = key.split(".")
     # Two parts, as in "conv1.weight", could be of any layer.

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import pickle
-from typing import Any, Dict, Optional
+from typing import Any
 
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.checkpoint.c2_model_loading import align_and_update_state_dicts
+from detectron2.utils.file_io import PathManager
 from torch import nn
 from torch.nn.modules.utils import consume_prefix_in_state_dict_if_present
 
@@ -32,7 +33,7 @@ class Checkpointer(DetectionCheckpointer):
         model: nn.Module,
         save_dir: str = "",
         *,
-        save_to_disk: Optional[bool] = None,
+        save_to_disk: bool | None = None,
         **checkpointables: Any,
     ) -> None:
         """
@@ -40,10 +41,10 @@ class Checkpointer(DetectionCheckpointer):
             model, save_dir, save_to_disk, checkpointables: see the stock checkpointer.
         """
         super().__init__(model, save_dir, save_to_disk=save_to_disk, **checkpointables)
-        self.path_manager = AtomicPathManager(self.path_manager)
+        self.path_manager: Any = AtomicPathManager(PathManager)
         self._source = ""
 
-    def load(self, path: str, *args: Any, **kwargs: Any) -> Dict[str, Any]:
+    def load(self, path: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Load a checkpoint, see the stock checkpointer. An empty path loads nothing.
 
         Raises:
@@ -63,7 +64,7 @@ class Checkpointer(DetectionCheckpointer):
             # Left set by an error, it would make the next call fail.
             self._parsed_url_during_load = None
 
-    def _load_file(self, filename: str) -> Dict[str, Any]:
+    def _load_file(self, filename: str) -> dict[str, Any]:
         try:
             return super()._load_file(filename)
         # What torch and pickle raise for truncated files, and for those that hold other things.
@@ -74,7 +75,7 @@ class Checkpointer(DetectionCheckpointer):
                 "be damaged, or hold more than tensors, numbers and names"
             ) from error
 
-    def _load_model(self, checkpoint: Dict[str, Any]) -> Any:
+    def _load_model(self, checkpoint: dict[str, Any]) -> Any:
         """Convert names as the file needs, check the backbone, and load."""
         model_state = self.model.state_dict()
         state = checkpoint["model"]

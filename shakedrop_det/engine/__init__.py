@@ -3,6 +3,7 @@
 from .checks import check_config
 from .errors import reported_to_user
 from .evaluators import build_evaluator
+from .progress import ProgressLine, log_to_file_only, prints_to_log
 from .run import evaluate, train
 from .setup import load_config, setup
 from .train_loop import CPUAMPTrainer
@@ -10,11 +11,14 @@ from .trainer import Trainer
 
 __all__ = [
     "CPUAMPTrainer",
+    "ProgressLine",
     "Trainer",
     "build_evaluator",
     "check_config",
     "evaluate",
     "load_config",
+    "log_to_file_only",
+    "prints_to_log",
     "reported_to_user",
     "setup",
     "train",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-from typing import Optional, Tuple
 
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog
@@ -68,7 +67,7 @@ def check_datasets(cfg: CfgNode, *, train: bool) -> None:
         DatasetCatalog.get(name)
 
 
-def num_classes(cfg: CfgNode) -> Tuple[str, Optional[int]]:
+def num_classes(cfg: CfgNode) -> tuple[str, int | None]:
     """The key that holds the model's number of classes, and its value; None if there is none."""
     keys = {
         "ImageClassifier": "MODEL.IMAGE_CLASSIFIER.NUM_CLASSES",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from typing import List, Optional
 
 from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
@@ -33,7 +32,7 @@ EVALUATOR_TYPES = (
 
 
 def build_evaluator(
-    cfg: CfgNode, dataset_name: str, output_folder: Optional[str] = None
+    cfg: CfgNode, dataset_name: str, output_folder: str | None = None
 ) -> DatasetEvaluator:
     """The evaluator that a data set's metadata asks for, as in detectron2's ``train_net.py``.
 
@@ -65,7 +64,7 @@ def build_evaluator(
         return CityscapesSemSegEvaluator(dataset_name)
     if evaluator_type == "pascal_voc":
         return PascalVOCDetectionEvaluator(dataset_name)
-    evaluators: List[DatasetEvaluator] = []
+    evaluators: list[DatasetEvaluator] = []
     if evaluator_type in ("sem_seg", "coco_panoptic_seg"):
         evaluators.append(SemSegEvaluator(dataset_name, output_dir=output_folder))
     if evaluator_type in ("coco", "coco_panoptic_seg"):

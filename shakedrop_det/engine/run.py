@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, Optional
+from typing import Any
 
 from detectron2.config import CfgNode
 from detectron2.evaluation import verify_results
@@ -14,22 +14,23 @@ from .checks import check_config
 from .trainer import Trainer
 
 
-def train(cfg: CfgNode, *, resume: bool = False) -> Optional[Dict[str, Any]]:
+def train(cfg: CfgNode, *, resume: bool = False, quiet: bool = False) -> dict[str, Any] | None:
     """Train as the config says, from ``MODEL.WEIGHTS`` or where ``OUTPUT_DIR`` left off.
 
     Args:
         cfg: see :func:`shakedrop_det.engine.setup`.
         resume: whether to continue from the last checkpoint in ``OUTPUT_DIR``, if there is one.
+        quiet: whether to show one line of progress, see :class:`shakedrop_det.engine.Trainer`.
 
     Returns:
-        dict: metrics of the last evaluation, if ``TEST.EXPECTED_RESULTS`` is set.
+        dict: metrics of the last evaluation, if there was one.
     """
-    trainer = Trainer(cfg)
+    trainer = Trainer(cfg, quiet=quiet)
     trainer.resume_or_load(resume=resume)
     return trainer.train()
 
 
-def evaluate(cfg: CfgNode, *, resume: bool = False) -> Dict[str, Any]:
+def evaluate(cfg: CfgNode, *, resume: bool = False) -> dict[str, Any]:
     """Evaluate ``MODEL.WEIGHTS`` on ``DATASETS.TEST``.
 
     Args:

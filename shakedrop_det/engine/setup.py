@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import logging
 import os
-from typing import List, Sequence
+from typing import Sequence
 
 import torch
 import yaml
@@ -18,15 +19,17 @@ from shakedrop_det.checkpoint.atomic import is_local
 from shakedrop_det.config import add_shakedrop_config
 
 from .checks import check_output_dir
+from .progress import log_to_file_only
 
 
-def setup(args: argparse.Namespace) -> CfgNode:
+def setup(args: argparse.Namespace, *, quiet: bool = False) -> CfgNode:
     """Read the config, set up the logs in ``OUTPUT_DIR`` and seed this process.
 
     Each process of a run gets another seed, so that each draws noise of its own.
 
     Args:
         args: of :func:`detectron2.engine.default_argument_parser`.
+        quiet: whether the log goes to ``OUTPUT_DIR/log.txt`` only, instead of the console too.
 
     Returns:
         CfgNode: frozen.
@@ -39,8 +42,9 @@ def setup(args: argparse.Namespace) -> CfgNode:
     without_cuda = fall_back_to_cpu(cfg)
     cfg.freeze()
     check_output_dir(cfg.OUTPUT_DIR)
-    default_setup(cfg, args)
-    setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="shakedrop_det")
+    with log_to_file_only() if quiet else contextlib.nullcontext():
+        default_setup(cfg, args)
+        setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="shakedrop_det")
     if without_cuda:
         logging.getLogger(__name__).warning(
             "MODEL.DEVICE asks for CUDA, which is not available here: running on the CPU, which "
@@ -69,7 +73,7 @@ def load_config(config_file: str, opts: Sequence[str] = ()) -> CfgNode:
     # yacs tells of unknown keys by KeyError, and of wrong types by AssertionError or ValueError.
     except (AssertionError, KeyError, ValueError, yaml.YAMLError) as error:
         raise ValueError(f"--config-file {config_file!r}: {_message(error)}") from error
-    options: List[str] = list(opts)
+    options: list[str] = list(opts)
     try:
         cfg.merge_from_list(options)
     except (AssertionError, KeyError, ValueError) as error:

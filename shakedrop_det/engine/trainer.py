@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import weakref
 from collections import OrderedDict
-from typing import Any, Dict, List, Optional
+from typing import Any
 
 import torch
 from detectron2.config import CfgNode
@@ -22,6 +23,7 @@ from detectron2.engine import (
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.modeling import GeneralizedRCNNWithTTA
 from detectron2.utils import comm
+from detectron2.utils.logger import setup_logger
 from torch import nn
 
 import shakedrop_det.data  # noqa: F401  (registers the data sets)
@@ -30,6 +32,7 @@ from shakedrop_det.modeling import without_noise
 
 from .checks import check_config, is_classifier
 from .evaluators import build_evaluator
+from .progress import ProgressLine, prints_to_log
 from .train_loop import CPUAMPTrainer
 
 
@@ -45,10 +48,12 @@ class Trainer(DefaultTrainer):
     * several processes and ``SOLVER.AMP`` (in bfloat16) also work on CPUs.
     """
 
-    def __init__(self, cfg: CfgNode) -> None:
+    def __init__(self, cfg: CfgNode, *, quiet: bool = False) -> None:
         """
         Args:
             cfg: with the keys of :func:`shakedrop_det.add_shakedrop_config`.
+            quiet: show one line of progress, and put what is printed into the log. For the log
+                itself see ``quiet`` of :func:`shakedrop_det.engine.setup`.
 
         Raises:
             ValueError: for settings or data that cannot be trained with, see
@@ -56,6 +61,8 @@ class Trainer(DefaultTrainer):
         """
         # DefaultTrainer's own constructor, but for DDP and AMP on CPUs and for the checkpointer.
         TrainerBase.__init__(self)
+        if not logging.getLogger("detectron2").isEnabledFor(logging.INFO):
+            setup_logger()  # Nobody did: let a notebook show the progress.
         check_config(cfg)
         cfg = self.auto_scale_workers(cfg, comm.get_world_size())
         model = self.build_model(cfg)
@@ -63,7 +70,7 @@ class Trainer(DefaultTrainer):
         data_loader = self.build_train_loader(cfg)
         on_cpu = torch.device(cfg.MODEL.DEVICE).type == "cpu"
         # DDP rejects device numbers, which detectron2 gives it by default, for a model on a CPU.
-        device_ids: Dict[str, Any] = {"device_ids": None} if on_cpu else {}
+        device_ids: dict[str, Any] = {"device_ids": None} if on_cpu else {}
         model = create_ddp_model(model, broadcast_buffers=False, **device_ids)
         if not cfg.SOLVER.AMP.ENABLED:
             self._trainer = SimpleTrainer(model, data_loader, optimizer)
@@ -76,9 +83,22 @@ class Trainer(DefaultTrainer):
         self.start_iter = 0
         self.max_iter = cfg.SOLVER.MAX_ITER
         self.cfg = cfg
+        self.quiet = quiet
         self.register_hooks(self.build_hooks())
+        if quiet and comm.is_main_process():
+            self.register_hooks([ProgressLine()])
 
-    def build_hooks(self) -> List[Optional[HookBase]]:
+    def train(self) -> dict[str, Any] | None:
+        """Train.
+
+        Returns:
+            dict: metrics of the last evaluation, if there was one.
+        """
+        with prints_to_log() if self.quiet else contextlib.nullcontext():
+            super().train()
+        return getattr(self, "_last_eval_results", None)
+
+    def build_hooks(self) -> list[HookBase | None]:
         """The stock hooks, of which PreciseBN sees the network as it is at test time."""
         found = super().build_hooks()
         for hook in found:
@@ -109,13 +129,13 @@ class Trainer(DefaultTrainer):
 
     @classmethod
     def build_evaluator(
-        cls, cfg: CfgNode, dataset_name: str, output_folder: Optional[str] = None
+        cls, cfg: CfgNode, dataset_name: str, output_folder: str | None = None
     ) -> DatasetEvaluator:
         """See :func:`shakedrop_det.engine.build_evaluator`."""
         return build_evaluator(cfg, dataset_name, output_folder)
 
     @classmethod
-    def test_with_TTA(cls, cfg: CfgNode, model: nn.Module) -> Dict[str, Any]:
+    def test_with_TTA(cls, cfg: CfgNode, model: nn.Module) -> dict[str, Any]:
         """Evaluate an R-CNN with the test-time augmentation under ``TEST.AUG``.
 
         Returns:

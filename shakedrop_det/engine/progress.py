@@ -1,0 +1,105 @@
+"""One line of progress instead of a wall of log."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import sys
+from collections.abc import Iterator
+from typing import TextIO
+
+from detectron2.engine import HookBase
+from tqdm import tqdm
+
+LOGGERS = ("detectron2", "fvcore", "shakedrop_det")
+
+
+class ProgressLine(HookBase):
+    """Shows iteration, loss, learning rate and remaining time of a training run.
+
+    On a terminal it is one line that changes in place; elsewhere, as in a file or a pipe, a line
+    is added from time to time. Register it after the hooks that write metrics.
+    """
+
+    def __init__(
+        self, title: str = "training", *, stream: TextIO | None = None, seconds: float = 10.0
+    ) -> None:
+        """
+        Args:
+            title: what the line begins with.
+            stream: where to write, standard error by default.
+            seconds: between lines, where the stream is no terminal.
+        """
+        self._title = title
+        self._stream = stream
+        self._seconds = seconds
+
+    def before_train(self) -> None:
+        stream = self._stream or sys.stderr
+        is_terminal = stream.isatty()
+        every = 0.1 if is_terminal else self._seconds
+        self._bar = tqdm(
+            desc=self._title,
+            total=self.trainer.max_iter,
+            initial=self.trainer.start_iter,
+            file=stream if is_terminal else _Lines(stream),
+            mininterval=every,
+            maxinterval=max(every, 10.0),
+            dynamic_ncols=is_terminal,
+            ncols=None if is_terminal else 100,
+        )
+
+    def after_step(self) -> None:
+        loss = self.trainer.storage.history("total_loss").median(20)
+        lr = self.trainer.storage.history("lr").latest()
+        self._bar.set_postfix_str(f"loss {loss:.3g}, lr {lr:.2g}", refresh=False)
+        self._bar.update()
+
+    def after_train(self) -> None:
+        self._bar.close()
+
+
+class _Lines(io.TextIOBase):
+    """Gives each state of a line that is meant to be overwritten a line of its own."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        line = text.strip()
+        if line:
+            self._stream.write(f"{line}\n")
+            self._stream.flush()
+        return len(text)
+
+
+@contextlib.contextmanager
+def log_to_file_only() -> Iterator[None]:
+    """Keep detectron2's logs and ours off the console, from now on, but for errors.
+
+    It also holds for the loggers that are set up inside the block. ``OUTPUT_DIR/log.txt`` gets
+    everything.
+    """
+    console = sys.stdout
+    with contextlib.redirect_stdout(io.StringIO()) as hidden:
+        yield
+    for name in LOGGERS:
+        for handler in logging.getLogger(name).handlers:
+            if isinstance(handler, logging.StreamHandler) and handler.stream in (console, hidden):
+                handler.setStream(console)
+                handler.setLevel(logging.ERROR)
+
+
+@contextlib.contextmanager
+def prints_to_log() -> Iterator[None]:
+    """Log what is printed meanwhile, as pycocotools does in each evaluation."""
+    with contextlib.redirect_stdout(_Log()):
+        yield
+
+
+class _Log(io.TextIOBase):
+    def write(self, text: str) -> int:
+        if text.strip():
+            logging.getLogger(__name__).info(text.rstrip())
+        return len(text)
