@@ -16,12 +16,10 @@ def naming_file(file_name: str) -> Iterator[None]:
         file_name: of the image that is read within the context.
 
     Raises:
-        OSError: if the image is no image, truncated or otherwise damaged.
+        OSError: if the image is missing, no image, truncated or otherwise damaged.
     """
     try:
         yield
-    except FileNotFoundError:
-        raise  # It names the file.
     # SyntaxError is Pillow's for a damaged PNG.
     except (OSError, SyntaxError, Image.DecompressionBombError) as error:
         raise OSError(
