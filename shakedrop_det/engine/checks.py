@@ -5,11 +5,11 @@ from __future__ import annotations
 import tempfile
 
 from detectron2.config import CfgNode
-from detectron2.data import DatasetCatalog
 from detectron2.utils import comm
 from detectron2.utils.file_io import PathManager
 
 from shakedrop_det.checkpoint.atomic import is_local
+from shakedrop_det.data import check_dataset
 
 
 def is_classifier(cfg: CfgNode) -> bool:
@@ -62,9 +62,17 @@ def check_output_dir(output_dir: str) -> None:
 
 def check_datasets(cfg: CfgNode, *, train: bool) -> None:
     """Read the data sets of a run, see :func:`check_config`."""
-    names = [*(cfg.DATASETS.TRAIN if train else ()), *cfg.DATASETS.TEST]
-    for name in names:
-        DatasetCatalog.get(name)
+    if train and not cfg.DATASETS.TRAIN:
+        raise ValueError("DATASETS.TRAIN is empty: name the data sets to train on")
+    classes_key, classes = num_classes(cfg)
+    for part in ("TRAIN", "TEST") if train else ("TEST",):
+        for name in cfg.DATASETS[part]:
+            # Predictions can also be made, and written, for images without annotations.
+            annotated = part == "TRAIN"
+            try:
+                check_dataset(name, num_classes=classes, key=classes_key, annotated=annotated)
+            except (ValueError, FileNotFoundError) as error:
+                raise type(error)(f"DATASETS.{part}: {error}") from error
 
 
 def num_classes(cfg: CfgNode) -> tuple[str, int | None]:

@@ -18,6 +18,8 @@ from detectron2.evaluation import (
     SemSegEvaluator,
 )
 
+from shakedrop_det.evaluation import ClassificationEvaluator
+
 EVALUATOR_TYPES = (
     "classification",
     "coco",
@@ -53,8 +55,6 @@ def build_evaluator(
             f"{', '.join(EVALUATOR_TYPES)}"
         )
     if evaluator_type == "classification":
-        from shakedrop_det.evaluation import ClassificationEvaluator
-
         return ClassificationEvaluator(dataset_name)
     if evaluator_type == "lvis":
         return LVISEvaluator(dataset_name, output_dir=output_folder)

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from detectron2.config import CfgNode
+from detectron2.data import build_detection_test_loader, build_detection_train_loader
 from detectron2.engine import (
     AMPTrainer,
     DefaultTrainer,
@@ -26,8 +27,12 @@ from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
 from torch import nn
 
-import shakedrop_det.data  # noqa: F401  (registers the data sets)
 from shakedrop_det.checkpoint import Checkpointer
+from shakedrop_det.data import (
+    DetectionMapper,
+    build_classification_test_loader,
+    build_classification_train_loader,
+)
 from shakedrop_det.modeling import without_noise
 
 from .checks import check_config, is_classifier
@@ -113,19 +118,15 @@ class Trainer(DefaultTrainer):
     def build_train_loader(cls, cfg: CfgNode) -> Any:
         """The loader of ``DATASETS.TRAIN`` that the meta-architecture needs."""
         if is_classifier(cfg):
-            from shakedrop_det.data import build_classification_train_loader
-
             return build_classification_train_loader(cfg)
-        return super().build_train_loader(cfg)
+        return build_detection_train_loader(cfg, mapper=DetectionMapper(cfg, True))
 
     @classmethod
     def build_test_loader(cls, cfg: CfgNode, dataset_name: str) -> Any:
         """The loader of a data set for evaluation that the meta-architecture needs."""
         if is_classifier(cfg):
-            from shakedrop_det.data import build_classification_test_loader
-
             return build_classification_test_loader(cfg, dataset_name)
-        return super().build_test_loader(cfg, dataset_name)
+        return build_detection_test_loader(cfg, dataset_name, mapper=DetectionMapper(cfg, False))
 
     @classmethod
     def build_evaluator(

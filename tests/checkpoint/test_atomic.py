@@ -1,0 +1,83 @@
+"""Checkpoint files appear whole or not at all."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from shakedrop_det.checkpoint import Checkpointer
+from shakedrop_det.checkpoint.atomic import UNFINISHED_NAME, write_atomically
+
+
+def test_file_is_replaced_and_nothing_else_left(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_text("old")
+    with write_atomically(str(path), "w") as f:
+        f.write("new")
+        assert path.read_text() == "old"
+    assert path.read_text() == "new"
+    assert os.listdir(tmp_path) == ["file"]
+
+
+def test_error_while_writing_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"old")
+    with pytest.raises(RuntimeError), write_atomically(str(path)) as f:
+        f.write(b"half")
+        raise RuntimeError
+    assert path.read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["file"]
+
+
+def test_failed_save_keeps_the_last_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpointer = Checkpointer(nn.Linear(2, 2), str(tmp_path))
+    checkpointer.save("first")
+
+    def fail_halfway(data: object, f: object) -> None:
+        f.write(b"half")  # type: ignore[attr-defined]
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(torch, "save", fail_halfway)
+    with pytest.raises(OSError, match="No space"):
+        checkpointer.save("second")
+    assert Path(checkpointer.get_checkpoint_file()).name == "first.pth"
+    assert sorted(os.listdir(tmp_path)) == ["first.pth", "last_checkpoint"]
+
+
+# Saves again and again; after the first checkpoint, dies in the middle of writing some bytes.
+KILLED_WHILE_SAVING = """
+import os, signal, sys, torch
+from shakedrop_det.checkpoint import Checkpointer
+
+checkpointer = Checkpointer(torch.nn.Linear(2, 2), sys.argv[1])
+checkpointer.save("model_0")
+
+def die_halfway(data, f):
+    f.write(b"half")
+    f.flush()
+    os.kill(os.getpid(), signal.SIGKILL)
+
+torch.save = die_halfway
+checkpointer.save(sys.argv[2])
+"""
+
+
+@pytest.mark.parametrize("name", ["model_0", "model_1"])
+def test_kill_while_saving_leaves_a_whole_checkpoint(tmp_path: Path, name: str) -> None:
+    """Also where the file that is being written has the name of the last one."""
+    done = subprocess.run([sys.executable, "-c", KILLED_WHILE_SAVING, str(tmp_path), name])
+    assert done.returncode == -signal.SIGKILL
+    checkpointer = Checkpointer(nn.Linear(2, 2), str(tmp_path))
+    assert [Path(f).name for f in checkpointer.get_all_checkpoint_files()] == ["model_0.pth"]
+    checkpointer.resume_or_load("", resume=True)
+    # What the killed process left is reused, not piled up.
+    assert (tmp_path / UNFINISHED_NAME).read_bytes() == b"half"
+    checkpointer.save("model_2")
+    assert not (tmp_path / UNFINISHED_NAME).exists()

@@ -1,0 +1,185 @@
+"""Weights fit the backbone or stop the run; a classifier's go into every detector."""
+
+import logging
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from detectron2.config import CfgNode
+from detectron2.modeling import build_model
+from torch import nn
+
+from shakedrop_det.checkpoint import Checkpointer
+
+Tiny = Callable[..., CfgNode]
+
+
+def load(model: nn.Module, path: Path | str) -> None:
+    Checkpointer(model).resume_or_load(str(path), resume=False)
+
+
+@pytest.fixture
+def classifier(tiny: Tiny) -> nn.Module:
+    """A classifier with statistics that are not those of a new network."""
+    model = build_model(tiny("classifier"))
+    for name, buffer in model.named_buffers():
+        if name.endswith(("running_mean", "running_var")):
+            buffer.uniform_(0.5, 1.5)
+    return model
+
+
+@pytest.fixture
+def classifier_file(classifier: nn.Module, tmp_path: Path) -> Path:
+    Checkpointer(classifier, str(tmp_path)).save("classifier")
+    return tmp_path / "classifier.pth"
+
+
+def resnet_state(model: nn.Module) -> dict[str, torch.Tensor]:
+    """Weights and statistics of the ResNet, by their names in it."""
+    prefixes = ("backbone.bottom_up.", "roi_heads.res5.", "backbone.")
+    found = {}
+    for key, value in model.state_dict().items():
+        prefix = next((p for p in prefixes if key.startswith(p)), None)
+        name = key.removeprefix("roi_heads.").removeprefix("backbone.").removeprefix("bottom_up.")
+        if prefix and name.startswith(("stem.", "res")) and not name.endswith("_tracked"):
+            found[name] = value
+    return found
+
+
+@pytest.mark.parametrize(
+    "name, options",
+    [
+        ("mask_rcnn", []),
+        ("mask_rcnn", ["MODEL.RESNETS.NORM", "FrozenBN"]),
+        ("c4", []),
+        ("retinanet", []),
+    ],
+)
+def test_classifier_goes_into_detectors(
+    tiny: Tiny, classifier: nn.Module, classifier_file: Path, name: str, options: list[str]
+) -> None:
+    detector = build_model(tiny(name, *options))
+    load(detector, classifier_file)
+    expected, found = resnet_state(classifier), resnet_state(detector)
+    assert found.keys() == expected.keys()
+    for key, value in expected.items():
+        torch.testing.assert_close(found[key], value, rtol=0, atol=0, msg=key)
+
+
+def test_classifier_with_other_classes_keeps_the_backbone(
+    tiny: Tiny, classifier: nn.Module, classifier_file: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = build_model(tiny("classifier", "MODEL.IMAGE_CLASSIFIER.NUM_CLASSES", 7))
+    linear = model.linear.weight.clone()
+    with caplog.at_level(logging.WARNING):
+        load(model, classifier_file)
+    assert "linear.weight" in caplog.text
+    torch.testing.assert_close(model.linear.weight, linear, rtol=0, atol=0)
+    for key, value in resnet_state(classifier).items():
+        torch.testing.assert_close(resnet_state(model)[key], value, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("heuristics", [False, True])
+@pytest.mark.parametrize("name", ["mask_rcnn", "c4", "retinanet"])
+def test_every_misfit_of_the_backbone_is_listed(
+    tiny: Tiny, tmp_path: Path, name: str, heuristics: bool
+) -> None:
+    """Also where detectron2 matches names by heuristics, which drop what does not fit."""
+    model = build_model(tiny(name))
+    state = model.state_dict()
+    res5 = "roi_heads.res5" if name == "c4" else "backbone.bottom_up.res5"
+    stem = "backbone.stem" if name == "c4" else "backbone.bottom_up.stem"
+    missing = [f"{res5}.0.conv1.weight", f"{res5}.2.conv3.norm.running_var"]
+    for key in missing:
+        del state[key]
+    state[f"{stem}.conv1.weight"] = torch.zeros(8, 3, 3, 3)
+    torch.save({"model": state, "matching_heuristics": heuristics}, tmp_path / "file.pth")
+    with pytest.raises(ValueError, match="does not fit the backbone, in 3 weights") as error:
+        load(model, tmp_path / "file.pth")
+    message = str(error.value)
+    assert str(tmp_path / "file.pth") in message and "MODEL.WEIGHTS" in message
+    for key in missing:
+        assert f"{key}: missing in the file" in message
+    assert f"{stem}.conv1.weight: (8, 3, 3, 3) in the file, (8, 3, 7, 7) in the model" in message
+
+
+def test_misfit_of_a_classifiers_checkpoint_is_listed(tiny: Tiny, classifier_file: Path) -> None:
+    model = build_model(tiny("mask_rcnn", "MODEL.RESNETS.STEM_OUT_CHANNELS", 16))
+    with pytest.raises(ValueError) as error:
+        load(model, classifier_file)
+    key = "backbone.bottom_up.stem.conv1.weight"
+    assert f"{key}: (8, 3, 7, 7) in the file, (16, 3, 7, 7) in the model" in str(error.value)
+
+
+def test_names_that_need_heuristics_are_pointed_out(
+    tiny: Tiny, classifier: nn.Module, tmp_path: Path
+) -> None:
+    path = tmp_path / "resnet.pth"
+    torch.save(resnet_state(classifier), path)
+    model = build_model(tiny("mask_rcnn"))
+    with pytest.raises(ValueError, match=r"called stem.conv1.weight in the file, add '\?matching"):
+        load(model, path)
+    load(model, f"{path}?matching_heuristics=True")
+    for key, value in resnet_state(classifier).items():
+        torch.testing.assert_close(resnet_state(model)[key], value, rtol=0, atol=0)
+
+
+def test_heads_may_be_missing(tiny: Tiny, tmp_path: Path) -> None:
+    model = build_model(tiny("mask_rcnn"))
+    state = {k: v for k, v in model.state_dict().items() if k.startswith("backbone.bottom_up.")}
+    torch.save({"model": state}, tmp_path / "backbone.pth")
+    load(model, tmp_path / "backbone.pth")
+
+
+def test_files_without_statistics_are_accepted(
+    tiny: Tiny, classifier: nn.Module, tmp_path: Path
+) -> None:
+    """Those of Caffe2 fold them into weight and bias, and hold numpy arrays."""
+    state = {k: v.numpy() for k, v in resnet_state(classifier).items() if "running" not in k}
+    path = tmp_path / "caffe2.pkl"
+    content = {"model": state, "__author__": "test", "matching_heuristics": True}
+    path.write_bytes(pickle.dumps(content))
+    model = build_model(tiny("mask_rcnn", "MODEL.RESNETS.NORM", "FrozenBN"))
+    load(model, path)
+    norm = model.backbone.bottom_up.res5[2].conv3.norm
+    np.testing.assert_array_equal(norm.weight, state["res5.2.conv3.norm.weight"])
+    assert torch.equal(norm.running_mean, torch.zeros_like(norm.running_mean))
+
+
+def test_weights_saved_inside_ddp_are_accepted(
+    tiny: Tiny, classifier: nn.Module, tmp_path: Path
+) -> None:
+    state = {f"module.{key}": value for key, value in classifier.state_dict().items()}
+    torch.save({"model": state}, tmp_path / "ddp.pth")
+    detector = build_model(tiny("mask_rcnn"))
+    load(detector, tmp_path / "ddp.pth")
+    for key, value in resnet_state(classifier).items():
+        torch.testing.assert_close(resnet_state(detector)[key], value, rtol=0, atol=0)
+
+
+def test_empty_path_loads_nothing(tiny: Tiny) -> None:
+    model = build_model(tiny("mask_rcnn"))
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    load(model, "")
+    assert all(torch.equal(before[key], value) for key, value in model.state_dict().items())
+
+
+def test_missing_file_is_named(tmp_path: Path) -> None:
+    checkpointer = Checkpointer(nn.Linear(2, 2))
+    for _ in range(2):  # The first failure must not spoil the second call.
+        with pytest.raises(FileNotFoundError, match="MODEL.WEIGHTS.*nothing.pth"):
+            checkpointer.load(str(tmp_path / "nothing.pth"))
+
+
+@pytest.mark.parametrize("suffix", ["pth", "pkl"])
+def test_damaged_file_is_named(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"damaged.{suffix}"
+    torch.save({"model": nn.Linear(2, 2).state_dict()}, path)
+    path.write_bytes(path.read_bytes()[:100])
+    checkpointer = Checkpointer(nn.Linear(2, 2))
+    for _ in range(2):
+        with pytest.raises(ValueError, match=f"MODEL.WEIGHTS.*damaged.{suffix}"):
+            checkpointer.load(str(path))

@@ -1,0 +1,66 @@
+"""What several tests share: tiny networks, a small data set, and logs that leave no trace."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from detectron2.config import CfgNode
+from detectron2.utils import logger as detectron2_logger
+
+from shakedrop_det.data import build_digit_scenes, register_digit_scenes
+from shakedrop_det.engine import load_config
+
+CONFIGS = Path(__file__).parent / "configs"
+
+
+@pytest.fixture(scope="session")
+def datasets_root(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A folder for ``$DETECTRON2_DATASETS`` with digit scenes, 16 to train on and 4 held out.
+
+    In this process they are registered as ``tiny_scenes_train`` and ``tiny_scenes_val``, since
+    ``digit_scenes_*`` got its folder when the package was imported.
+    """
+    root = str(tmp_path_factory.mktemp("datasets"))
+    scenes = os.path.join(root, "digit_scenes")
+    build_digit_scenes(scenes, num_train=16, num_val=4)
+    for split in ("train", "val"):
+        register_digit_scenes(f"tiny_scenes_{split}", scenes, split=split)
+    return root
+
+
+@pytest.fixture
+def tiny(tmp_path: Path, datasets_root: str) -> Callable[..., CfgNode]:
+    """``tiny(name, *options)``: a config of ``tests/configs``, not frozen, writing to tmp_path.
+
+    Detectors read ``tiny_scenes_*``; classifiers train on ``digits_val``, which loads faster.
+    """
+
+    def load(name: str, *options: object) -> CfgNode:
+        cfg = load_config(str(CONFIGS / f"tiny_{name}.yaml"))
+        cfg.OUTPUT_DIR = str(tmp_path / "output")
+        if name == "classifier":
+            cfg.DATASETS.TRAIN = ("digits_val",)
+        else:
+            cfg.DATASETS.TRAIN = ("tiny_scenes_train",)
+            cfg.DATASETS.TEST = ("tiny_scenes_val",)
+        cfg.merge_from_list(list(options))
+        return cfg
+
+    return load
+
+
+@pytest.fixture
+def clean_logging() -> Iterator[None]:
+    """Undo what detectron2's ``setup_logger`` does to the loggers of this process."""
+    loggers = [logging.getLogger(name) for name in ("detectron2", "fvcore", "shakedrop_det")]
+    before = [(log.level, log.propagate, list(log.handlers)) for log in loggers]
+    yield
+    for log, (level, propagate, handlers) in zip(loggers, before):
+        log.setLevel(level)
+        log.propagate = propagate
+        log.handlers[:] = handlers
+    detectron2_logger.setup_logger.cache_clear()

@@ -1,0 +1,99 @@
+"""Runs that cannot work stop before anything is built, saying which key to change."""
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from detectron2.config import CfgNode
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data.datasets import register_coco_instances
+
+from shakedrop_det.engine import build_evaluator, check_config
+
+Tiny = Callable[..., CfgNode]
+
+
+@pytest.fixture
+def coco(tmp_path: Path) -> Iterator[Callable[[str], str]]:
+    """``coco(text)`` registers a data set whose annotation file has that text."""
+    path = tmp_path / "instances.json"
+    register_coco_instances("checked", {}, str(path), str(tmp_path))
+
+    def write(text: str) -> str:
+        path.write_text(text)
+        return "checked"
+
+    yield write
+    DatasetCatalog.remove("checked")
+    MetadataCatalog.remove("checked")
+
+
+@pytest.mark.parametrize("name", ["mask_rcnn", "retinanet", "c4", "classifier"])
+def test_good_runs_pass(tiny: Tiny, name: str) -> None:
+    check_config(tiny(name))
+
+
+def test_unknown_data_set(tiny: Tiny) -> None:
+    cfg = tiny("mask_rcnn", "DATASETS.TEST", ("tiny_scenes_vall",))
+    with pytest.raises(ValueError, match="DATASETS.TEST.*tiny_scenes_vall.*tiny_scenes_val"):
+        check_config(cfg)
+
+
+def test_no_data_set(tiny: Tiny) -> None:
+    cfg = tiny("mask_rcnn", "DATASETS.TRAIN", ())
+    with pytest.raises(ValueError, match="DATASETS.TRAIN is empty"):
+        check_config(cfg)
+    check_config(cfg, train=False)
+
+
+def test_broken_annotations(tiny: Tiny, coco: Callable[[str], str], tmp_path: Path) -> None:
+    cfg = tiny("mask_rcnn", "DATASETS.TRAIN", (coco('{"images": [{"id"'),))
+    with pytest.raises(ValueError) as error:
+        check_config(cfg)
+    assert "DATASETS.TRAIN" in str(error.value)
+    assert str(tmp_path / "instances.json") in str(error.value)
+
+
+def test_zero_annotations(tiny: Tiny, coco: Callable[[str], str]) -> None:
+    empty = {"images": [{"id": 1}], "categories": [{"id": 1, "name": "a"}], "annotations": []}
+    name = coco(json.dumps(empty))
+    with pytest.raises(ValueError, match="DATASETS.TRAIN.*no annotations"):
+        check_config(tiny("mask_rcnn", "DATASETS.TRAIN", (name,)))
+    # Predictions can be made for images without.
+    check_config(tiny("mask_rcnn", "DATASETS.TEST", (name,)))
+
+
+@pytest.mark.parametrize(
+    "name, key",
+    [
+        ("mask_rcnn", "MODEL.ROI_HEADS.NUM_CLASSES"),
+        ("retinanet", "MODEL.RETINANET.NUM_CLASSES"),
+        ("classifier", "MODEL.IMAGE_CLASSIFIER.NUM_CLASSES"),
+    ],
+)
+def test_too_few_classes(tiny: Tiny, name: str, key: str) -> None:
+    with pytest.raises(ValueError, match=f"{key} is 9.*10 classes"):
+        check_config(tiny(name, key, 9))
+
+
+def test_output_dir_that_cannot_be_written(tiny: Tiny, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    output = str(tmp_path / "file" / "output")
+    with pytest.raises(ValueError, match=f"OUTPUT_DIR '{output}' cannot be written"):
+        check_config(tiny("mask_rcnn", "OUTPUT_DIR", output))
+
+
+def test_test_time_augmentation_needs_an_rcnn(tiny: Tiny) -> None:
+    check_config(tiny("mask_rcnn", "TEST.AUG.ENABLED", True))
+    with pytest.raises(ValueError, match="TEST.AUG.ENABLED.*'RetinaNet'"):
+        check_config(tiny("retinanet", "TEST.AUG.ENABLED", True))
+
+
+def test_evaluator_needs_a_known_type(tiny: Tiny) -> None:
+    MetadataCatalog.get("of_own_type").evaluator_type = "own"
+    try:
+        with pytest.raises(ValueError, match="'of_own_type'.*'own'.*coco"):
+            build_evaluator(tiny("mask_rcnn"), "of_own_type")
+    finally:
+        MetadataCatalog.remove("of_own_type")

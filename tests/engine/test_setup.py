@@ -1,0 +1,80 @@
+"""From files and options to a config."""
+
+import argparse
+import logging
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from shakedrop_det.engine import load_config, setup
+
+
+def arguments(tmp_path: Path, *opts: str) -> argparse.Namespace:
+    options = ["OUTPUT_DIR", str(tmp_path / "output"), *opts]
+    return argparse.Namespace(config_file="", opts=options, eval_only=False)
+
+
+@pytest.fixture
+def no_cuda(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    yield
+
+
+@pytest.mark.usefixtures("clean_logging", "no_cuda")
+def test_falls_back_to_cpu_with_a_warning(tmp_path: Path) -> None:
+    cfg = setup(arguments(tmp_path, "MODEL.DEVICE", "cuda:0"))
+    assert cfg.MODEL.DEVICE == "cpu" and cfg.is_frozen()
+    log = (tmp_path / "output" / "log.txt").read_text()
+    assert "WARNING: MODEL.DEVICE asks for CUDA" in log
+    assert load_config(str(tmp_path / "output" / "config.yaml")).MODEL.DEVICE == "cpu"
+
+
+@pytest.mark.usefixtures("clean_logging", "no_cuda")
+def test_no_warning_where_the_cpu_is_asked_for(tmp_path: Path) -> None:
+    setup(arguments(tmp_path, "MODEL.DEVICE", "cpu"))
+    assert "WARNING" not in (tmp_path / "output" / "log.txt").read_text()
+
+
+@pytest.mark.usefixtures("clean_logging")
+def test_quiet_logs_to_the_file_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    setup(arguments(tmp_path), quiet=True)
+    logging.getLogger("detectron2.test").warning("of no interest")
+    logging.getLogger("shakedrop_det.test").error("of interest")
+    printed = capsys.readouterr().out
+    assert "of interest" in printed and len(printed.splitlines()) == 1
+    log = (tmp_path / "output" / "log.txt").read_text()
+    assert "of no interest" in log and "Full config" in log
+    assert sys.stdout.isatty() is False  # Restored: capsys's own stream, not the hidden one.
+    print("visible")
+    assert capsys.readouterr().out == "visible\n"
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("MODEL: {NO_SUCH_KEY: 1}", "NO_SUCH_KEY"),
+        ("SOLVER: {MAX_ITER: many}", "SOLVER.MAX_ITER|MAX_ITER"),
+        ("MODEL: [", "while parsing"),
+    ],
+)
+def test_wrong_config_file_is_named(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "wrong.yaml"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=f"(?s)--config-file.*wrong.yaml.*({message})"):
+        load_config(str(path))
+
+
+def test_missing_config_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="--config-file.*nothing.yaml"):
+        load_config(str(tmp_path / "nothing.yaml"))
+
+
+@pytest.mark.parametrize(
+    "opts", [["MODEL.NO_SUCH_KEY", "1"], ["SOLVER.MAX_ITER"], ["SOLVER.MAX_ITER", "many"]]
+)
+def test_wrong_options_are_named(opts: list[str]) -> None:
+    with pytest.raises(ValueError, match=f"^Options.*{opts[0]}"):
+        load_config("", opts)
