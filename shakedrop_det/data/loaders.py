@@ -30,7 +30,8 @@ def build_classification_train_loader(cfg: CfgNode) -> Any:
     loader = build_detection_train_loader(
         cfg, mapper=ClassificationMapper(cfg, True), aspect_ratio_grouping=False
     )
-    check_metadata_consistency("classes", cfg.DATASETS.TRAIN)
+    if len(cfg.DATASETS.TRAIN) > 1:
+        check_metadata_consistency("classes", cfg.DATASETS.TRAIN)
     return loader
 
 

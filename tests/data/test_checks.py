@@ -1,0 +1,133 @@
+"""Mistakes in data sets are found and named."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data.datasets import register_coco_instances
+
+from shakedrop_det.data import check_dataset, register_digit_scenes, register_image_folder
+from shakedrop_det.data import digit_scenes as scenes
+
+NAME = "test_checks"
+GOOD = {"images": [{"id": 1}], "annotations": [{"id": 1}], "categories": [{"id": 1}, {"id": 7}]}
+
+
+@pytest.fixture
+def register(tmp_path: Path) -> Iterator[Callable[[str | None], Path]]:
+    """Register a COCO data set with the given text as its annotation file, or with none."""
+
+    def register(text: str | None) -> Path:
+        file = tmp_path / "instances.json"
+        if text is not None:
+            file.write_text(text)
+        (tmp_path / "images").mkdir()
+        register_coco_instances(NAME, {}, str(file), str(tmp_path / "images"))
+        return file
+
+    yield register
+    if NAME in DatasetCatalog.list():
+        DatasetCatalog.remove(NAME)
+        MetadataCatalog.remove(NAME)
+
+
+@pytest.mark.parametrize("num_classes", [None, 2, 80])
+def test_good_data_set(register: Callable, num_classes: int | None) -> None:
+    register(json.dumps(GOOD))
+    check_dataset(NAME, num_classes=num_classes)
+
+
+def test_unknown_name_comes_with_near_ones() -> None:
+    with pytest.raises(ValueError, match="'digit_scene_val': did you mean digit_scenes_val or "):
+        check_dataset("digit_scene_val", num_classes=None)
+    with pytest.raises(ValueError, match="'###': register it first"):
+        check_dataset("###", num_classes=None)
+    assert "###" not in MetadataCatalog.list()
+
+
+def test_missing_annotation_file(register: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DETECTRON2_DATASETS", "/somewhere")
+    file = register(None)
+    with pytest.raises(FileNotFoundError, match=f"{file} .*'{NAME}'.*which is '/somewhere'"):
+        check_dataset(NAME, num_classes=None)
+
+
+def test_missing_image_folder(register: Callable, tmp_path: Path) -> None:
+    register(json.dumps(GOOD))
+    (tmp_path / "images").rmdir()
+    with pytest.raises(FileNotFoundError, match=f"image folder {tmp_path}/images of"):
+        check_dataset(NAME, num_classes=None)
+
+
+@pytest.mark.parametrize("text", ["", "{", "not json", json.dumps(GOOD)[:-5]])
+def test_annotation_file_that_is_not_json(register: Callable, text: str) -> None:
+    file = register(text)
+    with pytest.raises(ValueError, match=f"{file} of data set '{NAME}' is not JSON"):
+        check_dataset(NAME, num_classes=None)
+
+
+@pytest.mark.parametrize("part", list(GOOD))
+def test_annotation_file_without_a_part(register: Callable, part: str) -> None:
+    file = register(json.dumps({key: value for key, value in GOOD.items() if key != part}))
+    with pytest.raises(ValueError, match=f"{file} .* no COCO file: it has no list '{part}'"):
+        check_dataset(NAME, num_classes=None)
+
+
+@pytest.mark.parametrize("content", [[], 3, {**GOOD, "images": {}}])
+def test_annotation_file_of_another_kind(register: Callable, content: Any) -> None:
+    register(json.dumps(content))
+    with pytest.raises(ValueError, match="is no COCO file: it has no list 'images'"):
+        check_dataset(NAME, num_classes=None)
+
+
+@pytest.mark.parametrize("part", list(GOOD))
+def test_empty_part(register: Callable, part: str) -> None:
+    file = register(json.dumps({**GOOD, part: []}))
+    with pytest.raises(ValueError, match=f"{file} .* has no {part}"):
+        check_dataset(NAME, num_classes=None)
+
+
+def test_images_to_predict_on_need_no_annotations(register: Callable) -> None:
+    register(json.dumps({key: GOOD[key] for key in ("images", "categories")}))
+    check_dataset(NAME, num_classes=2, annotated=False)
+
+
+def test_too_few_classes_in_the_model(register: Callable) -> None:
+    register(json.dumps(GOOD))
+    with pytest.raises(
+        ValueError, match="MODEL.ROI_HEADS.NUM_CLASSES is 1, but data set 'test_checks' has 2"
+    ):
+        check_dataset(NAME, num_classes=1)
+
+
+def test_classification_data_sets(tmp_path: Path) -> None:
+    key = "MODEL.IMAGE_CLASSIFIER.NUM_CLASSES"
+    check_dataset("digits_val", num_classes=10, key=key)
+    with pytest.raises(ValueError, match=f"{key} is 9, but data set 'digits_val' has 10"):
+        check_dataset("digits_val", num_classes=9, key=key)
+    for folder in ("a", "b", "c"):
+        (tmp_path / folder).mkdir()
+    register_image_folder(NAME, tmp_path)
+    try:
+        with pytest.raises(ValueError, match=f"{key} is 2, but data set '{NAME}' has 3"):
+            check_dataset(NAME, num_classes=2, key=key)
+    finally:
+        DatasetCatalog.remove(NAME)
+        MetadataCatalog.remove(NAME)
+
+
+def test_generated_data_is_generated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    build = scenes.build_digit_scenes
+    monkeypatch.setattr(scenes, "build_digit_scenes", lambda r: build(r, num_train=1, num_val=1))
+    register_digit_scenes(NAME, str(tmp_path / "scenes"), split="val")
+    try:
+        check_dataset(NAME, num_classes=10)
+        assert (tmp_path / "scenes" / "val" / "000001.png").is_file()
+    finally:
+        DatasetCatalog.remove(NAME)
+        MetadataCatalog.remove(NAME)
