@@ -18,7 +18,12 @@ MAX_ANGLE = 25.0
 _INK = 0.5
 _EDGE = 0.08
 # Squared distance of two RGB colours (0 to 255) that are told apart at a glance.
-_CONTRAST = 110.0**2
+_CONTRAST = 90.0**2
+# Luminance (ITU-R BT.601) of digits: brighter than any background. Were the sign of the contrast
+# random as well, a network of this size would need far more steps than a demo can spend.
+_LUMINANCE = np.array([0.299, 0.587, 0.114])
+_MIN_DIGIT_LUMINANCE = 150.0
+_MAX_BACKGROUND = 120.0
 
 
 def digit_split(train: bool) -> tuple[np.ndarray, np.ndarray]:
@@ -85,11 +90,11 @@ def draw_glyph(sample: np.ndarray, *, height: float, angle: float) -> np.ndarray
 
 
 def draw_background(size: int, rng: np.random.Generator) -> np.ndarray:
-    """A colour gradient with clouds and stripes, (size, size, 3) float32 from 0 to 255."""
+    """A dark colour gradient with clouds and stripes, (size, size, 3) float32 from 0 to 255."""
     y, x = np.mgrid[0:size, 0:size].astype(np.float32) / size
     direction, stripe_direction = rng.uniform(0, 2 * np.pi, size=2)
-    first = rng.uniform(40, 215, size=3)
-    second = (first + rng.uniform(-60, 60, size=3)).clip(20, 235)
+    first = rng.uniform(0, _MAX_BACKGROUND, size=3)
+    second = (first + rng.uniform(-60, 60, size=3)).clip(0, _MAX_BACKGROUND)
     ramp = (x - 0.5) * np.cos(direction) + (y - 0.5) * np.sin(direction) + 0.5
     image = first + (second - first) * ramp[..., None]
     for cells in (4, 16):
@@ -103,7 +108,7 @@ def draw_background(size: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def pick_colour(rng: np.random.Generator, others: Sequence[np.ndarray]) -> np.ndarray:
-    """A random colour unlike the others.
+    """A random bright colour unlike the others.
 
     Args:
         rng: source of randomness.
@@ -113,7 +118,8 @@ def pick_colour(rng: np.random.Generator, others: Sequence[np.ndarray]) -> np.nd
         (3,) RGB from 0 to 255: of some random ones, the first that contrasts with all the others,
         or the one that does so best.
     """
-    candidates = rng.uniform(0, 255, size=(24, 3))
+    candidates = rng.uniform(0, 255, size=(200, 3))
+    candidates = candidates[candidates @ _LUMINANCE >= _MIN_DIGIT_LUMINANCE]
     distances = ((candidates[:, None] - np.asarray(others)[None]) ** 2).sum(axis=2).min(axis=1)
     good = np.flatnonzero(distances >= _CONTRAST)
     return candidates[good[0] if len(good) else distances.argmax()]
