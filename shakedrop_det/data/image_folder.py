@@ -61,10 +61,8 @@ def load_image_folder(
 
 def _class_folders(root: str | os.PathLike[str], *, name: str | None) -> list[Path]:
     root = Path(root)
-    expected = (
-        f"the images of {'the' if name is None else name} data set are expected as "
-        f"{root.absolute()}/<class>/<image>"
-    )
+    subject = "images" if name is None else f"the images of data set {name!r}"
+    expected = f"{subject} are expected as {root.absolute()}/<class>/<image>"
     if not root.is_dir():
         datasets = os.environ.get("DETECTRON2_DATASETS")
         raise FileNotFoundError(
