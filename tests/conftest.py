@@ -59,7 +59,7 @@ def clean_logging() -> Iterator[None]:
     loggers = [logging.getLogger(name) for name in ("detectron2", "fvcore", "shakedrop_det")]
     before = [(log.level, log.propagate, list(log.handlers)) for log in loggers]
     yield
-    for log, (level, propagate, handlers) in zip(loggers, before):
+    for log, (level, propagate, handlers) in zip(loggers, before, strict=True):
         log.setLevel(level)
         log.propagate = propagate
         log.handlers[:] = handlers

@@ -76,7 +76,7 @@ def test_amp_on_cpu_computes_in_bfloat16(tiny: Tiny, name: str) -> None:
     assert dtypes == {True: {torch.bfloat16}, False: {torch.float32}}
     after = list(trainer.model.parameters())
     assert {p.dtype for p in after} == {torch.float32}
-    assert any(not torch.equal(a, b) for a, b in zip(before, after))
+    assert any(not torch.equal(a, b) for a, b in zip(before, after, strict=True))
 
 
 def test_without_amp_all_is_float32(tiny: Tiny) -> None:

@@ -1,0 +1,49 @@
+"""Running the tools as users do: by path, in processes of their own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+TESTS = Path(__file__).parent.parent
+TRAIN_NET = TESTS.parent / "tools" / "train_net.py"
+
+
+@pytest.fixture
+def start(datasets_root: str) -> Callable[..., subprocess.Popen[str]]:
+    """``start(script, *args)``: a Python process that finds the package and the tiny scenes.
+
+    There they are called ``digit_scenes_train`` and ``digit_scenes_val``. ``to=`` is where it
+    writes, by default a pipe, that must be read lest it fills and the process waits forever.
+    """
+    path = os.pathsep.join([str(TESTS.parent), os.environ.get("PYTHONPATH", "")])
+    env = {**os.environ, "DETECTRON2_DATASETS": datasets_root, "PYTHONPATH": path}
+    env.update(OMP_NUM_THREADS="1")
+
+    def popen(script: Path, *args: object, to: int = subprocess.PIPE) -> subprocess.Popen[str]:
+        command = [sys.executable, str(script), *map(str, args)]
+        return subprocess.Popen(command, env=env, stdout=to, stderr=to, text=True)
+
+    return popen
+
+
+@pytest.fixture
+def train_net(start: Callable[..., subprocess.Popen[str]]) -> Callable[..., tuple[str, str]]:
+    """``train_net(name, *args, code=0)``: run tools/train_net.py on a config of tests/configs.
+
+    Returns what it wrote to stdout and stderr.
+    """
+
+    def run(name: str, *args: object, code: int = 0) -> tuple[str, str]:
+        config = TESTS / "configs" / f"tiny_{name}.yaml"
+        process = start(TRAIN_NET, "--config-file", config, *args)
+        out, err = process.communicate(timeout=300)
+        assert process.returncode == code, err + out
+        return out, err
+
+    return run

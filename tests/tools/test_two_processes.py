@@ -1,0 +1,46 @@
+"""Training in two processes on CPUs."""
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+TESTS = Path(__file__).parent.parent
+
+
+def test_ranks_draw_independently_and_stay_equal(
+    start: Callable[..., "subprocess.Popen[str]"], tmp_path: Path
+) -> None:
+    """Also where a seed is given, which must not make them equal."""
+    config = TESTS / "configs" / "tiny_mask_rcnn.yaml"
+    options = ["SEED", 1, "OUTPUT_DIR", tmp_path, "DATASETS.TEST", "()"]
+    options += ["MODEL.SHAKEDROP.SURVIVAL_PROB", 0.0]
+    script = TESTS / "tools" / "two_processes.py"
+    process = start(script, "--config-file", config, "--num-gpus", 2, *options)
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err + out
+
+    ranks = [torch.load(tmp_path / f"rank{rank}.pth", weights_only=True) for rank in range(2)]
+    assert [len(rank["draws"]) for rank in ranks] == [4, 4]  # one per step
+    # The backward scale of a block is uniform: equal numbers would mean equal generators.
+    for ours, theirs in zip(ranks[0]["draws"], ranks[1]["draws"], strict=True):
+        assert not torch.equal(ours, theirs)
+    drawn = torch.cat([torch.cat(rank["draws"])[:, 1].flatten() for rank in ranks])
+    uniform = drawn[drawn != 1]
+    assert len(uniform.unique()) == len(uniform) > 32
+
+    first, second = (rank["model"] for rank in ranks)
+    assert first.keys() == second.keys()
+    for key, value in first.items():
+        if "running" not in key and "tracked" not in key:  # each rank has its own statistics
+            assert torch.equal(value, second[key]), key
+
+
+def test_train_net_with_two_processes(
+    train_net: Callable[..., tuple[str, str]], tmp_path: Path
+) -> None:
+    options = ["OUTPUT_DIR", tmp_path, "SOLVER.AMP.ENABLED", True, "SOLVER.STEPS", (1,)]
+    train_net("mask_rcnn", "--num-gpus", 2, "--dist-url", "auto", *options, "SOLVER.MAX_ITER", 2)
+    assert torch.load(tmp_path / "model_final.pth", weights_only=True)["iteration"] == 1
+    assert (tmp_path / "log.txt.rank1").is_file()

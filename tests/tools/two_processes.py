@@ -1,0 +1,47 @@
+"""Run by test_two_processes.py: tools/train_net.py in two processes that note what they draw."""
+
+from __future__ import annotations
+
+import argparse
+import runpy
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from detectron2.engine import default_argument_parser, launch
+from detectron2.utils import comm
+
+from shakedrop_det.engine import Trainer
+from shakedrop_det.layers import ScaleSampler
+
+TRAIN_NET = Path(__file__).parent.parent.parent / "tools" / "train_net.py"
+
+
+def main(args: argparse.Namespace) -> None:
+    """train_net's main; writes ``rank{0,1}.pth`` with draws and parameters to OUTPUT_DIR."""
+    draws: list[torch.Tensor] = []
+    trainers: list[Trainer] = []
+    draw_stock, train_stock = ScaleSampler.forward, Trainer.train
+
+    def draw(self: ScaleSampler, batch_size: int) -> Any:
+        drawn = draw_stock(self, batch_size)
+        scales = [drawn.scales(block, torch.empty(0)) for block in range(len(self.channels))]
+        draws.append(torch.stack([torch.stack(pair) for pair in scales]).clone())
+        return drawn
+
+    def train(self: Trainer) -> Any:
+        trainers.append(self)
+        return train_stock(self)
+
+    ScaleSampler.forward = draw  # type: ignore[method-assign]
+    Trainer.train = train  # type: ignore[method-assign]
+    runpy.run_path(str(TRAIN_NET))["main"](args)
+    (trainer,) = trainers
+    noted = {"draws": draws, "model": trainer.checkpointer.model.state_dict()}
+    torch.save(noted, Path(trainer.cfg.OUTPUT_DIR) / f"rank{comm.get_rank()}.pth")
+
+
+if __name__ == "__main__":
+    arguments = default_argument_parser().parse_args()
+    sys.exit(launch(main, arguments.num_gpus, dist_url="auto", args=(arguments,)))
