@@ -71,7 +71,8 @@ def test_missing_root_names_it_and_the_variable(
     else:
         monkeypatch.setenv("DETECTRON2_DATASETS", value)
     with pytest.raises(
-        FileNotFoundError, match=f"data set 'photos' are .*{tmp_path}/none.*DETECTRON2_DATASETS, {shown}"
+        FileNotFoundError,
+        match=f"data set 'photos' are .*{tmp_path}/none.*DETECTRON2_DATASETS, {shown}",
     ):
         load_image_folder(tmp_path / "none", name="photos")
 

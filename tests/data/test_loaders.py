@@ -19,7 +19,7 @@ NAMES = ("test_loaders_a", "test_loaders_b")
 def records(num: int) -> list[dict[str, Any]]:
     """Images of unlike shapes, each of one grey that is its label."""
     return [
-        {"image": np.full((8 + i, 16, 3), i, dtype=np.uint8), "image_id": i, "label": i}
+        {"image": np.full((8 + i, 12, 3), i, dtype=np.uint8), "image_id": i, "label": i}
         for i in range(num)
     ]
 
@@ -52,6 +52,8 @@ def test_training_goes_over_all_images_again_and_again(names: tuple[str, str]) -
     assert {len(batch) for batch in batches} == {4}
     images = [image for batch in batches for image in batch]
     assert sorted(image["label"] for image in images) == sorted([*range(10)] * 4)
+    upright = [{image["height"] > image["width"] for image in batch} for batch in batches]
+    assert {True, False} in upright, "batches are grouped by aspect ratio"
     for image in images:
         assert image["image"].shape == (3, 8, 8)
         assert (image["image"] == image["label"]).all()
