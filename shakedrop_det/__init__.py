@@ -11,6 +11,7 @@ except ImportError as error:
         "or see 'Installation' in the README of shakedrop_det for a way without a compiler."
     ) from error
 
+from . import data  # noqa: F401  (registers the data sets)
 from .config import add_shakedrop_config
 from .layers import ShakeDropSpec
 from .modeling import shake, without_noise

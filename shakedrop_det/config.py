@@ -66,6 +66,9 @@ def add_shakedrop_config(cfg: CfgNode) -> None:
     # Black pixels added to each side for a "padded" crop.
     _C.INPUT.CLASSIFICATION.CROP_PADDING = 4
 
+    # Optimizer: "SGD", detectron2's, with SOLVER.MOMENTUM; or "ADAMW".
+    _C.SOLVER.OPTIMIZER = "SGD"
+
 
 def spec_from_config(cfg: CfgNode) -> ShakeDropSpec:
     """The settings under ``MODEL.SHAKEDROP``, validated.

@@ -37,6 +37,7 @@ from shakedrop_det.modeling import without_noise
 
 from .checks import check_config, is_classifier
 from .evaluators import build_evaluator
+from .optimizer import build_optimizer
 from .progress import ProgressLine, prints_to_log
 from .train_loop import CPUAMPTrainer
 
@@ -113,6 +114,11 @@ class Trainer(DefaultTrainer):
             me = weakref.proxy(self)
             found.append(hooks.EvalHook(0, lambda: me.test_with_TTA(me.cfg, me.model)))
         return found
+
+    @classmethod
+    def build_optimizer(cls, cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
+        """See :func:`shakedrop_det.engine.optimizer.build_optimizer`."""
+        return build_optimizer(cfg, model)
 
     @classmethod
     def build_train_loader(cls, cfg: CfgNode) -> Any:

@@ -21,6 +21,9 @@ class ImageClassifier(nn.Module):
     with FPN, and goes into its ``MODEL.WEIGHTS`` as it is.
     """
 
+    pixel_mean: Tensor
+    pixel_std: Tensor
+
     @configurable
     def __init__(
         self,
