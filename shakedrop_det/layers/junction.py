@@ -44,7 +44,7 @@ class _ScaledAdd(torch.autograd.Function):
         ctx.save_for_backward(*((backward_scale, output) if relu else (backward_scale,)))
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Tuple[Optional[Tensor], ...]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> Tuple[Optional[Tensor], ...]:
         if ctx.relu:
             backward_scale, output = ctx.saved_tensors
             grad = torch.ops.aten.threshold_backward(grad, output, 0)
