@@ -12,10 +12,11 @@ except ImportError as error:
     ) from error
 
 from . import data  # noqa: F401  (registers the data sets)
+from .checkpoint import fold
 from .config import add_shakedrop_config
 from .layers import ShakeDropSpec
 from .modeling import shake, without_noise
 
 __version__ = "0.1.0"
 
-__all__ = ["ShakeDropSpec", "__version__", "add_shakedrop_config", "shake", "without_noise"]
+__all__ = ["ShakeDropSpec", "__version__", "add_shakedrop_config", "fold", "shake", "without_noise"]

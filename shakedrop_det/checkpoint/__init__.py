@@ -1,5 +1,6 @@
 """Checkpoints: saving and loading."""
 
 from .checkpointer import Checkpointer
+from .fold import fold
 
-__all__ = ["Checkpointer"]
+__all__ = ["Checkpointer", "fold"]

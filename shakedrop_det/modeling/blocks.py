@@ -4,30 +4,35 @@ from __future__ import annotations
 
 from typing import Dict, Type
 
-import torch
 from detectron2.layers import CNNBlockBase
 from detectron2.modeling.backbone.resnet import (
     BasicBlock,
     BottleneckBlock,
     DeformBottleneckBlock,
 )
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from shakedrop_det.layers import ScaleSampler, ShakeDropSpec, expected_junction, junction
 
+from .replace import shallow_copy
+from .residual_branch import BasicBranch, BottleneckBranch, DeformBottleneckBranch, ResidualBranch
 
-class ShakenBlock(CNNBlockBase):
+
+class ShakenBlock(ResidualBranch, CNNBlockBase):
     """What the shaken residual blocks share: the junction, and when it is random.
 
     Such a block is made from a stock one, see :meth:`from_block`; it has the parameters, buffers
-    and state_dict keys of that block. Subclasses define the residual branch.
+    and state_dict keys of that block. Subclasses mix in the residual branch.
     """
 
     spec: ShakeDropSpec
     survival_prob: float
     frozen: bool
     noise: bool
+
+    OWN_ATTRIBUTES = ("spec", "survival_prob", "frozen", "noise", "_store", "_position")
+    """What a shaken block has beyond the stock one."""
 
     @classmethod
     def from_block(
@@ -40,10 +45,7 @@ class ShakenBlock(CNNBlockBase):
             spec: ShakeDrop's settings.
             survival_prob: p_l of this block.
         """
-        shaken = cls.__new__(cls)
-        # A shallow copy of each registry, so that replacing a child here leaves `block` alone.
-        for name, value in vars(block).items():
-            shaken.__dict__[name] = value.copy() if isinstance(value, dict) else value
+        shaken = shallow_copy(block, cls)
         shaken.spec = spec
         shaken.survival_prob = survival_prob
         shaken.noise = True
@@ -55,15 +57,6 @@ class ShakenBlock(CNNBlockBase):
         """Take this block's training scales from entry ``position`` of ``sampler``'s draws."""
         self._store = sampler.store  # Not the module: that is registered once, where it runs.
         self._position = position
-
-    @property
-    def last_conv(self) -> nn.Module:
-        """The convolution that ends the residual branch."""
-        raise NotImplementedError
-
-    def residual_input(self, x: Tensor) -> Tensor:
-        """The residual branch up to the input of :attr:`last_conv`."""
-        raise NotImplementedError
 
     def freeze(self) -> "ShakenBlock":
         """Make the block not trainable, as detectron2 does, and let it behave as at test time."""
@@ -97,42 +90,16 @@ class ShakenBlock(CNNBlockBase):
         return f"survival_prob={self.survival_prob:.4g}, test_scale={test_scale:.4g}{frozen}"
 
 
-class ShakenBasicBlock(ShakenBlock, BasicBlock):
+class ShakenBasicBlock(BasicBranch, ShakenBlock, BasicBlock):
     """:class:`detectron2.modeling.backbone.resnet.BasicBlock` under ShakeDrop."""
 
-    @property
-    def last_conv(self) -> nn.Module:
-        return self.conv2
 
-    def residual_input(self, x: Tensor) -> Tensor:
-        return F.relu_(self.conv1(x))
-
-
-class ShakenBottleneckBlock(ShakenBlock, BottleneckBlock):
+class ShakenBottleneckBlock(BottleneckBranch, ShakenBlock, BottleneckBlock):
     """:class:`detectron2.modeling.backbone.resnet.BottleneckBlock` under ShakeDrop."""
 
-    @property
-    def last_conv(self) -> nn.Module:
-        return self.conv3
 
-    def residual_input(self, x: Tensor) -> Tensor:
-        return F.relu_(self.conv2(F.relu_(self.conv1(x))))
-
-
-class ShakenDeformBottleneckBlock(ShakenBlock, DeformBottleneckBlock):
+class ShakenDeformBottleneckBlock(DeformBottleneckBranch, ShakenBlock, DeformBottleneckBlock):
     """:class:`detectron2.modeling.backbone.resnet.DeformBottleneckBlock` under ShakeDrop."""
-
-    @property
-    def last_conv(self) -> nn.Module:
-        return self.conv3
-
-    def residual_input(self, x: Tensor) -> Tensor:
-        out = F.relu_(self.conv1(x))
-        offset = self.conv2_offset(out)
-        if not self.deform_modulated:
-            return F.relu_(self.conv2(out, offset))
-        offset_x, offset_y, mask = torch.chunk(offset, 3, dim=1)
-        return F.relu_(self.conv2(out, torch.cat((offset_x, offset_y), dim=1), mask.sigmoid()))
 
 
 SHAKEN_BLOCKS: Dict[Type[CNNBlockBase], Type[ShakenBlock]] = {

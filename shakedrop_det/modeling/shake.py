@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from shakedrop_det.layers import ScaleSampler, ShakeDropSpec, survival_probs
 
 from .blocks import SHAKEN_BLOCKS, ShakenBlock
+from .replace import replace_modules
 
 SAMPLER_NAME = "shakedrop"
 """Name under which the module that runs the blocks holds its sampler."""
@@ -41,6 +42,17 @@ class BlockSampler(ScaleSampler):
         owner.add_module(SAMPLER_NAME, self)
         owner.register_forward_pre_hook(self._before)
         owner.register_forward_hook(self._after)
+
+    @staticmethod
+    def detach(owner: nn.Module) -> None:
+        """Undo :meth:`attach`, if a sampler was attached to ``owner``."""
+        if not isinstance(getattr(owner, SAMPLER_NAME, None), BlockSampler):
+            return
+        delattr(owner, SAMPLER_NAME)
+        for hooks in (owner._forward_pre_hooks, owner._forward_hooks):
+            for key, hook in list(hooks.items()):
+                if isinstance(getattr(hook, "__self__", None), BlockSampler):
+                    del hooks[key]
 
     def _before(self, owner: nn.Module, args: Tuple[Tensor, ...]) -> None:
         if owner.training:
@@ -89,7 +101,7 @@ def shake(
             f"num_blocks at least first_block + {len(found)} - 1"
         )
     probs = survival_probs(num_blocks, survival_prob=spec.survival_prob, decay=spec.decay)
-    replacements: Dict[int, ShakenBlock] = {}
+    replacements: Dict[int, nn.Module] = {}
     owned: Dict[str, List[ShakenBlock]] = defaultdict(list)
     for (name, block), survival_prob in zip(found, probs[first_block - 1 :]):
         shaken = SHAKEN_BLOCKS[type(block)].from_block(
@@ -97,11 +109,7 @@ def shake(
         )
         replacements[id(block)] = shaken
         owned[_owner_name(module, name)].append(shaken)
-    result = replacements.get(id(module), module)
-    for parent in list(module.modules()):
-        for child_name, child in parent.named_children():
-            if id(child) in replacements:
-                setattr(parent, child_name, replacements[id(child)])
+    result = replace_modules(module, replacements)
     for owner_name, blocks in owned.items():
         BlockSampler(spec, blocks).attach(result.get_submodule(owner_name))
     return result

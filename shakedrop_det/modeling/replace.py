@@ -1,0 +1,37 @@
+"""Exchange modules in a network."""
+
+from __future__ import annotations
+
+from typing import Mapping, Type, TypeVar
+
+from torch import nn
+
+ModuleT = TypeVar("ModuleT", bound=nn.Module)
+
+
+def shallow_copy(module: nn.Module, new_type: Type[ModuleT]) -> ModuleT:
+    """A module of another type that shares the children, parameters, buffers and hooks of one.
+
+    Each registry is copied, so that replacing a child in one module leaves the other alone.
+    """
+    copy = new_type.__new__(new_type)
+    for name, value in vars(module).items():
+        copy.__dict__[name] = value.copy() if isinstance(value, dict) else value
+    return copy
+
+
+def replace_modules(root: nn.Module, replacements: Mapping[int, nn.Module]) -> nn.Module:
+    """Put other modules in the place of some, wherever they occur.
+
+    Args:
+        root: the network, changed in place.
+        replacements: the new module by the ``id`` of the old one.
+
+    Returns:
+        nn.Module: ``root``, or its replacement.
+    """
+    for parent in list(root.modules()):
+        for name, child in parent.named_children():
+            if id(child) in replacements:
+                setattr(parent, name, replacements[id(child)])
+    return replacements.get(id(root), root)

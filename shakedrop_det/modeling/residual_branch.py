@@ -1,0 +1,68 @@
+"""The residual branches of detectron2's blocks, apart from how they meet the shortcut.
+
+detectron2 writes a block's forward pass in one piece. These classes, mixed into its blocks, hold
+the part up to the last convolution.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class ResidualBranch:
+    """What the junction needs to know of a residual branch."""
+
+    @property
+    def last_conv(self) -> nn.Module:
+        """The convolution, with its norm, that ends the residual branch."""
+        raise NotImplementedError
+
+    def residual_input(self, x: Tensor) -> Tensor:
+        """The input of :attr:`last_conv`, from the input of the block; both (N, C, H, W)."""
+        raise NotImplementedError
+
+
+class BasicBranch(ResidualBranch):
+    """Of :class:`detectron2.modeling.backbone.resnet.BasicBlock`."""
+
+    conv1: nn.Module
+    conv2: nn.Module
+
+    @property
+    def last_conv(self) -> nn.Module:
+        return self.conv2
+
+    def residual_input(self, x: Tensor) -> Tensor:
+        return F.relu_(self.conv1(x))
+
+
+class BottleneckBranch(ResidualBranch):
+    """Of :class:`detectron2.modeling.backbone.resnet.BottleneckBlock`."""
+
+    conv1: nn.Module
+    conv2: nn.Module
+    conv3: nn.Module
+
+    @property
+    def last_conv(self) -> nn.Module:
+        return self.conv3
+
+    def residual_input(self, x: Tensor) -> Tensor:
+        return F.relu_(self.conv2(F.relu_(self.conv1(x))))
+
+
+class DeformBottleneckBranch(BottleneckBranch):
+    """Of :class:`detectron2.modeling.backbone.resnet.DeformBottleneckBlock`."""
+
+    conv2_offset: nn.Module
+    deform_modulated: bool
+
+    def residual_input(self, x: Tensor) -> Tensor:
+        out = F.relu_(self.conv1(x))
+        offset = self.conv2_offset(out)
+        if not self.deform_modulated:
+            return F.relu_(self.conv2(out, offset))
+        offset_x, offset_y, mask = torch.chunk(offset, 3, dim=1)
+        return F.relu_(self.conv2(out, torch.cat((offset_x, offset_y), dim=1), mask.sigmoid()))
