@@ -43,6 +43,14 @@ def add_shakedrop_config(cfg: CfgNode) -> None:
     # Divide the scales in training by their expectation, so that the scale at test time is 1.
     # For fine-tuning weights that were trained without ShakeDrop.
     _C.MODEL.SHAKEDROP.INVERTED = False
+    # What is computed together with the addition: "none"; "norm", the last norm of the branch;
+    # "conv", also the affine map of a frozen norm within the last convolution. It changes speed,
+    # and results by rounding at most. A hook or an unknown module in the way switches it off.
+    _C.MODEL.SHAKEDROP.FUSE = "norm"
+    # Whether a branch that is dropped for the whole batch is left out: "never"; "exact", where
+    # nothing else depends on it; "always", also where BatchNorm would have updated its running
+    # statistics from it, which then only see the steps in which the branch runs.
+    _C.MODEL.SHAKEDROP.SKIP = "exact"
 
     _C.MODEL.IMAGE_CLASSIFIER = CfgNode()
     # Number of classes of the ImageClassifier meta-architecture.

@@ -1,9 +1,12 @@
 """The maths of ShakeDrop. Knows torch, and nothing of detectron2's config."""
 
+from .draw import Draw
 from .junction import Scales, junction, expected_junction
 from .sampler import ScaleSampler
-from .scale_store import Draw, ScaleStore
+from .scale_store import ScaleStore
+from .scales import Scales
 from .schedule import survival_probs
+from .skip import skip_branch, skip_conv
 from .spec import DECAYS, GATE_LEVELS, LEVELS, ShakeDropSpec
 
 __all__ = [
@@ -16,6 +19,8 @@ __all__ = [
     "Scales",
     "ShakeDropSpec",
     "junction",
+    "skip_branch",
+    "skip_conv",
     "survival_probs",
     "expected_junction",
 ]

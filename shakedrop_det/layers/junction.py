@@ -2,75 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, Optional, Tuple
+from typing import Optional
 
 import torch
+from detectron2.layers import FrozenBatchNorm2d
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-
-class Scales(NamedTuple):
-    """The two factors of one block in one step; each broadcasts to (N, C, H, W).
-
-    Attributes:
-        forward: s, which multiplies the residual.
-        backward: t, which multiplies the gradient that flows into the residual branch.
-    """
-
-    forward: Tensor
-    backward: Tensor
-
-
-class _ScaledAdd(torch.autograd.Function):
-    """``y = act(x + s f)`` whose gradient with respect to ``f`` is ``t`` times that of the sum.
-
-    Only ``t`` is saved, and the output where the ReLU stays: the next convolution keeps the
-    output alive anyway, so that a boolean mask would cost memory rather than save it.
-    """
-
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(
-        shortcut: Tensor, residual: Tensor, scale: Tensor, backward_scale: Tensor, relu: bool
-    ) -> Tensor:
-        out = _add_scaled(shortcut, residual, scale)
-        return out.relu_() if relu else out
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: Tuple[Any, ...], output: Tensor) -> None:
-        _, _, _, backward_scale, relu = inputs
-        ctx.relu = relu
-        ctx.save_for_backward(*((backward_scale, output) if relu else (backward_scale,)))
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Tuple[Optional[Tensor], ...]:
-        if ctx.relu:
-            backward_scale, output = ctx.saved_tensors
-            grad = torch.ops.aten.threshold_backward(grad, output, 0)
-        else:
-            (backward_scale,) = ctx.saved_tensors
-        grad_residual = grad * backward_scale if ctx.needs_input_grad[1] else None
-        return grad, grad_residual, None, None, None
-
-
-def _add_scaled(shortcut: Tensor, residual: Tensor, scale: Tensor) -> Tensor:
-    """``shortcut + scale * residual``; exactly ``shortcut`` where the scale is 0, whatever the
-    residual holds: 0 times Inf must not turn a dropped branch into NaN."""
-    dropped = scale == 0
-    # Reading the scales would wait for a GPU and split a compiled graph; elsewhere it is far
-    # cheaper than the extra pass over memory that `where` takes.
-    if scale.device.type == "cpu" and not torch.compiler.is_compiling() and _is_plain(scale):
-        if not dropped.any():
-            return torch.addcmul(shortcut, residual, scale)
-        if dropped.all():
-            return shortcut.clone()
-    return torch.where(dropped, shortcut, torch.addcmul(shortcut, residual, scale))
-
-
-def _is_plain(tensor: Tensor) -> bool:
-    """Whether the values can be read: not under torch.func transforms, fake or meta tensors."""
-    return type(tensor) is Tensor and not torch._C._functorch.is_functorch_wrapped_tensor(tensor)
+from .batch_norm_junction import batch_norm_junction
+from .frozen_junction import frozen_junction
+from .scaled_add import ScaledAdd
+from .scales import Scales, can_read
 
 
 def junction(
@@ -84,7 +26,8 @@ def junction(
     """Join a residual to its shortcut with independent forward and backward scales.
 
     Computes ``y = x + s F`` with ``dL/dF = t dL/dy`` (eqs. 6 and 7 of the paper), then the final
-    ReLU if the block keeps it.
+    ReLU if the block keeps it. A norm that is handed in is fused with that where its kind and the
+    scales allow; the result is that of the norm followed by the junction, up to rounding.
 
     Args:
         shortcut: x, of shape (N, C, H, W).
@@ -97,12 +40,23 @@ def junction(
         Tensor: y, of shape (N, C, H, W) and of the dtype of the (normalized) residual, as
         detectron2's in-place addition gives under mixed precision.
     """
+    per_pixel = scales.forward.dim() == 4 and scales.forward.shape[2:].numel() > 1
+    if type(norm) is FrozenBatchNorm2d and not per_pixel:
+        return frozen_junction(shortcut, residual, scales, norm, relu)
+    if _is_trainable_batch_norm(norm) and not per_pixel and can_read(residual):
+        return batch_norm_junction(shortcut, residual, scales, norm, relu)  # type: ignore[arg-type]
     if norm is not None:
         residual = norm(residual)
     # Scales that stayed in float32 would silently lift the whole network out of half precision.
     dtype = residual.dtype
-    scale, backward_scale = scales.forward.to(dtype), scales.backward.to(dtype)
-    return _ScaledAdd.apply(shortcut.to(dtype), residual, scale, backward_scale, relu)
+    scale, backward_scale, *_ = scales.to(dtype)
+    return ScaledAdd.apply(
+        shortcut.to(dtype), residual, scale, backward_scale, relu, scales.is_dropped()
+    )
+
+
+def _is_trainable_batch_norm(norm: Optional[nn.Module]) -> bool:
+    return type(norm) is nn.BatchNorm2d and norm.training and norm.affine
 
 
 def expected_junction(

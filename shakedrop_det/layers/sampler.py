@@ -2,56 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, List, NamedTuple, Sequence
+from typing import Any, List, Sequence
 
 import torch
 from torch import Tensor, nn
 
-from .junction import Scales
-from .scale_store import Draw, ScaleStore
+from .draw import Constants, Draw, FixedDraw, Gates, PixelDraw, all_scales, block_scales
+from .scale_store import ScaleStore
+from .scales import Scales, is_eager
 from .spec import ShakeDropSpec
-
-
-class _Constants(NamedTuple):
-    """What turns uniform numbers into scales; each of shape (1, 1 or L, 1, 1, 1, 1) or
-    (2, 1 or L, 1, 1, 1, 1), with forward and backward along the first axis."""
-
-    low: Tensor
-    width: Tensor
-    kept: Tensor
-
-    def scales(self, gate: Tensor, uniform: Tensor) -> Tensor:
-        """``b + a - b a`` for a Boolean b, both terms divided by E[s] in the inverted form."""
-        return torch.where(gate, self.kept, torch.addcmul(self.low, self.width, uniform))
-
-    def of_block(self, block: int) -> "_Constants":
-        return _Constants(*(c[:, block] if c.shape[1] > 1 else c[:, 0] for c in self))
-
-
-class _FixedDraw:
-    """Scales whose shape does not depend on that of the feature maps."""
-
-    def __init__(self, scales: List[Scales]) -> None:
-        self._scales = scales
-
-    def scales(self, block: int, residual: Tensor) -> Scales:
-        return self._scales[block]
-
-
-class _PixelDraw:
-    """Gates that are drawn; the coefficients follow where the feature map's shape is known.
-
-    They come from torch's default generator, whose state activation checkpointing restores.
-    """
-
-    def __init__(self, gate: Tensor, constants: _Constants) -> None:
-        self._gate = gate
-        self._constants = constants
-
-    def scales(self, block: int, residual: Tensor) -> Scales:
-        uniform = torch.rand((2, *residual.shape), device=residual.device)
-        scales = self._constants.of_block(block).scales(self._gate[block], uniform)
-        return Scales(*scales.unbind(0))
 
 
 class ScaleSampler(nn.Module):
@@ -62,9 +21,9 @@ class ScaleSampler(nn.Module):
     (eqs. 6 and 7 of the paper). Both are divided by E[s] in the inverted form.
 
     Each call returns new tensors: two forward passes before one backward pass each keep their
-    own. Draws come from torch's default generator of the device, in float32 whatever the
-    network's dtype: uniform numbers in bfloat16 are visibly biased. The module holds no
-    parameter and no persistent buffer.
+    own. Draws come from torch's default generators, in float32 whatever the network's dtype:
+    uniform numbers in bfloat16 are visibly biased. The module holds no parameter and no
+    persistent buffer.
     """
 
     _low: Tensor
@@ -123,28 +82,34 @@ class ScaleSampler(nn.Module):
             (N or 1, C or 1, 1, 1), at the pixel level (N, C, H, W); in float32, on this
             module's device.
         """
-        gate = self._gate(batch_size)
-        constants = _Constants(self._low, self._width, self._kept)
+        gates = self._gates(batch_size)
+        constants = Constants(self._low, self._width, self._kept)
         if self.spec.level == "pixel":
-            return _PixelDraw(gate, constants)
+            return PixelDraw(gates, constants)
         if self.spec.level == "channel":
-            return _FixedDraw(self._per_channel(gate, constants, batch_size))
+            return FixedDraw(self._per_channel(gates, constants, batch_size))
         images = batch_size if self.spec.level == "image" else 1
-        uniform = torch.rand((2, len(self.channels), images, 1, 1, 1), device=gate.device)
-        forward, backward = constants.scales(gate, uniform).unbind(0)
-        return _FixedDraw([Scales(*pair) for pair in zip(forward.unbind(0), backward.unbind(0))])
+        shape = (2, len(self.channels), images, 1, 1, 1)
+        return FixedDraw(all_scales(gates, constants, torch.rand(shape, device=self._probs.device)))
 
-    def _gate(self, batch_size: int) -> Tensor:
-        """b, boolean, of shape (L, N or 1, 1, 1, 1)."""
-        images = batch_size if self.spec.gate_level == "image" else 1
+    def _gates(self, batch_size: int) -> Gates:
+        """One gate for the whole batch is drawn where Python sees it, on the CPU, so that no block
+        need ask a device whether its branch is dropped."""
+        num_blocks = len(self.channels)
+        per_batch = self.spec.gate_level == "batch"
         # rand is in [0, 1): p = 0 never survives and p = 1 always does.
-        uniform = torch.rand((len(self.channels), images, 1, 1, 1), device=self._probs.device)
-        return uniform < self._probs
+        if per_batch and is_eager(self._probs.device):
+            uniform = torch.rand(num_blocks).tolist()
+            return Gates([u < p for u, p in zip(uniform, self.survival_probs, strict=True)])
+        images = 1 if per_batch else batch_size
+        drawn = torch.rand((num_blocks, images, 1, 1, 1), device=self._probs.device) < self._probs
+        return Gates([None] * num_blocks, drawn)
 
-    def _per_channel(self, gate: Tensor, constants: _Constants, batch_size: int) -> List[Scales]:
-        uniform = torch.rand((2, batch_size, sum(self.channels), 1, 1), device=gate.device)
+    def _per_channel(self, gates: Gates, constants: Constants, batch_size: int) -> List[Scales]:
+        shape = (2, batch_size, sum(self.channels), 1, 1)
+        uniform = torch.rand(shape, device=self._probs.device)
         return [
-            Scales(*constants.of_block(block).scales(gate[block], part).unbind(0))
+            block_scales(gates, constants, block, part)
             for block, part in enumerate(uniform.split(self.channels, dim=2))
         ]
 

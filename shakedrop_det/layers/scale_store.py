@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Optional, Protocol, Tuple
+from typing import Any, Dict, List, Optional, Tuple
 
 import torch
 from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
 
-from .junction import Scales
-
-
-class Draw(Protocol):
-    """The scales of all blocks in one forward pass."""
-
-    def scales(self, block: int, residual: Tensor) -> Scales:
-        """The scales of block number ``block`` (from 0) for a residual of this shape."""
+from .draw import Draw
 
 
 class ScaleStore:
@@ -40,8 +33,8 @@ class ScaleStore:
         """The forward pass ended: from now on only recomputation may ask."""
         self._current = None
 
-    def scales(self, block: int, block_input: Tensor, residual: Tensor) -> Scales:
-        """The scales for ``block`` (from 0), whose input and residual are given.
+    def draw(self, block: int, block_input: Tensor) -> Draw:
+        """The draw that holds the scales of ``block`` (from 0) for this input.
 
         Raises:
             RuntimeError: if the block runs by itself, so that nothing was drawn for it.
@@ -58,7 +51,7 @@ class ScaleStore:
             )
         if self._current is not None and not torch.compiler.is_compiling():
             self._remember(block, block_input, draw)
-        return draw.scales(block, residual)
+        return draw
 
     def _remember(self, block: int, block_input: Tensor, draw: Draw) -> None:
         if torch._C._functorch.is_functorch_wrapped_tensor(block_input):

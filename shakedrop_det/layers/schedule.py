@@ -32,4 +32,6 @@ def survival_probs(
         raise ValueError(f"decay must be one of {', '.join(DECAYS)}, got {decay!r}")
     if decay == "constant":
         return (survival_prob,) * num_blocks
-    return tuple(1.0 - block / num_blocks * (1.0 - survival_prob) for block in range(1, num_blocks + 1))
+    return tuple(
+        1.0 - block / num_blocks * (1.0 - survival_prob) for block in range(1, num_blocks + 1)
+    )

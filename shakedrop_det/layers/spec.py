@@ -9,6 +9,8 @@ from typing import Any, Tuple
 DECAYS = ("linear", "constant")
 LEVELS = ("batch", "image", "channel", "pixel")
 GATE_LEVELS = ("batch", "image")
+FUSIONS = ("none", "norm", "conv")
+SKIPS = ("never", "exact", "always")
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,11 @@ class ShakeDropSpec:
         erase_relu: whether blocks drop the ReLU after the addition.
         inverted: divide the training scales by their expectation, so that the test scale is 1.
             For fine-tuning weights that were trained without ShakeDrop.
+        fuse: what is computed together with the addition, where nothing stands in the way: "none",
+            the last "norm" of the branch, or, if that is frozen, also its affine map with the
+            last "conv". The result differs by rounding at most.
+        skip: whether a branch that is dropped for the whole batch is left out: "never", where this
+            is "exact", or "always": then also where batch statistics would have been updated.
 
     Raises:
         ValueError: for a value that is not allowed; the message names the field and the value.
@@ -44,6 +51,8 @@ class ShakeDropSpec:
     gate_level: str = "batch"
     erase_relu: bool = False
     inverted: bool = False
+    fuse: str = "norm"
+    skip: str = "exact"
 
     def __post_init__(self) -> None:
         for name in ("alpha", "beta"):
@@ -53,7 +62,14 @@ class ShakeDropSpec:
                 f"survival_prob must be a probability in [0, 1], got {self.survival_prob!r}"
             )
         object.__setattr__(self, "survival_prob", float(self.survival_prob))
-        for name, allowed in (("decay", DECAYS), ("level", LEVELS), ("gate_level", GATE_LEVELS)):
+        choices = {
+            "decay": DECAYS,
+            "level": LEVELS,
+            "gate_level": GATE_LEVELS,
+            "fuse": FUSIONS,
+            "skip": SKIPS,
+        }
+        for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
                 raise ValueError(
                     f"{name} must be one of {', '.join(allowed)}, got {getattr(self, name)!r}"

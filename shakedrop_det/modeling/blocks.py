@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Dict, Type
 
-from detectron2.layers import CNNBlockBase
+from detectron2.layers import CNNBlockBase, FrozenBatchNorm2d
 from detectron2.modeling.backbone.resnet import (
     BasicBlock,
     BottleneckBlock,
@@ -13,8 +13,23 @@ from detectron2.modeling.backbone.resnet import (
 from torch import Tensor
 from torch.nn import functional as F
 
-from shakedrop_det.layers import ScaleSampler, ShakeDropSpec, expected_junction, junction
+from shakedrop_det.layers import (
+    ScaleSampler,
+    ShakeDropSpec,
+    expected_junction,
+    junction,
+    skip_branch,
+    skip_conv,
+)
 
+from .fusion import (
+    branch_modules,
+    can_skip_branch,
+    can_skip_conv,
+    conv_with_frozen_norm,
+    conv_without_norm,
+    separable_norm,
+)
 from .replace import shallow_copy
 from .residual_branch import BasicBranch, BottleneckBranch, DeformBottleneckBranch, ResidualBranch
 
@@ -72,17 +87,49 @@ class ShakenBlock(ResidualBranch, CNNBlockBase):
         Returns:
             Tensor: of shape (N, out_channels, H / stride, W / stride).
         """
+        if self.survival_prob == 1.0:  # never perturbed
+            return self._unscaled(x)
+        if self.training and self.noise and not self.frozen:
+            return self._perturbed(x)
         residual = self.last_conv(self.residual_input(x))
-        shortcut = x if self.shortcut is None else self.shortcut(x)
-        relu = not self.spec.erase_relu
-        if self.survival_prob == 1.0:  # never perturbed: the arithmetic of the stock block
-            residual += shortcut
-            return F.relu_(residual) if relu else residual
-        if self.frozen or not (self.training and self.noise):
-            scale = self.spec.test_scale(self.survival_prob)
-            return expected_junction(shortcut, residual, scale, relu=relu)
-        scales = self._store.scales(self._position, x, residual)
-        return junction(shortcut, residual, scales, relu=relu)
+        scale = self.spec.test_scale(self.survival_prob)
+        return expected_junction(self._shortcut(x), residual, scale, relu=not self.spec.erase_relu)
+
+    def _shortcut(self, x: Tensor) -> Tensor:
+        return x if self.shortcut is None else self.shortcut(x)
+
+    def _unscaled(self, x: Tensor) -> Tensor:
+        """The arithmetic of the stock block."""
+        out = self.last_conv(self.residual_input(x))
+        out += self._shortcut(x)
+        return out if self.spec.erase_relu else F.relu_(out)
+
+    def _perturbed(self, x: Tensor) -> Tensor:
+        """One training step, by the way that costs least."""
+        spec, relu = self.spec, not self.spec.erase_relu
+        draw = self._store.draw(self._position, x)
+        gate = draw.gate(self._position)
+        conv = self.last_conv
+        norm = None if spec.fuse == "none" else separable_norm(conv)
+        is_frozen_norm = type(norm) is FrozenBatchNorm2d
+        if gate and not spec.inverted and not is_frozen_norm:  # both scales are 1
+            return self._unscaled(x)
+        dropped = gate is False and spec.alpha == (0.0, 0.0) and spec.skip != "never"
+        if dropped and spec.beta == (0.0, 0.0):
+            if can_skip_branch(self, statistics=spec.skip == "exact"):
+                parameters = [p for m in branch_modules(self) for p in m.parameters(recurse=False)]
+                return skip_branch(self._shortcut(x), parameters, relu=relu)
+        branch_input = self.residual_input(x)
+        if norm is None:
+            residual = conv(branch_input)
+        elif dropped and can_skip_conv(conv, branch_input):
+            residual = skip_conv(conv, branch_input)
+        elif is_frozen_norm and spec.fuse == "conv":
+            residual, norm = conv_with_frozen_norm(conv, branch_input), None
+        else:
+            residual = conv_without_norm(conv, branch_input)
+        scales = draw.scales(self._position, residual)
+        return junction(self._shortcut(x), residual, scales, norm=norm, relu=relu)
 
     def extra_repr(self) -> str:
         test_scale = self.spec.test_scale(self.survival_prob)

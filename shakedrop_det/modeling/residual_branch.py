@@ -7,6 +7,7 @@ the part up to the last convolution.
 from __future__ import annotations
 
 import torch
+from detectron2.layers import Conv2d
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -15,7 +16,7 @@ class ResidualBranch:
     """What the junction needs to know of a residual branch."""
 
     @property
-    def last_conv(self) -> nn.Module:
+    def last_conv(self) -> Conv2d:
         """The convolution, with its norm, that ends the residual branch."""
         raise NotImplementedError
 
@@ -28,10 +29,10 @@ class BasicBranch(ResidualBranch):
     """Of :class:`detectron2.modeling.backbone.resnet.BasicBlock`."""
 
     conv1: nn.Module
-    conv2: nn.Module
+    conv2: Conv2d
 
     @property
-    def last_conv(self) -> nn.Module:
+    def last_conv(self) -> Conv2d:
         return self.conv2
 
     def residual_input(self, x: Tensor) -> Tensor:
@@ -43,10 +44,10 @@ class BottleneckBranch(ResidualBranch):
 
     conv1: nn.Module
     conv2: nn.Module
-    conv3: nn.Module
+    conv3: Conv2d
 
     @property
-    def last_conv(self) -> nn.Module:
+    def last_conv(self) -> Conv2d:
         return self.conv3
 
     def residual_input(self, x: Tensor) -> Tensor:

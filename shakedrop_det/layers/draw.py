@@ -1,0 +1,120 @@
+"""The scales of all blocks in one forward pass, and how uniform numbers become scales."""
+
+from __future__ import annotations
+
+from typing import List, NamedTuple, Optional, Protocol, Sequence
+
+import torch
+from torch import Tensor
+
+from .scales import Scales
+
+
+class Gates(NamedTuple):
+    """The gates b of all blocks.
+
+    Attributes:
+        known: for each block True or False if Python drew it, for the whole batch; else None.
+        drawn: else the gates as a tensor, boolean, of shape (L, N or 1, 1, 1, 1).
+    """
+
+    known: Sequence[Optional[bool]]
+    drawn: Optional[Tensor] = None
+
+
+class Constants(NamedTuple):
+    """What turns gates and uniform numbers into scales.
+
+    Each has the shape (1 or 2, 1 or L, 1, 1, 1, 1): forward and backward along the first axis,
+    blocks along the second.
+
+    Attributes:
+        low, width: of the ranges of a and B, divided by E[s] in the inverted form.
+        kept: both scales of a block whose gate is open: 1, or 1 / E[s] in the inverted form.
+    """
+
+    low: Tensor
+    width: Tensor
+    kept: Tensor
+
+    def of_block(self, block: int) -> "Constants":
+        """Those of one block, without the second axis."""
+        return Constants(*(c[:, block] if c.shape[1] > 1 else c[:, 0] for c in self))
+
+
+class Draw(Protocol):
+    """The scales of all blocks in one forward pass. Blocks count from 0."""
+
+    def gate(self, block: int) -> Optional[bool]:
+        """b, if it is the same for the whole batch and known without asking a device."""
+
+    def scales(self, block: int, residual: Tensor) -> Scales:
+        """The scales of a block for a residual of this shape."""
+
+
+class FixedDraw:
+    """Scales whose shape does not depend on that of the feature maps."""
+
+    def __init__(self, scales: List[Scales]) -> None:
+        self._scales = scales
+
+    def gate(self, block: int) -> Optional[bool]:
+        return self._scales[block].gate
+
+    def scales(self, block: int, residual: Tensor) -> Scales:
+        return self._scales[block]
+
+
+class PixelDraw:
+    """Gates that are drawn; the coefficients follow where the feature map's shape is known.
+
+    They come from torch's default generator, whose state activation checkpointing restores.
+    """
+
+    def __init__(self, gates: Gates, constants: Constants) -> None:
+        self._gates = gates
+        self._constants = constants
+
+    def gate(self, block: int) -> Optional[bool]:
+        return self._gates.known[block]
+
+    def scales(self, block: int, residual: Tensor) -> Scales:
+        uniform = torch.rand((2, *residual.shape), device=residual.device)
+        return block_scales(self._gates, self._constants, block, uniform)
+
+
+def block_scales(gates: Gates, constants: Constants, block: int, uniform: Tensor) -> Scales:
+    """``b + a - b a`` and ``b + B - b B`` of one block.
+
+    Args:
+        gates, constants: of all blocks.
+        block: its number, from 0.
+        uniform: numbers in [0, 1), of shape (2, N or 1, C or 1, H or 1, W or 1).
+    """
+    low, width, kept = constants.of_block(block)
+    gate = gates.known[block]
+    if gate:
+        return Scales(kept[0], kept[0], gate=True, dropped=False)
+    coefficients = torch.addcmul(low, width, uniform)
+    if gates.drawn is not None:
+        coefficients = torch.where(gates.drawn[block], kept, coefficients)
+    forward, backward = coefficients.unbind(0)
+    return Scales(forward, backward, gate)
+
+
+def all_scales(gates: Gates, constants: Constants, uniform: Tensor) -> List[Scales]:
+    """The same for all blocks at once.
+
+    Args:
+        gates, constants: of all blocks.
+        uniform: numbers in [0, 1), of shape (2, L, N or 1, 1, 1, 1).
+    """
+    coefficients = torch.addcmul(constants.low, constants.width, uniform)
+    if gates.drawn is not None:
+        coefficients = torch.where(gates.drawn, constants.kept, coefficients)
+    kept = constants.kept.expand(1, len(gates.known), 1, 1, 1, 1)[0].unbind(0)
+    forward, backward = (part.unbind(0) for part in coefficients.unbind(0))
+    return [
+        Scales(kept[i], kept[i], True, False) if gate else Scales(forward[i], backward[i], gate)
+        for i, gate in enumerate(gates.known)
+    ]
