@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Dict, Type
-
 import torch
 from detectron2.layers import CNNBlockBase
 from detectron2.modeling.backbone.resnet import BasicBlock, BottleneckBlock, DeformBottleneckBlock
@@ -21,13 +19,14 @@ from shakedrop_det.modeling.linear_blocks import (
     LinearDeformBottleneckBlock,
 )
 from shakedrop_det.modeling.replace import replace_modules, shallow_copy
+from shakedrop_det.modeling.shake import SAMPLER_NAME
 
-STOCK_BLOCKS: Dict[Type[ShakenBlock], Type[CNNBlockBase]] = {
+STOCK_BLOCKS: dict[type[ShakenBlock], type[CNNBlockBase]] = {
     ShakenBasicBlock: BasicBlock,
     ShakenBottleneckBlock: BottleneckBlock,
     ShakenDeformBottleneckBlock: DeformBottleneckBlock,
 }
-LINEAR_BLOCKS: Dict[Type[ShakenBlock], Type[CNNBlockBase]] = {
+LINEAR_BLOCKS: dict[type[ShakenBlock], type[CNNBlockBase]] = {
     ShakenBasicBlock: LinearBasicBlock,
     ShakenBottleneckBlock: LinearBottleneckBlock,
     ShakenDeformBottleneckBlock: LinearDeformBottleneckBlock,
@@ -70,6 +69,7 @@ def _plain(block: ShakenBlock) -> CNNBlockBase:
     plain = shallow_copy(block, plain_type)
     for name in ShakenBlock.OWN_ATTRIBUTES:
         plain.__dict__.pop(name, None)
+    plain._modules.pop(SAMPLER_NAME, None)
     return plain
 
 

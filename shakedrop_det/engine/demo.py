@@ -85,6 +85,7 @@ def _report(
     drawn = "\n".join(f"  {picture}" for picture in pictures)
     train_net = f"DETECTRON2_DATASETS={output / 'datasets'} .venv/bin/python tools/train_net.py"
     config = f"--config configs/{DETECTION}"
+    weights = output / "detection" / "model_final.pth"
     return f"""
 {table}
 
@@ -95,6 +96,6 @@ Logs, metrics and checkpoints are in {output}/pretraining and {output}/detection
 What to try next:
   the plain network:        {train_net} {config} MODEL.SHAKEDROP.ENABLED False
   the same with your own:   {train_net} {config} DATASETS.TRAIN '("mine",)' ...
-  evaluation only:          {train_net} {config} --eval-only MODEL.WEIGHTS {output}/detection/model_final.pth
+  evaluation only:          {train_net} {config} --eval-only MODEL.WEIGHTS {weights}
   in your own pipeline:     README.md, "In your own pipeline"
 """

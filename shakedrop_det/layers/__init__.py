@@ -1,7 +1,7 @@
 """The maths of ShakeDrop. Knows torch, and nothing of detectron2's config."""
 
 from .draw import Draw
-from .junction import Scales, junction, expected_junction
+from .junction import expected_junction, junction
 from .sampler import ScaleSampler
 from .scale_store import ScaleStore
 from .scales import Scales

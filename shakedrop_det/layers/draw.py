@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import List, NamedTuple, Optional, Protocol, Sequence
+from typing import NamedTuple, Optional, Protocol, Sequence
 
 import torch
 from torch import Tensor
@@ -55,7 +55,7 @@ class Draw(Protocol):
 class FixedDraw:
     """Scales whose shape does not depend on that of the feature maps."""
 
-    def __init__(self, scales: List[Scales]) -> None:
+    def __init__(self, scales: list[Scales]) -> None:
         self._scales = scales
 
     def gate(self, block: int) -> Optional[bool]:
@@ -79,30 +79,37 @@ class PixelDraw:
         return self._gates.known[block]
 
     def scales(self, block: int, residual: Tensor) -> Scales:
-        uniform = torch.rand((2, *residual.shape), device=residual.device)
-        return block_scales(self._gates, self._constants, block, uniform)
+        shape = (2, *residual.shape)
+        return block_scales(self._gates, self._constants, block, shape, residual.device)
 
 
-def block_scales(gates: Gates, constants: Constants, block: int, uniform: Tensor) -> Scales:
+def block_scales(
+    gates: Gates,
+    constants: Constants,
+    block: int,
+    shape: tuple[int, ...],
+    device: torch.device,
+) -> Scales:
     """``b + a - b a`` and ``b + B - b B`` of one block.
 
     Args:
         gates, constants: of all blocks.
         block: its number, from 0.
-        uniform: numbers in [0, 1), of shape (2, N or 1, C or 1, H or 1, W or 1).
+        shape: of the numbers to draw, (2, N or 1, C or 1, H or 1, W or 1).
+        device: where to draw them.
     """
     low, width, kept = constants.of_block(block)
     gate = gates.known[block]
     if gate:
         return Scales(kept[0], kept[0], gate=True, dropped=False)
-    coefficients = torch.addcmul(low, width, uniform)
+    coefficients = torch.addcmul(low, width, torch.rand(shape, device=device))
     if gates.drawn is not None:
         coefficients = torch.where(gates.drawn[block], kept, coefficients)
     forward, backward = coefficients.unbind(0)
     return Scales(forward, backward, gate)
 
 
-def all_scales(gates: Gates, constants: Constants, uniform: Tensor) -> List[Scales]:
+def all_scales(gates: Gates, constants: Constants, uniform: Tensor) -> list[Scales]:
     """The same for all blocks at once.
 
     Args:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Optional, Tuple
+from typing import Any, Optional
 
 import torch
 from detectron2.layers import FrozenBatchNorm2d
@@ -12,7 +12,7 @@ from .scaled_add import add_scaled
 from .scales import Scales
 
 
-def frozen_affine(norm: FrozenBatchNorm2d) -> Tuple[Tensor, Tensor]:
+def frozen_affine(norm: FrozenBatchNorm2d) -> tuple[Tensor, Tensor]:
     """Weight and bias, (1, C, 1, 1), of the map that a FrozenBatchNorm2d is."""
     weight = norm.weight * (norm.running_var + norm.eps).rsqrt()
     bias = norm.bias - norm.running_mean * weight
@@ -60,13 +60,13 @@ class _FrozenJunction(torch.autograd.Function):
         return add_scaled(shortcut, residual, scale, offset, relu=relu, dropped=dropped)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: Tuple[Any, ...], output: Tensor) -> None:
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         *_, backward_scale, weight, relu, _ = inputs
         ctx.relu = relu
         ctx.save_for_backward(backward_scale, weight, *((output,) if relu else ()))
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Tuple[Optional[Tensor], ...]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Optional[Tensor], ...]:
         backward_scale, weight, *output = ctx.saved_tensors
         if ctx.relu:
             grad = torch.ops.aten.threshold_backward(grad, output[0], 0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, List, Sequence
+from typing import Any, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -105,12 +105,11 @@ class ScaleSampler(nn.Module):
         drawn = torch.rand((num_blocks, images, 1, 1, 1), device=self._probs.device) < self._probs
         return Gates([None] * num_blocks, drawn)
 
-    def _per_channel(self, gates: Gates, constants: Constants, batch_size: int) -> List[Scales]:
-        shape = (2, batch_size, sum(self.channels), 1, 1)
-        uniform = torch.rand(shape, device=self._probs.device)
+    def _per_channel(self, gates: Gates, constants: Constants, batch_size: int) -> list[Scales]:
+        device = self._probs.device
         return [
-            block_scales(gates, constants, block, part)
-            for block, part in enumerate(uniform.split(self.channels, dim=2))
+            block_scales(gates, constants, block, (2, batch_size, channels, 1, 1), device)
+            for block, channels in enumerate(self.channels)
         ]
 
     def extra_repr(self) -> str:

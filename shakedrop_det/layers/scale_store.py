@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Optional
 
 import torch
 from torch import Tensor
@@ -23,7 +23,7 @@ class ScaleStore:
     def __init__(self) -> None:
         self._current: Optional[Draw] = None
         self._last: Optional[Draw] = None
-        self._seen: Dict[int, List[Tuple[StorageWeakRef, Draw]]] = {}
+        self._seen: dict[int, list[tuple[StorageWeakRef, Draw]]] = {}
 
     def open(self, draw: Draw) -> None:
         """A forward pass of the owner begins."""
@@ -71,8 +71,8 @@ class ScaleStore:
                 return draw
         return self._last
 
-    def __getstate__(self) -> Dict[str, Any]:
+    def __getstate__(self) -> dict[str, Any]:
         return {}  # Copies and pickles of a model carry no draw.
 
-    def __setstate__(self, state: Dict[str, Any]) -> None:
+    def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__()  # type: ignore[misc]

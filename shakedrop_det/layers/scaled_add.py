@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Optional, Tuple
+from typing import Any, Optional
 
 import torch
 from torch import Tensor
@@ -29,13 +29,13 @@ class ScaledAdd(torch.autograd.Function):
         return add_scaled(shortcut, residual, scale, relu=relu, dropped=dropped)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: Tuple[Any, ...], output: Tensor) -> None:
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         _, _, _, backward_scale, relu, _ = inputs
         ctx.relu = relu
         ctx.save_for_backward(*((backward_scale, output) if relu else (backward_scale,)))
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Tuple[Optional[Tensor], ...]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Optional[Tensor], ...]:
         backward_scale, *output = ctx.saved_tensors
         if ctx.relu:
             grad = torch.ops.aten.threshold_backward(grad, output[0], 0)

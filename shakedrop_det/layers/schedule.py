@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Tuple
-
 from .spec import DECAYS
 
 
 def survival_probs(
     num_blocks: int, *, survival_prob: float, decay: str = "linear"
-) -> Tuple[float, ...]:
+) -> tuple[float, ...]:
     """Probability that the gate leaves a block alone, for blocks 1..L of a network.
 
     Linear decay is eq. (5) of the paper: ``p_l = 1 - (l / L) (1 - P_L)``. Blocks count from 1,

@@ -6,7 +6,7 @@ DistributedDataParallel, which waits for all of them.
 
 from __future__ import annotations
 
-from typing import Any, Optional, Sequence, Tuple
+from typing import Any, Optional, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -34,7 +34,7 @@ class _SkippedBranch(torch.autograd.Function):
         return out
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Tuple[Optional[Tensor], ...]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Optional[Tensor], ...]:
         saved = list(ctx.saved_tensors)
         if ctx.relu:
             grad = torch.ops.aten.threshold_backward(grad, saved.pop(0), 0)
@@ -68,9 +68,9 @@ class _SkippedConv(torch.autograd.Function):
         ctx: Any,
         x: Tensor,
         weight: Tensor,
-        stride: Tuple[int, ...],
-        padding: Tuple[int, ...],
-        dilation: Tuple[int, ...],
+        stride: tuple[int, ...],
+        padding: tuple[int, ...],
+        dilation: tuple[int, ...],
         groups: int,
     ) -> Tensor:
         ctx.settings = stride, padding, dilation, groups
@@ -84,7 +84,7 @@ class _SkippedConv(torch.autograd.Function):
         return x.new_zeros(()).expand(x.shape[0], weight.shape[0], *size)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Tuple[Optional[Tensor], ...]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Optional[Tensor], ...]:
         x, weight = ctx.saved_tensors
         stride, padding, dilation, groups = ctx.settings
         mask = [ctx.needs_input_grad[0], ctx.needs_input_grad[1], False]

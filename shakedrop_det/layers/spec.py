@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Tuple
+from typing import Any
 
 DECAYS = ("linear", "constant")
 LEVELS = ("batch", "image", "channel", "pixel")
@@ -43,8 +43,8 @@ class ShakeDropSpec:
         ValueError: for a value that is not allowed; the message names the field and the value.
     """
 
-    alpha: Tuple[float, float] = (0.0, 0.0)
-    beta: Tuple[float, float] = (0.0, 1.0)
+    alpha: tuple[float, float] = (0.0, 0.0)
+    beta: tuple[float, float] = (0.0, 1.0)
     survival_prob: float = 0.5
     decay: str = "linear"
     level: str = "image"
@@ -101,7 +101,7 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def _as_range(name: str, value: Any) -> Tuple[float, float]:
+def _as_range(name: str, value: Any) -> tuple[float, float]:
     is_pair = isinstance(value, (tuple, list)) and len(value) == 2
     if not is_pair or not all(_is_number(v) for v in value) or value[0] > value[1]:
         raise ValueError(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 from pathlib import Path
-from typing import List
 
 from detectron2.config import CfgNode, get_cfg
 
@@ -17,7 +16,7 @@ def _config_root() -> Path:
     return installed if installed.is_dir() else Path(__file__).parents[2] / "configs"
 
 
-def list_configs() -> List[str]:
+def list_configs() -> list[str]:
     """Names of all configs to train with, such as ``"Demo/mask_rcnn.yaml"``."""
     root = _config_root()
     names = (path.relative_to(root).as_posix() for path in root.rglob("*.yaml"))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Dict, Type
-
 from detectron2.layers import CNNBlockBase, FrozenBatchNorm2d
 from detectron2.modeling.backbone.resnet import (
     BasicBlock,
@@ -115,10 +113,10 @@ class ShakenBlock(ResidualBranch, CNNBlockBase):
         if gate and not spec.inverted and not is_frozen_norm:  # both scales are 1
             return self._unscaled(x)
         dropped = gate is False and spec.alpha == (0.0, 0.0) and spec.skip != "never"
-        if dropped and spec.beta == (0.0, 0.0):
-            if can_skip_branch(self, statistics=spec.skip == "exact"):
-                parameters = [p for m in branch_modules(self) for p in m.parameters(recurse=False)]
-                return skip_branch(self._shortcut(x), parameters, relu=relu)
+        without_gradient = dropped and spec.beta == (0.0, 0.0)
+        if without_gradient and can_skip_branch(self, statistics=spec.skip == "exact"):
+            parameters = [p for m in branch_modules(self) for p in m.parameters(recurse=False)]
+            return skip_branch(self._shortcut(x), parameters, relu=relu)
         branch_input = self.residual_input(x)
         if norm is None:
             residual = conv(branch_input)
@@ -149,7 +147,7 @@ class ShakenDeformBottleneckBlock(DeformBottleneckBranch, ShakenBlock, DeformBot
     """:class:`detectron2.modeling.backbone.resnet.DeformBottleneckBlock` under ShakeDrop."""
 
 
-SHAKEN_BLOCKS: Dict[Type[CNNBlockBase], Type[ShakenBlock]] = {
+SHAKEN_BLOCKS: dict[type[CNNBlockBase], type[ShakenBlock]] = {
     BasicBlock: ShakenBasicBlock,
     BottleneckBlock: ShakenBottleneckBlock,
     DeformBottleneckBlock: ShakenDeformBottleneckBlock,

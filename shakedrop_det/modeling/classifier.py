@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Sequence
+from typing import Any, Sequence
 
 import torch
 from detectron2.config import CfgNode, configurable
@@ -63,7 +63,7 @@ class ImageClassifier(nn.Module):
         self.register_buffer("pixel_std", torch.tensor(pixel_std).view(-1, 1, 1), False)
 
     @classmethod
-    def from_config(cls, cfg: CfgNode) -> Dict[str, Any]:
+    def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
         return {
             "backbone": build_backbone(cfg),
             "num_classes": cfg.MODEL.IMAGE_CLASSIFIER.NUM_CLASSES,
@@ -76,7 +76,7 @@ class ImageClassifier(nn.Module):
     def device(self) -> torch.device:
         return self.pixel_mean.device
 
-    def forward(self, batched_inputs: List[Dict[str, Any]]) -> Any:
+    def forward(self, batched_inputs: list[dict[str, Any]]) -> Any:
         """
         Args:
             batched_inputs: one dict per image, with ``image``, a (C, H, W) tensor of pixels from 0
@@ -92,7 +92,7 @@ class ImageClassifier(nn.Module):
         labels = torch.as_tensor([x["label"] for x in batched_inputs], device=self.device)
         return {"loss_cls": F.cross_entropy(logits.float(), labels)}
 
-    def preprocess_image(self, batched_inputs: List[Dict[str, Any]]) -> Tensor:
+    def preprocess_image(self, batched_inputs: list[dict[str, Any]]) -> Tensor:
         """Stack the images on the model's device and normalize them: (N, C, H, W)."""
         images = [move_device_like(x["image"], self.pixel_mean) for x in batched_inputs]
         return (torch.stack(images) - self.pixel_mean) / self.pixel_std

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import List, Optional
+from typing import Optional
 
 import torch
 from detectron2.layers import Conv2d, FrozenBatchNorm2d
@@ -59,7 +59,7 @@ def can_skip_conv(conv: Conv2d, x: Tensor) -> bool:
     )
 
 
-def branch_modules(block: nn.Module) -> List[nn.Module]:
+def branch_modules(block: nn.Module) -> list[nn.Module]:
     """All modules of a residual block's branch: all but those of the shortcut."""
     return [
         module

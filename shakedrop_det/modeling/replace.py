@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Mapping, Type, TypeVar
+from typing import Mapping, TypeVar
 
 from torch import nn
 
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
 
-def shallow_copy(module: nn.Module, new_type: Type[ModuleT]) -> ModuleT:
+def shallow_copy(module: nn.Module, new_type: type[ModuleT]) -> ModuleT:
     """A module of another type that shares the children, parameters, buffers and hooks of one.
 
     Each registry is copied, so that replacing a child in one module leaves the other alone.

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Tuple
-
 from detectron2.config import CfgNode
 from detectron2.modeling import ROI_HEADS_REGISTRY
 from detectron2.modeling.roi_heads import Res5ROIHeads
@@ -17,14 +15,14 @@ from .shake import shake
 
 @ROI_HEADS_REGISTRY.register()
 class ShakeDropRes5ROIHeads(Res5ROIHeads):
-    """:class:`detectron2.modeling.roi_heads.Res5ROIHeads` whose res5 continues the survival schedule.
+    """detectron2's :class:`Res5ROIHeads`, with a res5 that continues the survival schedule.
 
     Its blocks are the last of the network. At the levels other than "batch" each region counts
     as an image of its own.
     """
 
     @classmethod
-    def _build_res5_block(cls, cfg: CfgNode) -> Tuple[nn.Sequential, int]:
+    def _build_res5_block(cls, cfg: CfgNode) -> tuple[nn.Sequential, int]:
         res5, out_channels = super()._build_res5_block(cfg)
         if cfg.MODEL.SHAKEDROP.ENABLED:
             num_blocks = num_residual_blocks(cfg.MODEL.RESNETS.DEPTH)

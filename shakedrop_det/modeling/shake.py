@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections import defaultdict
-from typing import Any, Dict, Iterator, List, Optional, Tuple
+from typing import Any, Iterator, Optional
 
 from detectron2.layers import CNNBlockBase
 from detectron2.modeling.backbone import ResNet
@@ -17,13 +17,13 @@ from .blocks import SHAKEN_BLOCKS, ShakenBlock
 from .replace import replace_modules
 
 SAMPLER_NAME = "shakedrop"
-"""Name under which the module that runs the blocks holds its sampler."""
+"""Name under which the first of the blocks holds the sampler of them all."""
 
 
 class BlockSampler(ScaleSampler):
     """A sampler that draws whenever the module that runs its blocks is called in training."""
 
-    def __init__(self, spec: ShakeDropSpec, blocks: List[ShakenBlock]) -> None:
+    def __init__(self, spec: ShakeDropSpec, blocks: list[ShakenBlock]) -> None:
         """
         Args:
             spec: ShakeDrop's settings.
@@ -36,25 +36,23 @@ class BlockSampler(ScaleSampler):
         )
         for position, block in enumerate(blocks):
             block.draw_from(self, position)
+        # Not in the module that runs the blocks: nn.Sequential would run the sampler as well.
+        blocks[0].add_module(SAMPLER_NAME, self)
 
     def attach(self, owner: nn.Module) -> None:
         """Draw before each training forward pass of ``owner``, the module that runs the blocks."""
-        owner.add_module(SAMPLER_NAME, self)
         owner.register_forward_pre_hook(self._before)
         owner.register_forward_hook(self._after)
 
     @staticmethod
     def detach(owner: nn.Module) -> None:
         """Undo :meth:`attach`, if a sampler was attached to ``owner``."""
-        if not isinstance(getattr(owner, SAMPLER_NAME, None), BlockSampler):
-            return
-        delattr(owner, SAMPLER_NAME)
         for hooks in (owner._forward_pre_hooks, owner._forward_hooks):
             for key, hook in list(hooks.items()):
                 if isinstance(getattr(hook, "__self__", None), BlockSampler):
                     del hooks[key]
 
-    def _before(self, owner: nn.Module, args: Tuple[Tensor, ...]) -> None:
+    def _before(self, owner: nn.Module, args: tuple[Tensor, ...]) -> None:
         if owner.training:
             self.store.open(self(args[0].shape[0]))
 
@@ -101,9 +99,11 @@ def shake(
             f"num_blocks at least first_block + {len(found)} - 1"
         )
     probs = survival_probs(num_blocks, survival_prob=spec.survival_prob, decay=spec.decay)
-    replacements: Dict[int, nn.Module] = {}
-    owned: Dict[str, List[ShakenBlock]] = defaultdict(list)
-    for (name, block), survival_prob in zip(found, probs[first_block - 1 :]):
+    replacements: dict[int, nn.Module] = {}
+    owned: dict[str, list[ShakenBlock]] = defaultdict(list)
+    for (name, block), survival_prob in zip(
+        found, probs[first_block - 1 : last_block], strict=True
+    ):
         shaken = SHAKEN_BLOCKS[type(block)].from_block(
             block, spec=spec, survival_prob=survival_prob
         )
@@ -115,7 +115,7 @@ def shake(
     return result
 
 
-def _find_blocks(module: nn.Module) -> List[Tuple[str, CNNBlockBase]]:
+def _find_blocks(module: nn.Module) -> list[tuple[str, CNNBlockBase]]:
     """Name and block of all known residual blocks; warns of those that are not known."""
     found, unknown = [], set()
     for name, child in module.named_modules():
@@ -169,5 +169,5 @@ def without_noise(module: nn.Module) -> Iterator[None]:
             block.noise = False
         yield
     finally:
-        for block, noise in zip(blocks, before):
+        for block, noise in zip(blocks, before, strict=True):
             block.noise = noise
