@@ -10,9 +10,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .batch_norm_junction import batch_norm_junction
-from .frozen_junction import frozen_junction
+from .frozen_junction import frozen_affine, frozen_junction
 from .scaled_add import ScaledAdd
-from .scales import Scales, can_read
+from .scales import Scales, can_read, is_eager
+from .triton_junction import is_available as triton_available
+from .triton_junction import triton_junction
 
 
 def junction(
@@ -41,6 +43,15 @@ def junction(
         detectron2's in-place addition gives under mixed precision.
     """
     per_pixel = scales.forward.dim() == 4 and scales.forward.shape[2:].numel() > 1
+    if residual.is_cuda and not per_pixel and triton_available() and is_eager(residual.device):
+        weight = bias = None
+        if type(norm) is FrozenBatchNorm2d:
+            weight, bias = frozen_affine(norm)
+        elif norm is not None:
+            residual = norm(residual)
+        return triton_junction(
+            shortcut, residual, scales.forward, scales.backward, weight=weight, bias=bias, relu=relu
+        )
     if type(norm) is FrozenBatchNorm2d and not per_pixel:
         return frozen_junction(shortcut, residual, scales, norm, relu)
     if _is_trainable_batch_norm(norm) and not per_pixel and can_read(residual):
