@@ -52,6 +52,10 @@ def add_shakedrop_config(cfg: CfgNode) -> None:
     # statistics from it, which then only see the steps in which the branch runs.
     _C.MODEL.SHAKEDROP.SKIP = "exact"
 
+    # Whether residual blocks begin as the identity, the weight of their last norm being 0: for
+    # training from scratch.
+    _C.MODEL.RESNETS.ZERO_INIT_RESIDUAL = False
+
     _C.MODEL.IMAGE_CLASSIFIER = CfgNode()
     # Number of classes of the ImageClassifier meta-architecture.
     _C.MODEL.IMAGE_CLASSIFIER.NUM_CLASSES = 1000

@@ -29,9 +29,7 @@ def is_available() -> bool:
 if triton is not None:
 
     @triton.jit
-    def _indices(
-        total, channel_stride, image_stride, channels: tl.constexpr, BLOCK: tl.constexpr
-    ):  # type: ignore[no-untyped-def]
+    def _indices(total, channel_stride, image_stride, channels: tl.constexpr, BLOCK: tl.constexpr):
         """Offsets into a map, whether they are inside it, and their image and channel."""
         offsets = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
         image = offsets // image_stride
@@ -55,7 +53,7 @@ if triton is not None:
         AFFINE: tl.constexpr,
         RELU: tl.constexpr,
         BLOCK: tl.constexpr,
-    ):  # type: ignore[no-untyped-def]
+    ):
         offsets, inside, image, channel = _indices(
             total, channel_stride, image_stride, channels, BLOCK
         )
@@ -88,7 +86,7 @@ if triton is not None:
         AFFINE: tl.constexpr,
         RELU: tl.constexpr,
         BLOCK: tl.constexpr,
-    ):  # type: ignore[no-untyped-def]
+    ):
         offsets, inside, image, channel = _indices(
             total, channel_stride, image_stride, channels, BLOCK
         )

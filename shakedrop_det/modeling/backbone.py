@@ -16,6 +16,7 @@ from detectron2.modeling.backbone.fpn import (
 
 from shakedrop_det.config import spec_from_config
 
+from .initialization import zero_init_residual
 from .shake import shake
 
 
@@ -44,6 +45,8 @@ def num_residual_blocks(depth: int) -> int:
 
 def _shake_backbone(backbone: Backbone, cfg: CfgNode) -> Backbone:
     spec = spec_from_config(cfg)
+    if cfg.MODEL.RESNETS.ZERO_INIT_RESIDUAL:
+        zero_init_residual(backbone)
     if not cfg.MODEL.SHAKEDROP.ENABLED:
         return backbone
     _check_res5_head(cfg)
