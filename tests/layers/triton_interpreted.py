@@ -1,0 +1,54 @@
+"""Run by test_triton_junction.py with TRITON_INTERPRET=1."""
+
+import itertools
+
+import torch
+
+from shakedrop_det.layers.triton_junction import triton_junction
+
+TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 5e-2, torch.float16: 8e-3}
+N, C, H, W = 3, 5, 9, 37  # more than one program, and a last one that is not full
+
+
+def compare(layout, dtype, scale_shape, affine: bool, relu: bool) -> None:
+    x, f, grad = (
+        torch.randn(N, C, H, W).to(dtype).contiguous(memory_format=layout) for _ in range(3)
+    )
+    f[0, 0, 0, 0] = float("inf")  # and the scale of this image is 0
+    x.requires_grad_()
+    f.requires_grad_()
+    s, t = torch.rand(scale_shape) * 2 - 1, torch.rand(scale_shape) * 2 - 1
+    s[0] = 0
+    weight, bias = (torch.randn(C), torch.randn(C)) if affine else (None, None)
+    out = triton_junction(x, f, s, t, weight=weight, bias=bias, relu=relu)
+    out.backward(grad)
+
+    w = weight.double().view(1, C, 1, 1) if affine else 1.0
+    c = bias.double().view(1, C, 1, 1) if affine else 0.0
+    branch = (f.detach().double() * w + c).nan_to_num(0, 0, 0)
+    expected = x.detach().double() + s.double() * branch
+    expected_grad = grad.double()
+    if relu:
+        expected = expected.clamp(min=0)
+        expected_grad = expected_grad * (out.detach() > 0)
+    close = {"atol": TOLERANCE[dtype], "rtol": TOLERANCE[dtype]}
+    torch.testing.assert_close(out.double(), expected, **close)
+    torch.testing.assert_close(x.grad.double(), expected_grad, **close)
+    torch.testing.assert_close(f.grad.double(), expected_grad * t.double() * w, **close)
+    assert out.dtype == dtype and out.is_contiguous(memory_format=layout)
+
+
+if __name__ == "__main__":
+    torch.manual_seed(0)
+    cases = list(
+        itertools.product(
+            (torch.contiguous_format, torch.channels_last),
+            TOLERANCE,
+            ((1, 1, 1, 1), (N, 1, 1, 1), (N, C, 1, 1)),
+            (True, False),
+            (True, False),
+        )
+    )
+    for case in cases:
+        compare(*case)
+    print(f"{len(cases)} cases agree")
