@@ -61,6 +61,12 @@ def add_shakedrop_config(cfg: CfgNode) -> None:
     _C.MODEL.IMAGE_CLASSIFIER.NUM_CLASSES = 1000
     # Name of the backbone's feature map that is pooled and classified.
     _C.MODEL.IMAGE_CLASSIFIER.IN_FEATURE = "res5"
+    # Part of each target, in [0, 1), that is spread evenly over all classes.
+    _C.MODEL.IMAGE_CLASSIFIER.LABEL_SMOOTHING = 0.0
+    # Parameter of the Beta distribution of mixup's, and of CutMix's, share of the other image in
+    # training; 0 switches it off. With both, each batch gets one of them at random.
+    _C.MODEL.IMAGE_CLASSIFIER.MIXUP_ALPHA = 0.0
+    _C.MODEL.IMAGE_CLASSIFIER.CUTMIX_ALPHA = 0.0
 
     # How classification images become squares of one size; detectors use detectron2's own keys.
     _C.INPUT.CLASSIFICATION = CfgNode()
@@ -77,6 +83,15 @@ def add_shakedrop_config(cfg: CfgNode) -> None:
     _C.INPUT.CLASSIFICATION.CROP_SCALE = [0.08, 1.0]
     # Black pixels added to each side for a "padded" crop.
     _C.INPUT.CLASSIFICATION.CROP_PADDING = 4
+    # A random chain of changes of colour and geometry, after crop and flip: "", "autoaugment"
+    # (ImageNet's policy), "autoaugment_cifar10", "randaugment" or "trivialaugment".
+    _C.INPUT.CLASSIFICATION.AUTO_AUGMENT = ""
+    # Probability that a random rectangle of a training image is erased, to MODEL.PIXEL_MEAN.
+    _C.INPUT.CLASSIFICATION.RANDOM_ERASING = 0.0
+
+    # What an image of a classification data set that cannot be read does: "error" stops the run;
+    # "skip" warns, counts, and goes on: with another image in training, without it in evaluation.
+    _C.DATALOADER.UNREADABLE_IMAGES = "error"
 
     # Optimizer: "SGD", detectron2's, with SOLVER.MOMENTUM; or "ADAMW".
     _C.SOLVER.OPTIMIZER = "SGD"

@@ -2,11 +2,13 @@
 
 from .builtin import register_builtin_datasets, register_digit_scenes
 from .checks import check_dataset
+from .cifar import register_cifar
 from .classification_mapper import ClassificationMapper
 from .detection_mapper import DetectionMapper
 from .digit_rendering import DIGIT_CLASSES, digit_split
 from .digit_scenes import build_digit_scenes, prepare_digit_scenes
 from .digits import load_single_digits
+from .image_datasets import ImageArrays, ImageFiles
 from .image_folder import load_image_folder, register_image_folder
 from .loaders import build_classification_test_loader, build_classification_train_loader
 
@@ -14,6 +16,8 @@ __all__ = [
     "ClassificationMapper",
     "DIGIT_CLASSES",
     "DetectionMapper",
+    "ImageArrays",
+    "ImageFiles",
     "build_classification_test_loader",
     "build_classification_train_loader",
     "build_digit_scenes",
@@ -23,6 +27,7 @@ __all__ = [
     "load_single_digits",
     "prepare_digit_scenes",
     "register_builtin_datasets",
+    "register_cifar",
     "register_digit_scenes",
     "register_image_folder",
 ]

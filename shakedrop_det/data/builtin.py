@@ -9,6 +9,7 @@ from typing import Any
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import load_coco_json
 
+from .cifar import register_cifar
 from .digit_rendering import DIGIT_CLASSES
 from .digit_scenes import prepare_digit_scenes
 from .digits import load_single_digits
@@ -56,8 +57,11 @@ def register_builtin_datasets(root: str) -> None:
         MetadataCatalog.get(f"digits_{split}").set(
             evaluator_type="classification", classes=DIGIT_CLASSES
         )
-        for folder in ("imagenet", "cifar10", "cifar100"):
-            register_image_folder(f"{folder}_{split}", os.path.join(root, folder, split))
+        register_image_folder(f"imagenet_{split}", os.path.join(root, "imagenet", split))
+        for variant in ("cifar10", "cifar100"):
+            register_cifar(
+                f"{variant}_{split}", os.path.join(root, variant), variant=variant, split=split
+            )
 
 
 # As in detectron2's own builtin.py: read once, at import.

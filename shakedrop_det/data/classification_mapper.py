@@ -9,6 +9,7 @@ from detectron2.data.detection_utils import read_image
 from PIL import Image
 from torchvision.transforms import v2
 
+from .augmentation import AUTO_AUGMENTS, erase_at_random
 from .reading import naming_file
 
 _CROPS = ("resized", "padded", "none")
@@ -36,10 +37,13 @@ class ClassificationMapper:
         crop_scale: Sequence[float] = (0.08, 1.0),
         crop_padding: int = 4,
         random_flip: str = "horizontal",
+        auto_augment: str = "",
+        random_erasing: float = 0.0,
+        pixel_mean: Sequence[float] = (103.53, 116.28, 123.675),
     ) -> None:
         """
         Args:
-            is_train: whether to crop and flip at random.
+            is_train: whether to crop, flip, augment and erase at random.
             image_format: order of the channels of the output, "RGB" or "BGR".
             train_size: side of a training image, in pixels.
             test_resize: what the short side of a test image is resized to, in pixels.
@@ -49,6 +53,10 @@ class ClassificationMapper:
             crop_scale: least and greatest part of the area for a "resized" crop.
             crop_padding: pixels on each side for a "padded" crop.
             random_flip: "horizontal", "vertical" or "none".
+            auto_augment: a key of :data:`~shakedrop_det.data.augmentation.AUTO_AUGMENTS`.
+            random_erasing: probability that a random rectangle is erased.
+            pixel_mean: what it is erased to, per channel in the order of ``image_format``, from 0
+                to 255.
 
         Raises:
             ValueError: for a value that is not allowed, naming the config key.
@@ -65,6 +73,11 @@ class ClassificationMapper:
         _check("CLASSIFICATION.CROP_PADDING", crop_padding, crop_padding >= 0, "at least 0")
         _check("RANDOM_FLIP", random_flip, random_flip in _FLIPS, f"one of {', '.join(_FLIPS)}")
         _check("FORMAT", image_format, image_format in _FORMATS, f"one of {', '.join(_FORMATS)}")
+        policies = ", ".join(repr(policy) for policy in AUTO_AUGMENTS)
+        is_policy = auto_augment in AUTO_AUGMENTS
+        _check("CLASSIFICATION.AUTO_AUGMENT", auto_augment, is_policy, f"one of {policies}")
+        is_probability = 0 <= random_erasing <= 1
+        _check("CLASSIFICATION.RANDOM_ERASING", random_erasing, is_probability, "in [0, 1]")
 
         self.is_train = is_train
         self.image_format = image_format
@@ -78,7 +91,13 @@ class ClassificationMapper:
             steps = [v2.Resize(train_size), v2.CenterCrop(train_size)]
         if is_train and _FLIPS[random_flip] is not None:
             steps.append(_FLIPS[random_flip]())
+        augment = AUTO_AUGMENTS[auto_augment]
+        if is_train and augment is not None:
+            steps.append(augment())
         self.transform = v2.Compose([*steps, v2.PILToTensor()])
+        self.erase = None
+        if is_train and random_erasing > 0:
+            self.erase = erase_at_random(random_erasing, fill=pixel_mean)
 
     @classmethod
     def from_config(cls, cfg: CfgNode, is_train: bool = True) -> dict[str, Any]:
@@ -91,6 +110,7 @@ class ClassificationMapper:
             "is_train": is_train,
             "image_format": cfg.INPUT.FORMAT,
             "random_flip": cfg.INPUT.RANDOM_FLIP,
+            "pixel_mean": cfg.MODEL.PIXEL_MEAN,
             **{key.lower(): value for key, value in cfg.INPUT.CLASSIFICATION.items()},
         }
 
@@ -105,7 +125,7 @@ class ClassificationMapper:
             and ``height`` and ``width`` are those of the image before the transforms.
 
         Raises:
-            OSError: if the image cannot be read, naming it.
+            UnreadableImageError: if the image cannot be read, naming it.
             ValueError: if there is no label.
         """
         if "label" not in dataset_dict:
@@ -121,6 +141,8 @@ class ClassificationMapper:
         image = self.transform(Image.fromarray(pixels))
         if self.image_format == "BGR":
             image = image.flip(0)
+        if self.erase is not None:
+            image = self.erase(image)
         return {**dataset_dict, "image": image, "height": height, "width": width}
 
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
-from typing import Any
+from concurrent.futures import ThreadPoolExecutor
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from torchvision.datasets.folder import IMG_EXTENSIONS
+
+from .image_datasets import ImageFiles
+
+_SCANNERS = 8
 
 
 def register_image_folder(name: str, root: str | os.PathLike[str]) -> None:
@@ -25,13 +28,11 @@ def register_image_folder(name: str, root: str | os.PathLike[str]) -> None:
         image_root=os.fspath(root),
         evaluator_type="classification",
         # For who needs the classes before the data set is loaded.
-        prepare=lambda: _class_folders(root, name=name),
+        prepare=lambda: class_folders(root, name=name),
     )
 
 
-def load_image_folder(
-    root: str | os.PathLike[str], *, name: str | None = None
-) -> list[dict[str, Any]]:
+def load_image_folder(root: str | os.PathLike[str], *, name: str | None = None) -> ImageFiles:
     """List the images of a folder of class folders.
 
     Args:
@@ -46,33 +47,42 @@ def load_image_folder(
         FileNotFoundError: if there is no such folder, it has no class folders, or one of them has
             no images.
     """
-    records: list[dict[str, Any]] = []
-    for label, folder in enumerate(_class_folders(root, name=name)):
-        files = sorted(f for f in folder.iterdir() if f.suffix.lower() in IMG_EXTENSIONS)
-        if not files:
-            raise FileNotFoundError(
-                f"class folder {folder.absolute()} has no images ({', '.join(IMG_EXTENSIONS)}): "
-                "add some or remove the folder"
-            )
-        for file in files:
-            records.append({"file_name": str(file), "image_id": len(records), "label": label})
-    return records
+    folders = class_folders(root, name=name)
+    # Threads, for file systems that have to be waited for.
+    with ThreadPoolExecutor(_SCANNERS) as pool:
+        files = list(pool.map(_image_names, folders))
+    return ImageFiles(folders, files)
 
 
-def _class_folders(root: str | os.PathLike[str], *, name: str | None) -> list[Path]:
-    root = Path(root)
+def _image_names(folder: str) -> list[str]:
+    with os.scandir(folder) as entries:
+        names = sorted(
+            entry.name for entry in entries if entry.name.lower().endswith(IMG_EXTENSIONS)
+        )
+    if not names:
+        raise FileNotFoundError(
+            f"class folder {os.path.abspath(folder)} has no images ({', '.join(IMG_EXTENSIONS)}): "
+            "add some or remove the folder"
+        )
+    return sorted(names)
+
+
+def class_folders(root: str | os.PathLike[str], *, name: str | None = None) -> list[str]:
+    """Paths of the class folders below ``root``, sorted; see :func:`load_image_folder`."""
+    root = os.fspath(root)
     subject = "images" if name is None else f"the images of data set {name!r}"
-    expected = f"{subject} are expected as {root.absolute()}/<class>/<image>"
-    if not root.is_dir():
+    expected = f"{subject} are expected as {os.path.abspath(root)}/<class>/<image>"
+    if not os.path.isdir(root):
         datasets = os.environ.get("DETECTRON2_DATASETS")
         raise FileNotFoundError(
             f"{expected}, and there is no such folder; the built-in data sets lie under the "
             "environment variable DETECTRON2_DATASETS, which is "
             + ("not set" if datasets is None else repr(datasets))
         )
-    folders = sorted(entry for entry in root.iterdir() if entry.is_dir())
-    if not folders:
+    with os.scandir(root) as entries:
+        classes = sorted(entry.name for entry in entries if entry.is_dir())
+    if not classes:
         raise FileNotFoundError(f"{expected}, and it has no folders")
     if name is not None:
-        MetadataCatalog.get(name).set(classes=[folder.name for folder in folders])
-    return folders
+        MetadataCatalog.get(name).set(classes=classes)
+    return [os.path.join(root, folder) for folder in classes]

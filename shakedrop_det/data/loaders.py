@@ -5,12 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 from detectron2.config import CfgNode
-from detectron2.data import build_detection_test_loader, build_detection_train_loader
+from detectron2.data import (
+    build_detection_test_loader,
+    build_detection_train_loader,
+    get_detection_dataset_dicts,
+)
 from detectron2.data.detection_utils import check_metadata_consistency
+from detectron2.data.samplers import RandomSubsetTrainingSampler, TrainingSampler
 from detectron2.utils import comm
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Sampler
 
 from .classification_mapper import ClassificationMapper
+from .mapped_images import MappedImages, without_skipped
 
 
 def build_classification_train_loader(cfg: CfgNode) -> Any:
@@ -24,15 +30,36 @@ def build_classification_train_loader(cfg: CfgNode) -> Any:
         process.
 
     Raises:
-        ValueError: if the data sets do not agree on their classes.
+        ValueError: if the data sets do not agree on their classes, or for a value of ``INPUT`` or
+            ``DATALOADER`` that is not allowed.
     """
-    # The images have one size, so there is nothing to group by.
-    loader = build_detection_train_loader(
-        cfg, mapper=ClassificationMapper(cfg, True), aspect_ratio_grouping=False
+    dataset = MappedImages(
+        get_detection_dataset_dicts(cfg.DATASETS.TRAIN),
+        ClassificationMapper(cfg, True),
+        unreadable=cfg.DATALOADER.UNREADABLE_IMAGES,
     )
     if len(cfg.DATASETS.TRAIN) > 1:
         check_metadata_consistency("classes", cfg.DATASETS.TRAIN)
-    return loader
+    return build_detection_train_loader(
+        dataset,
+        mapper=None,  # MappedImages has it.
+        sampler=_build_sampler(cfg, len(dataset)),
+        total_batch_size=cfg.SOLVER.IMS_PER_BATCH,
+        aspect_ratio_grouping=False,  # The images have one size.
+        num_workers=cfg.DATALOADER.NUM_WORKERS,
+    )
+
+
+def _build_sampler(cfg: CfgNode, num_images: int) -> Sampler:
+    name = cfg.DATALOADER.SAMPLER_TRAIN
+    if name == "TrainingSampler":
+        return TrainingSampler(num_images)
+    if name == "RandomSubsetTrainingSampler":
+        return RandomSubsetTrainingSampler(num_images, cfg.DATALOADER.RANDOM_SUBSET_RATIO)
+    raise ValueError(
+        f"DATALOADER.SAMPLER_TRAIN {name!r} is none for classification: set it to TrainingSampler "
+        "or RandomSubsetTrainingSampler"
+    )
 
 
 def build_classification_test_loader(cfg: CfgNode, dataset_name: str) -> DataLoader:
@@ -43,11 +70,22 @@ def build_classification_test_loader(cfg: CfgNode, dataset_name: str) -> DataLoa
         dataset_name: a name in detectron2's catalog.
 
     Returns:
-        An iterable of lists of the dicts of :class:`ClassificationMapper`.
+        An iterable of lists of the dicts of :class:`ClassificationMapper`. If unreadable images
+        are skipped, a list may be shorter than others, or empty.
+
+    Raises:
+        ValueError: for a value of ``INPUT`` or ``DATALOADER`` that is not allowed.
     """
+    dataset = MappedImages(
+        get_detection_dataset_dicts(dataset_name, filter_empty=False),
+        ClassificationMapper(cfg, False),
+        unreadable=cfg.DATALOADER.UNREADABLE_IMAGES,
+        replace=False,
+    )
     return build_detection_test_loader(
-        cfg,
-        dataset_name,
-        mapper=ClassificationMapper(cfg, False),
+        dataset,
+        mapper=None,  # MappedImages has it.
         batch_size=max(cfg.SOLVER.IMS_PER_BATCH // comm.get_world_size(), 1),
+        num_workers=cfg.DATALOADER.NUM_WORKERS,
+        collate_fn=without_skipped,
     )
