@@ -31,7 +31,8 @@ def replace_modules(root: nn.Module, replacements: Mapping[int, nn.Module]) -> n
         nn.Module: ``root``, or its replacement.
     """
     for parent in list(root.modules()):
-        for name, child in parent.named_children():
+        # Not named_children(), which leaves out what it has seen under another name.
+        for name, child in list(parent._modules.items()):
             if id(child) in replacements:
                 setattr(parent, name, replacements[id(child)])
     return replacements.get(id(root), root)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from shakedrop_det.layers import Scales, expected_junction, junction
 
-from .conftest import random_map, reference_junction
+from .reference import random_map, reference_junction
 
 N, C, H, W = 3, 4, 5, 6
 SHAPES = {
@@ -83,7 +83,10 @@ def test_values_gradients_and_statistics_follow_the_equations(norm_name, level, 
 
 @settings(max_examples=40, deadline=None)
 @given(
-    s=st.floats(-2, 2), t=st.floats(-2, 2), relu=st.booleans(), norm_name=st.sampled_from(["none", "BN"])
+    s=st.floats(-2, 2),
+    t=st.floats(-2, 2),
+    relu=st.booleans(),
+    norm_name=st.sampled_from(["none", "BN"]),
 )
 def test_any_pair_of_scales_follows_the_equations(s, t, relu, norm_name) -> None:
     x, f, norm = random_map(2, C, 3, 3), random_map(2, C, 3, 3, seed=1), make_norm(norm_name)
@@ -204,6 +207,4 @@ def test_at_test_time_the_residual_has_the_expected_scale(relu) -> None:
 
 def test_at_test_time_a_norm_that_is_handed_in_is_applied() -> None:
     x, f, norm = random_map(N, C, H, W), random_map(N, C, H, W, seed=1), make_norm("FrozenBN")
-    assert torch.equal(
-        expected_junction(x, f, 0.3, norm=norm), expected_junction(x, norm(f), 0.3)
-    )
+    assert torch.equal(expected_junction(x, f, 0.3, norm=norm), expected_junction(x, norm(f), 0.3))

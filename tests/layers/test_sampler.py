@@ -64,7 +64,7 @@ def test_gate_and_coefficients_have_the_distribution_of_the_equations(level, gat
         assert torch.equal(gate, gate[:, :1, :1, :1, :1].expand_as(gate))
     else:
         assert torch.equal(gate, gate[:, :, :1, :1, :1].expand_as(gate))
-    gates = gate[:, :1 if gate_level == "batch" else N, 0, 0, 0].double()
+    gates = gate[:, : 1 if gate_level == "batch" else N, 0, 0, 0].double()
     spread = math.sqrt(0.4 * 0.6 / gates.numel())
     assert abs(gates.mean().item() - 0.4) < 4 * spread
     # One number of each group that shares a draw.

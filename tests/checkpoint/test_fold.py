@@ -1,0 +1,98 @@
+"""fold(): a plain network that computes what the shaken one does at test time."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from detectron2.layers import FrozenBatchNorm2d
+from detectron2.modeling import build_model
+from detectron2.modeling.backbone.resnet import BasicBlock, BottleneckBlock
+from modeling.networks import group_norm, images, narrow_resnet
+
+from shakedrop_det import ShakeDropSpec, fold, shake
+from shakedrop_det.modeling import BlockSampler, ShakenBlock
+
+FORMS = {
+    "final ReLU": {},
+    "EraseReLU": {"alpha": (-1, 1), "erase_relu": True},
+    "inverted": {"inverted": True},
+}
+
+
+@pytest.mark.parametrize(
+    "norm", ["FrozenBN", "BN", group_norm, ""], ids=["Frozen", "BN", "GN", "no"]
+)
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("depth", [18, 50])
+def test_the_folded_network_gives_what_the_shaken_one_gave(depth, form, norm) -> None:
+    network = shake(narrow_resnet(depth, norm=norm), ShakeDropSpec(**FORMS[form])).eval()
+    expected = network(images())
+    folded = fold(copy.deepcopy(network))
+    got = folded(images())
+    for name, value in expected.items():
+        assert (got[name] - value).abs().max() <= 1e-5 * value.abs().max()
+    kinds = {type(m) for m in folded.modules()}
+    assert not any(issubclass(kind, (ShakenBlock, BlockSampler)) for kind in kinds)
+    assert not folded._forward_pre_hooks and not folded._forward_hooks
+
+
+@pytest.mark.parametrize("depth, block", [(18, BasicBlock), (50, BottleneckBlock)])
+def test_with_the_final_relu_it_is_a_stock_network(depth, block) -> None:
+    stock = narrow_resnet(depth)
+    network = shake(copy.deepcopy(stock), ShakeDropSpec()).eval()
+    folded = fold(copy.deepcopy(network))
+    assert [type(m) for m in folded.modules()] == [type(m) for m in stock.modules()]
+    stock.load_state_dict(folded.state_dict(), strict=True)
+    stock.eval()
+    for name, value in folded(images()).items():
+        assert torch.equal(stock(images())[name], value)
+
+
+def test_a_stock_detector_loads_it_and_detects_the_same(tiny) -> None:
+    model = build_model(tiny("mask_rcnn")).eval()
+    cfg = tiny("mask_rcnn")
+    cfg.MODEL.BACKBONE.NAME = "build_resnet_fpn_backbone"
+    stock = build_model(cfg).eval()
+    image = {"image": torch.randint(0, 256, (3, 64, 64), dtype=torch.uint8)}
+    expected = model([image])[0]["instances"]
+    stock.load_state_dict(fold(copy.deepcopy(model)).state_dict(), strict=True)
+    got = stock([image])[0]["instances"]
+    assert len(got) == len(expected) > 0
+    torch.testing.assert_close(
+        got.pred_boxes.tensor, expected.pred_boxes.tensor, atol=1e-2, rtol=1e-3
+    )
+    torch.testing.assert_close(got.scores, expected.scores, atol=1e-4, rtol=1e-3)
+
+
+def test_folding_changes_the_last_norm_alone() -> None:
+    network = shake(narrow_resnet(50), ShakeDropSpec())
+    before = copy.deepcopy(network.state_dict())
+    changed = [k for k, v in fold(network).state_dict().items() if not torch.equal(v, before[k])]
+    assert changed and all(k.endswith(("conv3.norm.weight", "conv3.norm.bias")) for k in changed)
+    ratio = network.res2[0].conv3.norm.weight / before["res2.0.conv3.norm.weight"]
+    torch.testing.assert_close(ratio, torch.full_like(ratio, 1 - 0.5 / 16))
+
+
+def test_a_bare_block_is_replaced() -> None:
+    block = shake(BasicBlock(4, 4, norm="FrozenBN"), ShakeDropSpec())
+    assert type(fold(block)) is BasicBlock
+
+
+def test_nothing_to_fold_is_an_error() -> None:
+    with pytest.raises(ValueError, match="holds no block under ShakeDrop to fold"):
+        fold(narrow_resnet(18))
+
+
+def test_a_norm_without_weight_is_refused() -> None:
+    norm = lambda channels: torch.nn.BatchNorm2d(channels, affine=False)  # noqa: E731
+    with pytest.raises(ValueError, match="BatchNorm2d, has no weight that could take"):
+        fold(shake(narrow_resnet(18, norm=norm), ShakeDropSpec()))
+
+
+def test_the_scale_goes_into_a_copy_of_nothing_else() -> None:
+    """Frozen norms hold buffers: those of the folded network are the shaken network's own."""
+    network = shake(narrow_resnet(18), ShakeDropSpec())
+    norms = [m for m in network.modules() if isinstance(m, FrozenBatchNorm2d)]
+    assert [m for m in fold(network).modules() if isinstance(m, FrozenBatchNorm2d)] == norms

@@ -1,0 +1,200 @@
+"""Shaken blocks in training and at test time, against the equations."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+
+import pytest
+import torch
+from detectron2.modeling.backbone.resnet import BasicBlock, BottleneckBlock
+from torch import Tensor, nn
+
+from shakedrop_det import ShakeDropSpec, shake, without_noise
+from shakedrop_det.layers import Scales
+from shakedrop_det.modeling import ShakenBlock
+
+from .networks import (
+    assert_equal_runs,
+    group_norm,
+    images,
+    narrow_resnet,
+    randomize_norms,
+    run,
+)
+
+NORMS = {"FrozenBN": "FrozenBN", "BN": "BN", "GN": group_norm, "none": ""}
+SETTINGS = {
+    "final ReLU": {},
+    "EraseReLU": {"alpha": (-1, 1), "erase_relu": True},
+    "RandomDrop": {"beta": (0, 0)},
+    "Single-branch Shake": {"survival_prob": 0.0, "decay": "constant", "alpha": (0, 1)},
+    "inverted": {"inverted": True},
+    "per batch": {"level": "batch", "alpha": (-1, 1)},
+    "per channel": {"level": "channel", "alpha": (-1, 1)},
+    "gate per image": {"gate_level": "image"},
+    "per pixel": {"level": "pixel", "alpha": (-1, 1)},
+}
+
+
+def three_blocks(block: type = BottleneckBlock, norm="BN") -> nn.Sequential:
+    special = {"bottleneck_channels": 4} if block is BottleneckBlock else {}
+    first = block(8, 16, stride=2, norm=norm, **special)
+    stack = nn.Sequential(first, *(block(16, 16, norm=norm, **special) for _ in range(2)))
+    randomize_norms(stack)
+    return stack.double()
+
+
+def blocks_of(module: nn.Module) -> list[ShakenBlock]:
+    return [m for m in module.modules() if isinstance(m, ShakenBlock)]
+
+
+def equations(stack: nn.Sequential, x: Tensor, scales: list[Scales], *, relu: bool) -> Tensor:
+    """The network written from the equations, with stock detectron2 modules for the branches."""
+    for block, (s, t, *_) in zip(stack, scales, strict=True):
+        convs = [block.conv1, block.conv2] + ([block.conv3] if hasattr(block, "conv3") else [])
+        f = x
+        for conv in convs[:-1]:
+            f = conv(f).clamp(min=0)
+        f = convs[-1](f)
+        f = s.double() * f + (t.double() - s.double()) * (f - f.detach())
+        x = (x if block.shortcut is None else block.shortcut(x)) + f
+        x = x.clamp(min=0) if relu else x
+    return x
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("fuse", ["none", "norm", "conv"])
+@pytest.mark.parametrize("skip", ["never", "exact"])
+@pytest.mark.parametrize("setting", SETTINGS)
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("block", [BasicBlock, BottleneckBlock])
+def test_a_training_step_follows_the_equations(block, norm, setting, skip, fuse, seed) -> None:
+    """Each fused path and each way to skip, with the scales that the sampler happened to draw."""
+    spec = ShakeDropSpec(**SETTINGS[setting], skip=skip, fuse=fuse)
+    stock = three_blocks(block, NORMS[norm])
+    shaken = shake(copy.deepcopy(stock), spec)
+    x = torch.randn(4, 8, 8, 8, dtype=torch.float64)
+    shapes = [torch.empty(4, 16, 4, 4)] * 3
+    torch.manual_seed(seed)
+    draw = shaken[0].shakedrop(4)
+    scales = [draw.scales(i, shape) for i, shape in enumerate(shapes)]
+    reference = nn.Module()
+    reference.stack = stock
+    reference.forward = lambda x: equations(stock, x, scales, relu=not spec.erase_relu)
+    expected = run(reference, x)
+    got = run(shaken, x, seed=seed)
+    for name, value in got.items():
+        other = (
+            expected[name.replace("gradient of ", "gradient of stack.")]
+            if name.startswith("gradient of ")
+            else expected.get(name, expected.get(f"stack.{name}"))
+        )
+        if setting == "per pixel" and name not in ("out",):
+            continue  # its numbers are drawn while the blocks run: see the test of fixed scales
+        if setting == "per pixel":
+            assert value.shape == other.shape
+            continue
+        other = torch.zeros_like(value) if other is None else other
+        torch.testing.assert_close(value, other, rtol=1e-6, atol=1e-6, msg=name)
+
+
+@pytest.mark.parametrize("inverted", [False, True])
+@pytest.mark.parametrize("erase_relu", [False, True])
+def test_at_test_time_each_residual_has_its_expected_scale(erase_relu, inverted) -> None:
+    spec = ShakeDropSpec(
+        alpha=(-0.5, 1), survival_prob=0.4, erase_relu=erase_relu, inverted=inverted
+    )
+    stock = three_blocks().eval()
+    shaken = shake(copy.deepcopy(stock), spec).eval()
+    expectations = [p + (1 - p) * 0.25 for p in (0.8, 0.6, 0.4)]
+    scales = [Scales(*[torch.tensor(1.0 if inverted else e)] * 2) for e in expectations]
+    x = torch.randn(2, 8, 8, 8, dtype=torch.float64)
+    expected = equations(stock, x, scales, relu=not erase_relu)
+    torch.testing.assert_close(shaken(x), expected)
+    assert torch.equal(shaken(x), shaken(x)), "nothing is random"
+
+
+@pytest.mark.parametrize("inverted", [False, True])
+def test_a_frozen_block_behaves_as_at_test_time_while_others_train(inverted) -> None:
+    network = narrow_resnet(50, freeze_at=3)
+    shake(network, ShakeDropSpec(inverted=inverted, survival_prob=0.1))
+    frozen = {"res2", "res3"}
+    for name in ("res2", "res3", "res4", "res5"):
+        assert {b.frozen for b in blocks_of(getattr(network, name))} == {name in frozen}
+    x = images()
+    network.train()
+    trained = [network(x) for _ in range(8)]
+    network.eval()
+    expected = network(x)
+    for name in frozen:
+        assert all(torch.equal(out[name], expected[name]) for out in trained)
+    assert any(not torch.equal(out["res5"], expected["res5"]) for out in trained)
+
+
+def test_freezing_after_shaking_counts_as_well() -> None:
+    network = shake(narrow_resnet(18, norm="BN"), ShakeDropSpec())
+    network.freeze(2)
+    assert [b.frozen for b in blocks_of(network.res2)] == [True, True]
+    assert [b.frozen for b in blocks_of(network.res3)] == [False, False]
+    assert "frozen" in repr(network.res2[0]) and "frozen" not in network.res3[0].extra_repr()
+
+
+@pytest.mark.parametrize("freeze_at", range(6))
+def test_freeze_at_freezes_as_in_stock_detectron2(freeze_at) -> None:
+    stock = narrow_resnet(18, norm="BN", freeze_at=freeze_at)
+    shaken = shake(copy.deepcopy(stock), ShakeDropSpec())
+    trainable = [n for n, p in stock.named_parameters() if p.requires_grad]
+    assert [n for n, p in shaken.named_parameters() if p.requires_grad] == trainable
+
+
+def test_without_noise_a_training_pass_is_that_of_test_time_but_for_batch_statistics() -> None:
+    network = shake(narrow_resnet(50), ShakeDropSpec(survival_prob=0.0)).train()
+    x = images()
+    with without_noise(network):
+        quiet = network(x)["res5"]
+    assert torch.equal(quiet, network.eval()(x)["res5"])
+    assert not torch.equal(quiet, network.train()(x)["res5"])
+
+
+@pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))])
+def test_copies_run_alike_and_share_no_draw(duplicate) -> None:
+    network = shake(narrow_resnet(18, norm="BN"), ShakeDropSpec(alpha=(-1, 1)))
+    network(images())  # leaves a draw behind
+    other = duplicate(network)
+    assert_equal_runs(run(other, images(), seed=3), run(duplicate(network), images(), seed=3))
+    assert blocks_of(other)[0]._store is not blocks_of(network)[0]._store
+    assert len({id(b._store) for b in blocks_of(other)}) == 1
+
+
+def test_hooks_on_blocks_and_convolutions_still_fire() -> None:
+    network = narrow_resnet(18)
+    seen: list[str] = []
+    network.res2[0].register_forward_hook(lambda *_: seen.append("block"))
+    shake(network, ShakeDropSpec(survival_prob=0.0))
+    network.res3[0].conv2.register_forward_hook(lambda *_: seen.append("conv"))
+    network.res4[0].conv2.norm.register_forward_hook(lambda *_: seen.append("norm"))
+    network.train()(images())
+    assert sorted(seen) == ["block", "conv", "norm"]
+
+
+def test_skipping_random_drop_leaves_running_statistics_alone_only_if_asked_to() -> None:
+    def moved(skip: str) -> bool:
+        spec = ShakeDropSpec(beta=(0, 0), survival_prob=0.0, decay="constant", skip=skip)
+        stack = shake(three_blocks(), spec)
+        before = stack[1].conv1.norm.running_mean.clone()
+        stack.train()(torch.randn(2, 8, 8, 8, dtype=torch.float64))
+        return not torch.equal(stack[1].conv1.norm.running_mean, before)
+
+    assert moved("never") and moved("exact") and not moved("always")
+
+
+@pytest.mark.parametrize("fuse", ["none", "norm", "conv"])
+def test_under_autocast_the_output_is_half_precision(fuse) -> None:
+    network = narrow_resnet(50)
+    spec = ShakeDropSpec(alpha=(-1, 1), fuse=fuse)
+    shaken = shake(copy.deepcopy(network), spec)
+    with torch.autocast("cpu", torch.bfloat16):
+        expected, got = network(images()), shaken(images())
+    assert {n: o.dtype for n, o in got.items()} == {n: o.dtype for n, o in expected.items()}
+    assert got["res5"].dtype == torch.bfloat16

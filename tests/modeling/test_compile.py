@@ -1,0 +1,70 @@
+"""torch.compile of a backbone: one graph, no breaks, no recompilation from draw to draw."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+from torch._dynamo.testing import CompileCounterWithBackend
+
+from shakedrop_det import ShakeDropSpec, shake
+
+from .networks import images, narrow_resnet
+
+
+@pytest.mark.parametrize("settings", [{}, {"alpha": (-1, 1), "erase_relu": True}, {"beta": (0, 0)}])
+@pytest.mark.parametrize("level", ["batch", "image", "channel", "pixel"])
+def test_training_is_one_graph_over_ten_draws(level, settings) -> None:
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    counter = CompileCounterWithBackend("aot_eager")
+    # In another module, as a ResNet is in an FPN: what dynamo compiles when a module with hooks is
+    # compiled by itself is its forward pass, and the draw before it apart.
+    network = nn.Sequential(narrow_resnet(18))
+    shake(network, ShakeDropSpec(**settings, level=level)).train()
+    compiled = torch.compile(network, fullgraph=True, backend=counter)
+    outputs = set()
+    for _ in range(10):
+        out = compiled(images())["res5"]
+        out.sum().backward()
+        outputs.add(out.sum().item())
+    assert counter.frame_count == 1
+    assert not torch._dynamo.utils.counters["graph_break"]
+    assert len(outputs) > 1, "each step draws anew"
+
+
+def test_compiled_by_itself_nothing_is_compiled_anew_from_the_second_step_on() -> None:
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    counter = CompileCounterWithBackend("aot_eager")
+    network = shake(narrow_resnet(18), ShakeDropSpec()).train()
+    compiled = torch.compile(network, fullgraph=True, backend=counter)
+    frames = []
+    for _ in range(10):
+        compiled(images())["res5"].sum().backward()
+        frames.append(counter.frame_count)
+    assert set(frames) == {frames[0]}
+    assert not torch._dynamo.utils.counters["graph_break"]
+
+
+def test_inference_is_one_graph_and_equals_eager() -> None:
+    torch._dynamo.reset()
+    counter = CompileCounterWithBackend("aot_eager")
+    network = shake(narrow_resnet(50), ShakeDropSpec()).eval()
+    compiled = torch.compile(network, fullgraph=True, backend=counter)
+    for _ in range(3):
+        torch.testing.assert_close(compiled(images())["res5"], network(images())["res5"])
+    assert counter.frame_count == 1
+
+
+def test_a_compiled_gradient_is_the_eager_one_where_nothing_is_random() -> None:
+    torch._dynamo.reset()
+    settings = {"alpha": (0.3, 0.3), "beta": (0.7, 0.7), "survival_prob": 0.0, "decay": "constant"}
+    network = shake(narrow_resnet(18), ShakeDropSpec(**settings)).train()
+    gradients = []
+    for model in (network, torch.compile(network, fullgraph=True, backend="aot_eager")):
+        network.zero_grad()
+        model(images())["res5"].sum().backward()
+        gradients.append([p.grad.clone() for p in network.parameters()])
+    for a, b in zip(*gradients, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-3)

@@ -1,0 +1,91 @@
+"""Detectors and classifiers around the backbone."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from detectron2.modeling import build_model
+from torch.nn import functional as F
+
+from shakedrop_det import ShakeDropSpec, shake
+from shakedrop_det.modeling import ShakenBlock, ShakenBottleneckBlock
+
+
+def blocks(module) -> list[ShakenBlock]:
+    return [m for m in module.modules() if isinstance(m, ShakenBlock)]
+
+
+def test_the_res5_head_of_a_c4_detector_continues_the_schedule(tiny) -> None:
+    cfg = tiny("c4", "MODEL.SHAKEDROP.SURVIVAL_PROB", 0.2)
+    model = build_model(cfg)
+    res5 = model.roi_heads.res5
+    assert [type(b) for b in res5] == [ShakenBottleneckBlock] * 3
+    probs = [b.survival_prob for b in [*blocks(model.backbone), *res5]]
+    assert probs == pytest.approx([1 - i / 16 * 0.8 for i in range(1, 17)])
+
+
+def test_the_res5_head_is_perturbed_in_training_region_by_region(tiny) -> None:
+    options = ["MODEL.SHAKEDROP.ALPHA", [-1.0, 1.0], "MODEL.SHAKEDROP.SURVIVAL_PROB", 0.0]
+    res5 = build_model(tiny("c4", *options)).roi_heads.res5.train()
+    regions = torch.randn(1, res5[0].in_channels, 4, 4).expand(5, -1, -1, -1)
+    for block in res5:
+        block.survival_prob = 0.0
+    torch.manual_seed(0)
+    out = res5(regions)
+    assert len({o.sum().item() for o in out}) == 5
+
+
+def test_the_stock_res5_head_is_refused_with_the_remedy(tiny) -> None:
+    cfg = tiny("c4", "MODEL.ROI_HEADS.NAME", "Res5ROIHeads")
+    with pytest.raises(ValueError, match="set it to 'ShakeDropRes5ROIHeads'"):
+        build_model(cfg)
+
+
+def test_a_whole_detector_can_be_shaken_by_one_call(tiny) -> None:
+    cfg = tiny("c4", "MODEL.SHAKEDROP.ENABLED", False)
+    model = shake(build_model(cfg), ShakeDropSpec(survival_prob=0.2))
+    assert [b.survival_prob for b in blocks(model)] == pytest.approx(
+        [1 - i / 16 * 0.8 for i in range(1, 17)]
+    )
+
+
+class TestImageClassifier:
+    def batch(self, count: int = 4) -> list[dict]:
+        generator = torch.Generator().manual_seed(0)
+        pixels = torch.randint(0, 256, (count, 3, 32, 32), generator=generator, dtype=torch.uint8)
+        return [{"image": image, "label": i % 3} for i, image in enumerate(pixels)]
+
+    def test_the_loss_is_cross_entropy_of_the_normalized_images(self, tiny) -> None:
+        model = build_model(tiny("classifier")).eval()
+        pixels = torch.stack([x["image"] for x in self.batch()]).float()
+        mean, std = model.pixel_mean[None], model.pixel_std[None]
+        logits = model.logits((pixels - mean) / std)
+        scores = [out["scores"] for out in model(self.batch())]
+        torch.testing.assert_close(torch.stack(scores), logits.softmax(dim=1))
+        model.train()
+        with torch.no_grad():
+            torch.manual_seed(0)
+            loss = model(self.batch())["loss_cls"]
+            torch.manual_seed(0)
+            expected = F.cross_entropy(
+                model.logits((pixels - mean) / std), torch.tensor([0, 1, 2, 0])
+            )
+        torch.testing.assert_close(loss, expected, rtol=1e-3, atol=1e-3)
+
+    def test_its_keys_are_those_of_a_detector_with_fpn(self, tiny) -> None:
+        keys = set(build_model(tiny("classifier")).state_dict())
+        detector = set(build_model(tiny("mask_rcnn")).state_dict())
+        assert {k for k in keys if k not in detector} == {"linear.weight", "linear.bias"}
+        assert {k for k in detector if k.startswith("backbone.bottom_up.")} <= keys
+
+    @pytest.mark.parametrize(
+        "builder", ["build_shakedrop_resnet_backbone", "build_shakedrop_resnet_fpn_backbone"]
+    )
+    def test_it_takes_a_backbone_with_or_without_fpn(self, tiny, builder) -> None:
+        model = build_model(tiny("classifier", "MODEL.BACKBONE.NAME", builder))
+        assert model.eval()(self.batch())[0]["scores"].shape == (10,)
+
+    def test_a_feature_map_that_is_not_there_is_named_with_those_that_are(self, tiny) -> None:
+        cfg = tiny("classifier", "MODEL.IMAGE_CLASSIFIER.IN_FEATURE", "res6")
+        with pytest.raises(ValueError, match="IN_FEATURE 'res6' is no feature map.*res5"):
+            build_model(cfg)

@@ -1,0 +1,125 @@
+"""shake(): which blocks it finds, how it numbers them, and what it refuses."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+import torch
+from detectron2.modeling.backbone.resnet import BottleneckBlock
+from torch import nn
+
+from shakedrop_det import ShakeDropSpec, shake
+from shakedrop_det.modeling import ShakenBlock, ShakenBottleneckBlock
+
+from .networks import images, narrow_resnet
+
+SPEC = ShakeDropSpec(survival_prob=0.2)
+
+
+def probs(module: nn.Module) -> list[float]:
+    return [m.survival_prob for m in module.modules() if isinstance(m, ShakenBlock)]
+
+
+def bottleneck(channels: int = 8) -> BottleneckBlock:
+    return BottleneckBlock(channels, channels, bottleneck_channels=4, norm="BN")
+
+
+class Parallel(nn.Module):
+    """Runs its blocks itself, from a list."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(bottleneck() for _ in range(3))
+
+    def forward(self, x):
+        for block in self.blocks:
+            x = block(x)
+        return x
+
+
+def test_blocks_are_numbered_over_the_whole_module() -> None:
+    network = shake(narrow_resnet(50), SPEC)
+    assert probs(network) == pytest.approx([1 - i / 16 * 0.8 for i in range(1, 17)])
+
+
+def test_a_network_that_was_cut_short_keeps_the_schedule_of_the_whole() -> None:
+    network = shake(narrow_resnet(50, out_features=["res3"]), SPEC, 16)
+    assert probs(network) == pytest.approx([1 - i / 16 * 0.8 for i in range(1, 8)])
+
+
+def test_later_parts_of_a_network_continue_the_schedule() -> None:
+    part = shake(nn.Sequential(bottleneck(), bottleneck()), SPEC, 16, first_block=14)
+    assert probs(part) == pytest.approx([1 - 14 / 16 * 0.8, 1 - 15 / 16 * 0.8])
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        nn.Sequential(bottleneck(), nn.ReLU(), nn.Sequential(bottleneck(), bottleneck())),
+        Parallel(),
+        bottleneck(),
+        nn.ModuleDict({"a": bottleneck()})["a"],
+    ],
+    ids=["nested Sequential", "ModuleList", "one block", "from a dict"],
+)
+def test_any_arrangement_of_blocks_trains_and_is_perturbed(module) -> None:
+    module = shake(module, ShakeDropSpec(alpha=(-1, 1), survival_prob=0.0, decay="constant"))
+    x = torch.randn(2, 8, 6, 6)
+    assert not torch.equal(module.train()(x), module(x))
+    module(x).sum().backward()
+    assert all(p.grad is not None for p in module.parameters())
+    assert torch.equal(module.eval()(x), module(x))
+
+
+def test_a_block_that_is_used_twice_counts_once() -> None:
+    block = bottleneck()
+    module = shake(nn.Sequential(block, block), SPEC)
+    assert module[0] is module[1] and probs(module) == pytest.approx([0.2])
+
+
+def test_one_bare_block_is_replaced() -> None:
+    assert type(shake(bottleneck(), SPEC)) is ShakenBottleneckBlock
+
+
+def test_a_subclass_is_left_alone_with_a_warning(caplog) -> None:
+    class Mine(BottleneckBlock):
+        pass
+
+    stack = nn.Sequential(bottleneck(), Mine(8, 8, bottleneck_channels=4))
+    with caplog.at_level(logging.WARNING):
+        shake(stack, SPEC)
+    assert type(stack[1]) is Mine
+    assert "Mine" in caplog.text
+
+
+def test_nothing_to_shake_is_an_error() -> None:
+    with pytest.raises(ValueError, match="Linear holds no residual block"):
+        shake(nn.Linear(2, 2), SPEC)
+
+
+def test_shaking_twice_is_an_error() -> None:
+    network = shake(narrow_resnet(18), SPEC)
+    with pytest.raises(ValueError, match="res2.0 is under ShakeDrop already"):
+        shake(network, SPEC)
+
+
+@pytest.mark.parametrize("num_blocks, first_block", [(7, 1), (8, 2), (8, 0)])
+def test_a_schedule_that_is_too_short_is_an_error(num_blocks, first_block) -> None:
+    with pytest.raises(ValueError, match=f"num_blocks={num_blocks} and first_block={first_block}"):
+        shake(narrow_resnet(18), SPEC, num_blocks, first_block=first_block)
+
+
+def test_a_block_outside_the_module_that_draws_is_an_error_in_training() -> None:
+    network = shake(narrow_resnet(18), SPEC).train()
+    network(images())
+    with pytest.raises(RuntimeError, match="outside the module that draws its scales"):
+        network.res3(torch.randn(2, 8, 8, 8))
+    network.eval().res3(torch.randn(2, 8, 8, 8))
+
+
+def test_printing_shows_the_settings_and_the_probability_of_each_block() -> None:
+    text = repr(shake(narrow_resnet(18), SPEC))
+    assert "alpha=(0.0, 0.0), beta=(0.0, 1.0), survival_prob=0.2, decay='linear'" in text
+    for prob in ("0.9", "0.8", "0.7", "0.6", "0.5", "0.4", "0.3", "0.2"):
+        assert f"survival_prob={prob}, test_scale={prob}" in text
