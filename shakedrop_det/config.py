@@ -95,6 +95,31 @@ def add_shakedrop_config(cfg: CfgNode) -> None:
 
     # Optimizer: "SGD", detectron2's, with SOLVER.MOMENTUM; or "ADAMW".
     _C.SOLVER.OPTIMIZER = "SGD"
+    # Lengths in epochs, passes over DATASETS.TRAIN, that replace those in iterations when training
+    # starts: MAX_ITER, WARMUP_ITERS, STEPS, CHECKPOINT_PERIOD and TEST.EVAL_PERIOD. 0, or () for
+    # the steps, leaves the iterations as they are.
+    _C.SOLVER.MAX_EPOCHS = 0.0
+    _C.SOLVER.WARMUP_EPOCHS = 0.0
+    _C.SOLVER.STEP_EPOCHS = ()
+    _C.SOLVER.CHECKPOINT_EPOCHS = 0.0
+    _C.TEST.EVAL_EPOCHS = 0.0
+    # Number of parts that a batch of IMS_PER_BATCH images goes through the network in, one after
+    # the other, for one step of the optimizer with the mean of their losses.
+    _C.SOLVER.ACCUMULATION_STEPS = 1
+    # What SOLVER.AMP computes in: "float16" or "bfloat16". It is bfloat16 on CPUs whatever is set.
+    _C.SOLVER.AMP.DTYPE = "float16"
+    # Decay of an exponential moving average of the weights and statistics, such as 0.9999. It is
+    # evaluated too, its metrics having "_ema" in their names, and saved as "ema". 0 keeps none.
+    _C.SOLVER.EMA_DECAY = 0.0
+    # The metric, such as "classification/top1" or "bbox/AP", whose highest value's weights are kept
+    # as model_best.pth. "" keeps none.
+    _C.SOLVER.BEST_CHECKPOINT_METRIC = ""
+    # Whether a run that is resumed goes on as if it had never stopped: on a CPU, to the bit. What
+    # is random about an image then follows from its place in the run.
+    _C.SOLVER.EXACT_RESUME = True
+
+    # Whether the backbone computes with channels last in memory, which is faster on tensor cores.
+    _C.MODEL.CHANNELS_LAST = False
 
 
 def spec_from_config(cfg: CfgNode) -> ShakeDropSpec:
