@@ -96,8 +96,8 @@ def add_shakedrop_config(cfg: CfgNode) -> None:
     # Optimizer: "SGD", detectron2's, with SOLVER.MOMENTUM; or "ADAMW".
     _C.SOLVER.OPTIMIZER = "SGD"
     # Lengths in epochs, passes over DATASETS.TRAIN, that replace those in iterations when training
-    # starts: MAX_ITER, WARMUP_ITERS, STEPS, CHECKPOINT_PERIOD and TEST.EVAL_PERIOD. 0, or () for
-    # the steps, leaves the iterations as they are.
+    # starts: MAX_ITER, WARMUP_ITERS, STEPS, CHECKPOINT_PERIOD and TEST.EVAL_PERIOD. 0.0, or () for
+    # the steps, leaves the iterations as they are. To be written with a point, as in 90.0.
     _C.SOLVER.MAX_EPOCHS = 0.0
     _C.SOLVER.WARMUP_EPOCHS = 0.0
     _C.SOLVER.STEP_EPOCHS = ()

@@ -1,4 +1,4 @@
-"""The checkpointer: atomic files, and backbone weights that fit or stop the run."""
+"""The checkpointer: atomic files, and weights that fit the network or stop the run."""
 
 from __future__ import annotations
 
@@ -8,12 +8,26 @@ from typing import Any
 
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.checkpoint.c2_model_loading import align_and_update_state_dicts
+from detectron2.config import CfgNode
 from detectron2.utils.file_io import PathManager
 from torch import nn
 from torch.nn.modules.utils import consume_prefix_in_state_dict_if_present
 
 from .atomic import AtomicPathManager, is_local
 from .backbone_keys import check_backbone, classifier_backbone
+from .conventions import (
+    CONVENTIONS,
+    PIXEL_KEYS,
+    SHAKEDROP,
+    STRIDE_KEY,
+    check_pixel_conventions,
+    pixel_conventions,
+    shakedrop_remedy,
+    shakedrop_settings,
+)
+
+EMA = "ema"
+"""Where a checkpoint keeps the exponential moving average of its model's weights."""
 
 
 class Checkpointer(DetectionCheckpointer):
@@ -26,6 +40,10 @@ class Checkpointer(DetectionCheckpointer):
       missing, as usual in fine-tuning.
     * A checkpoint of :class:`shakedrop_det.modeling.ImageClassifier` goes into any detector whose
       backbone is the same ResNet: with FPN, without, or with res5 in the head ("C4").
+    * Averaged weights, of ``SOLVER.EMA_DECAY``, are what is loaded from a file that has them,
+      unless training is resumed from it.
+    * A file says which pixels its weights were trained with, and with what ShakeDrop. A config
+      that gives them other pixels is refused; other ShakeDrop at test time is warned of.
     """
 
     def __init__(
@@ -34,24 +52,45 @@ class Checkpointer(DetectionCheckpointer):
         save_dir: str = "",
         *,
         save_to_disk: bool | None = None,
+        cfg: CfgNode | None = None,
+        tag_last: bool = True,
         **checkpointables: Any,
     ) -> None:
         """
         Args:
             model, save_dir, save_to_disk, checkpointables: see the stock checkpointer.
+            cfg: of the model, whose pixel conventions are saved and compared; None to do neither.
+            tag_last: whether what is saved becomes the checkpoint to resume from.
         """
         super().__init__(model, save_dir, save_to_disk=save_to_disk, **checkpointables)
         self.path_manager: Any = AtomicPathManager(PathManager)
         self._source = ""
+        self._conventions = None if cfg is None else pixel_conventions(cfg)
+        self._tag_last = tag_last
+        self._resumes = False
 
-    def load(self, path: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
+    def save(self, name: str, **kwargs: Any) -> None:
+        """Save, see the stock checkpointer, with the conventions that the weights belong to."""
+        extra: dict[str, Any] = {SHAKEDROP: shakedrop_settings(self.model)}
+        if self._conventions is not None:
+            extra[CONVENTIONS] = self._conventions
+        super().save(name, **extra, **kwargs)
+
+    def tag_last_checkpoint(self, last_filename_basename: str) -> None:
+        """Note the checkpoint to resume from, unless ``tag_last`` is False."""
+        if self._tag_last:
+            super().tag_last_checkpoint(last_filename_basename)
+
+    def load(self, path: str, checkpointables: list[str] | None = None) -> dict[str, Any]:
         """Load a checkpoint, see the stock checkpointer. An empty path loads nothing.
 
         Raises:
             FileNotFoundError: if there is no such file.
-            ValueError: if it is no checkpoint, or does not fit the model's backbone.
+            ValueError: if it is no checkpoint, or does not fit the model's backbone, or the config
+                disagrees with the pixel conventions of the file.
         """
         self._source = path
+        self._resumes = bool(self.checkpointables if checkpointables is None else checkpointables)
         file_name = path.partition("?")[0]
         if path and is_local(path) and not os.path.isfile(file_name):
             raise FileNotFoundError(
@@ -59,7 +98,7 @@ class Checkpointer(DetectionCheckpointer):
                 'MODEL.WEIGHTS "" to start from random weights'
             )
         try:
-            return super().load(path, *args, **kwargs)
+            return super().load(path, checkpointables)
         finally:
             # Left set by an error, it would make the next call fail.
             self._parsed_url_during_load = None
@@ -78,6 +117,10 @@ class Checkpointer(DetectionCheckpointer):
     def _load_model(self, checkpoint: dict[str, Any]) -> Any:
         """Convert names as the file needs, check the backbone, and load."""
         model_state = self.model.state_dict()
+        if EMA in checkpoint and not self._resumes:
+            self.logger.info("Using the exponential moving average of the weights in the file")
+            checkpoint["model"] = checkpoint.pop(EMA)
+        self._check_conventions(checkpoint, model_state)
         state = checkpoint["model"]
         self._convert_ndarray_to_tensor(state)
         consume_prefix_in_state_dict_if_present(state, "module.")  # of a model saved inside DDP
@@ -93,3 +136,21 @@ class Checkpointer(DetectionCheckpointer):
         check_backbone(state, model_state, source=self._source)
         checkpoint["model"] = state
         return super()._load_model(checkpoint)
+
+    def _check_conventions(self, checkpoint: dict[str, Any], model_state: dict[str, Any]) -> None:
+        conventions = checkpoint.get(CONVENTIONS)
+        if conventions is not None and self._conventions is not None:
+            # The stride is in the first or second of three convolutions; blocks of two have no
+            # such choice.
+            has_bottlenecks = any(".conv3." in key for key in model_state)
+            keys = [key for key in PIXEL_KEYS if has_bottlenecks or key != STRIDE_KEY]
+            check_pixel_conventions(conventions, self._conventions, source=self._source, keys=keys)
+        settings = checkpoint.get(SHAKEDROP)
+        remedy = settings and shakedrop_remedy(settings, shakedrop_settings(self.model))
+        if remedy:
+            self.logger.warning(
+                "The weights in %r were trained with other ShakeDrop settings than this network's, "
+                "so that it computes another function at test time; set %s",
+                self._source,
+                remedy,
+            )

@@ -5,16 +5,18 @@ from .errors import reported_to_user
 from .evaluators import build_evaluator
 from .progress import ProgressLine, log_to_file_only, prints_to_log
 from .run import evaluate, train
+from .schedule import epochs_to_iterations
 from .setup import load_config, setup
-from .train_loop import CPUAMPTrainer
+from .train_loop import TrainStep
 from .trainer import Trainer
 
 __all__ = [
-    "CPUAMPTrainer",
     "ProgressLine",
+    "TrainStep",
     "Trainer",
     "build_evaluator",
     "check_config",
+    "epochs_to_iterations",
     "evaluate",
     "load_config",
     "log_to_file_only",

@@ -1,31 +1,65 @@
-"""The optimizers of ``SOLVER.OPTIMIZER``."""
+"""The optimizers of ``SOLVER.OPTIMIZER``, and gradient clipping."""
 
 from __future__ import annotations
 
+from typing import Iterable
+
 import torch
 from detectron2.config import CfgNode
-from detectron2.solver import build_optimizer as build_sgd
+from detectron2.solver import build_optimizer as build_stock_sgd
+from detectron2.solver.build import (
+    _generate_optimizer_class_with_gradient_clipping as with_gradient_clipping,
+)
 from detectron2.solver.build import get_default_optimizer_params, maybe_add_gradient_clipping
-from torch import nn
+from torch import Tensor, nn
 
 OPTIMIZERS = ("SGD", "ADAMW")
+CLIP_TYPES = ("value", "norm", "full_model")
+"""The values of ``SOLVER.CLIP_GRADIENTS.CLIP_TYPE``: detectron2's own, which clip each number or
+each parameter's gradient by itself, and the norm of all gradients together, which is what clipping
+means elsewhere and in detectron2's projects."""
 
 
 def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
     """The optimizer of a config, with detectron2's keys for learning rates and weight decay.
+
+    Weight decay is ``SOLVER.WEIGHT_DECAY``, for the parameters of norms ``WEIGHT_DECAY_NORM``, and
+    for biases ``WEIGHT_DECAY_BIAS`` unless that is None.
 
     Args:
         cfg: read are ``SOLVER.OPTIMIZER`` and the keys that detectron2's own builder reads.
         model: whose trainable parameters are to be optimized.
 
     Raises:
-        ValueError: if ``SOLVER.OPTIMIZER`` is unknown.
+        ValueError: if ``SOLVER.OPTIMIZER`` or the type of gradient clipping is unknown.
     """
     name = cfg.SOLVER.OPTIMIZER
     if name not in OPTIMIZERS:
         raise ValueError(f"SOLVER.OPTIMIZER must be one of {', '.join(OPTIMIZERS)}, got {name!r}")
-    if name == "SGD":
-        return build_sgd(cfg, model)
+    clipping = cfg.SOLVER.CLIP_GRADIENTS
+    if clipping.ENABLED and clipping.CLIP_TYPE not in CLIP_TYPES:
+        raise ValueError(
+            f"SOLVER.CLIP_GRADIENTS.CLIP_TYPE must be one of {', '.join(CLIP_TYPES)}, got "
+            f"{clipping.CLIP_TYPE!r}"
+        )
+    if not clipping.ENABLED or clipping.CLIP_TYPE != "full_model":
+        return _build(cfg, model)
+    unclipped = cfg.clone()
+    unclipped.defrost()
+    unclipped.SOLVER.CLIP_GRADIENTS.ENABLED = False
+    optimizer = _build(unclipped, model)
+
+    def clip(parameters: Iterable[Tensor]) -> None:
+        nn.utils.clip_grad_norm_(parameters, clipping.CLIP_VALUE, clipping.NORM_TYPE)
+
+    # As detectron2 does for its own types: the class of the instance.
+    optimizer.__class__ = with_gradient_clipping(type(optimizer), global_clipper=clip)
+    return optimizer
+
+
+def _build(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
+    if cfg.SOLVER.OPTIMIZER == "SGD":
+        return build_stock_sgd(cfg, model)
     parameters = get_default_optimizer_params(
         model,
         weight_decay_norm=cfg.SOLVER.WEIGHT_DECAY_NORM,

@@ -13,13 +13,10 @@ import torch
 from detectron2.config import CfgNode
 from detectron2.data import build_detection_test_loader, build_detection_train_loader
 from detectron2.engine import (
-    AMPTrainer,
     DefaultTrainer,
     HookBase,
-    SimpleTrainer,
     TrainerBase,
     create_ddp_model,
-    hooks,
 )
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.modeling import GeneralizedRCNNWithTTA
@@ -28,18 +25,23 @@ from detectron2.utils.logger import setup_logger
 from torch import nn
 
 from shakedrop_det.checkpoint import Checkpointer
+from shakedrop_det.checkpoint.checkpointer import EMA
 from shakedrop_det.data import (
     DetectionMapper,
     build_classification_test_loader,
     build_classification_train_loader,
 )
-from shakedrop_det.modeling import without_noise
 
 from .checks import check_config, is_classifier
+from .ema import ModelEMA
 from .evaluators import build_evaluator
 from .optimizer import build_optimizer
 from .progress import ProgressLine, prints_to_log
-from .train_loop import CPUAMPTrainer
+from .resumable_loader import ResumableLoader, resumable
+from .rng import preserved_rng
+from .schedule import build_lr_scheduler, epochs_to_iterations, uses_epochs
+from .train_loop import TrainStep, amp_dtype
+from .trainer_hooks import complete_hooks
 
 
 class Trainer(DefaultTrainer):
@@ -51,7 +53,10 @@ class Trainer(DefaultTrainer):
     * checkpoints are written so that no interruption damages them, and weights that do not fit the
       backbone stop the run, see :class:`shakedrop_det.checkpoint.Checkpointer`;
     * PreciseBN gathers its statistics without ShakeDrop's noise;
-    * several processes and ``SOLVER.AMP`` (in bfloat16) also work on CPUs.
+    * several processes and ``SOLVER.AMP`` (in bfloat16) also work on CPUs;
+    * lengths in epochs, gradient accumulation, averaged weights, the best checkpoint and exact
+      resuming, see the keys under ``SOLVER`` of :func:`shakedrop_det.add_shakedrop_config`;
+    * a loss that is no finite number stops the run with the layer named.
     """
 
     def __init__(self, cfg: CfgNode, *, quiet: bool = False) -> None:
@@ -74,18 +79,28 @@ class Trainer(DefaultTrainer):
         model = self.build_model(cfg)
         optimizer = self.build_optimizer(cfg, model)
         data_loader = self.build_train_loader(cfg)
-        on_cpu = torch.device(cfg.MODEL.DEVICE).type == "cpu"
+        if cfg.SOLVER.EXACT_RESUME or uses_epochs(cfg):
+            ranks = {"rank": comm.get_rank(), "world_size": comm.get_world_size()}
+            data_loader = resumable(data_loader, **ranks)
+        cfg = self._with_iterations(cfg, data_loader)
+        self.device = torch.device(cfg.MODEL.DEVICE)
         # DDP rejects device numbers, which detectron2 gives it by default, for a model on a CPU.
-        device_ids: dict[str, Any] = {"device_ids": None} if on_cpu else {}
-        model = create_ddp_model(model, broadcast_buffers=False, **device_ids)
-        if not cfg.SOLVER.AMP.ENABLED:
-            self._trainer = SimpleTrainer(model, data_loader, optimizer)
-        else:
-            step = CPUAMPTrainer if on_cpu else AMPTrainer
-            self._trainer = step(model, data_loader, optimizer)
+        device_ids: dict[str, Any] = {"device_ids": None} if self.device.type == "cpu" else {}
+        wrapped = create_ddp_model(model, broadcast_buffers=False, **device_ids)
+        self._trainer = TrainStep(
+            wrapped,
+            data_loader,
+            optimizer,
+            accumulation_steps=cfg.SOLVER.ACCUMULATION_STEPS,
+            amp_dtype=amp_dtype(cfg),
+        )
         self.scheduler = self.build_lr_scheduler(cfg, optimizer)
         # A proxy, since the trainer owns the checkpointer.
-        self.checkpointer = Checkpointer(model, cfg.OUTPUT_DIR, trainer=weakref.proxy(self))
+        saved: dict[str, Any] = {"trainer": weakref.proxy(self)}
+        self.ema: ModelEMA | None = None
+        if cfg.SOLVER.EMA_DECAY:
+            self.ema = saved[EMA] = ModelEMA(model, decay=cfg.SOLVER.EMA_DECAY)
+        self.checkpointer = Checkpointer(model, cfg.OUTPUT_DIR, cfg=cfg, **saved)
         self.start_iter = 0
         self.max_iter = cfg.SOLVER.MAX_ITER
         self.cfg = cfg
@@ -93,6 +108,18 @@ class Trainer(DefaultTrainer):
         self.register_hooks(self.build_hooks())
         if quiet and comm.is_main_process():
             self.register_hooks([ProgressLine()])
+
+    @staticmethod
+    def _with_iterations(cfg: CfgNode, data_loader: Any) -> CfgNode:
+        if not uses_epochs(cfg):
+            return cfg
+        if not isinstance(data_loader, ResumableLoader):
+            raise ValueError(
+                "lengths in epochs (SOLVER.MAX_EPOCHS and its like) need one of detectron2's "
+                "training samplers, to know the number of images; give the length in iterations, "
+                "SOLVER.MAX_ITER and its like"
+            )
+        return epochs_to_iterations(cfg, data_loader.num_images)
 
     def train(self) -> dict[str, Any] | None:
         """Train.
@@ -105,15 +132,24 @@ class Trainer(DefaultTrainer):
         return getattr(self, "_last_eval_results", None)
 
     def build_hooks(self) -> list[HookBase | None]:
-        """The stock hooks, of which PreciseBN sees the network as it is at test time."""
-        found = super().build_hooks()
-        for hook in found:
-            if isinstance(hook, hooks.PreciseBN):
-                hook.update_stats = without_noise(self.model)(hook.update_stats)
-        if self.cfg.TEST.AUG.ENABLED:
-            me = weakref.proxy(self)
-            found.append(hooks.EvalHook(0, lambda: me.test_with_TTA(me.cfg, me.model)))
-        return found
+        """The stock hooks and those of this package."""
+        return complete_hooks(self, super().build_hooks())
+
+    @classmethod
+    def build_model(cls, cfg: CfgNode) -> nn.Module:
+        """detectron2's, in the memory format of ``MODEL.CHANNELS_LAST``."""
+        model = super().build_model(cfg)
+        if cfg.MODEL.CHANNELS_LAST:
+            # A convolution takes the format of its weight, and hands it on.
+            model.backbone.to(memory_format=torch.channels_last)
+        return model
+
+    @classmethod
+    def build_lr_scheduler(
+        cls, cfg: CfgNode, optimizer: torch.optim.Optimizer
+    ) -> torch.optim.lr_scheduler.LRScheduler:
+        """See :func:`shakedrop_det.engine.schedule.build_lr_scheduler`."""
+        return build_lr_scheduler(cfg, optimizer)
 
     @classmethod
     def build_optimizer(cls, cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
@@ -142,6 +178,12 @@ class Trainer(DefaultTrainer):
         return build_evaluator(cfg, dataset_name, output_folder)
 
     @classmethod
+    def test(cls, cfg: CfgNode, model: nn.Module, evaluators: Any = None) -> dict[str, Any]:
+        """As in the base class, without a trace in the random number generators."""
+        with preserved_rng(torch.device(cfg.MODEL.DEVICE)):
+            return super().test(cfg, model, evaluators)
+
+    @classmethod
     def test_with_TTA(cls, cfg: CfgNode, model: nn.Module) -> dict[str, Any]:
         """Evaluate an R-CNN with the test-time augmentation under ``TEST.AUG``.
 
@@ -149,7 +191,17 @@ class Trainer(DefaultTrainer):
             dict: as :meth:`test`, "_TTA" appended to each name.
         """
         logging.getLogger(__name__).info("Running inference with test-time augmentation ...")
-        folder = os.path.join(cfg.OUTPUT_DIR, "inference_TTA")
-        evaluators = [cls.build_evaluator(cfg, name, folder) for name in cfg.DATASETS.TEST]
-        results = cls.test(cfg, GeneralizedRCNNWithTTA(cfg, model), evaluators)
-        return OrderedDict((f"{name}_TTA", value) for name, value in results.items())
+        return cls.test_under_name(cfg, GeneralizedRCNNWithTTA(cfg, model), "TTA")
+
+    @classmethod
+    def test_under_name(cls, cfg: CfgNode, model: nn.Module, name: str) -> dict[str, Any]:
+        """Evaluate another form of the model, beside it.
+
+        Returns:
+            dict: as :meth:`test`, "_" and ``name`` appended to each name; the predictions are
+            written to ``OUTPUT_DIR/inference_NAME``.
+        """
+        folder = os.path.join(cfg.OUTPUT_DIR, f"inference_{name}")
+        evaluators = [cls.build_evaluator(cfg, dataset, folder) for dataset in cfg.DATASETS.TEST]
+        results = cls.test(cfg, model, evaluators)
+        return OrderedDict((f"{key}_{name}", value) for key, value in results.items())

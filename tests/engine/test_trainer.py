@@ -13,7 +13,7 @@ from detectron2.engine import hooks
 from detectron2.evaluation import COCOEvaluator
 from torch import Tensor, nn
 
-from shakedrop_det.engine import CPUAMPTrainer, ProgressLine, Trainer
+from shakedrop_det.engine import ProgressLine, Trainer
 from shakedrop_det.evaluation import ClassificationEvaluator
 
 Tiny = Callable[..., CfgNode]
@@ -66,7 +66,6 @@ def test_precise_bn_sees_no_noise(tiny: Tiny) -> None:
 @pytest.mark.parametrize("name", ["classifier", "mask_rcnn"])
 def test_amp_on_cpu_computes_in_bfloat16(tiny: Tiny, name: str) -> None:
     trainer = Trainer(tiny(name, "SOLVER.AMP.ENABLED", True, "SOLVER.MAX_ITER", 2))
-    assert isinstance(trainer._trainer, CPUAMPTrainer)
     dtypes: dict[bool, set[torch.dtype]] = {True: set(), False: set()}
     last_block = trainer.model.backbone.bottom_up.res5[2]
     last_block.register_forward_hook(lambda m, _, out: dtypes[m.training].add(out.dtype))
@@ -81,7 +80,6 @@ def test_amp_on_cpu_computes_in_bfloat16(tiny: Tiny, name: str) -> None:
 
 def test_without_amp_all_is_float32(tiny: Tiny) -> None:
     trainer = Trainer(tiny("classifier", "SOLVER.MAX_ITER", 1))
-    assert type(trainer._trainer).__name__ == "SimpleTrainer"
     dtypes = set()
     trainer.model.linear.register_forward_hook(lambda m, _, out: dtypes.add(out.dtype))
     trainer.train()

@@ -27,7 +27,7 @@ def main(args: argparse.Namespace) -> None:
     def draw(self: ScaleSampler, batch_size: int) -> Any:
         drawn = draw_stock(self, batch_size)
         scales = [drawn.scales(block, torch.empty(0)) for block in range(len(self.channels))]
-        draws.append(torch.stack([torch.stack(pair) for pair in scales]).clone())
+        draws.append(torch.stack([torch.stack(pair[:2]) for pair in scales]).clone())
         return drawn
 
     def train(self: Trainer) -> Any:

@@ -1,0 +1,118 @@
+"""What weights expect of the pixels, and of ShakeDrop, around them."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Iterable, Mapping
+
+from detectron2.config import CfgNode
+from torch import nn
+
+from shakedrop_det.layers import ScaleSampler
+
+CONVENTIONS = "conventions"
+"""Where a checkpoint keeps the values of :data:`PIXEL_KEYS` that its weights belong to."""
+
+SHAKEDROP = "shakedrop"
+"""Where a checkpoint keeps the ShakeDrop settings of the network it was trained in."""
+
+PIXEL_KEYS = (
+    "INPUT.FORMAT",
+    "MODEL.PIXEL_MEAN",
+    "MODEL.PIXEL_STD",
+    "MODEL.RESNETS.STRIDE_IN_1X1",
+)
+"""Keys that must be as they were in pretraining, or the features are others."""
+
+STRIDE_KEY = "MODEL.RESNETS.STRIDE_IN_1X1"
+_TOLERANCE = 1e-3  # Of a pixel's value: files and configs round differently.
+
+
+def pixel_conventions(cfg: CfgNode) -> dict[str, Any]:
+    """The values of :data:`PIXEL_KEYS`: plain strings, lists of numbers and truth values."""
+    found = {}
+    for key in PIXEL_KEYS:
+        value: Any = cfg
+        for name in key.split("."):
+            value = value[name]
+        is_list = isinstance(value, (list, tuple))
+        found[key] = [float(x) for x in value] if is_list else value
+    return found
+
+
+def check_pixel_conventions(
+    of_file: Mapping[str, Any], of_model: Mapping[str, Any], *, source: str, keys: Iterable[str]
+) -> None:
+    """Stop if weights would see other pixels than they were trained with.
+
+    Args:
+        of_file, of_model: values by key, see :func:`pixel_conventions`.
+        source: the file's path, for the message.
+        keys: to compare; one that the file lacks is not.
+
+    Raises:
+        ValueError: listing the keys to set, with their values.
+    """
+    wrong = [key for key in keys if key in of_file and not _agree(of_file[key], of_model[key])]
+    if wrong:
+        lines = "\n".join(f"  {key} {of_file[key]}  (now {of_model[key]})" for key in wrong)
+        raise ValueError(
+            f"the weights in {source!r} were trained with other pixels than this config gives "
+            f"them; set\n{lines}\nor point MODEL.WEIGHTS to weights of these conventions."
+        )
+
+
+def _agree(a: Any, b: Any) -> bool:
+    if isinstance(a, (list, tuple)) and isinstance(b, (list, tuple)):
+        close = (math.isclose(x, y, abs_tol=_TOLERANCE) for x, y in zip(a, b, strict=False))
+        return len(a) == len(b) and all(close)
+    return bool(a == b)
+
+
+def shakedrop_settings(model: nn.Module) -> dict[str, Any]:
+    """The keys under ``MODEL.SHAKEDROP`` of a network, ``ENABLED`` False for a stock one."""
+    samplers = (module for module in model.modules() if isinstance(module, ScaleSampler))
+    sampler = next(samplers, None)
+    if sampler is None:
+        return {"MODEL.SHAKEDROP.ENABLED": False}
+    found: dict[str, Any] = {"MODEL.SHAKEDROP.ENABLED": True}
+    for name, value in vars(sampler.spec).items():
+        is_range = isinstance(value, (list, tuple))
+        found[f"MODEL.SHAKEDROP.{name.upper()}"] = list(value) if is_range else value
+    return found
+
+
+def shakedrop_remedy(of_file: Mapping[str, Any], of_model: Mapping[str, Any]) -> str:
+    """What to set if a network computes another function at test time than weights were for.
+
+    What differs in training alone, such as the levels, does not matter.
+
+    Args:
+        of_file, of_model: of :func:`shakedrop_settings`.
+
+    Returns:
+        str: keys with their values; empty if there is nothing to set.
+    """
+    if _scales(of_file) == _scales(of_model) and _erases(of_file) == _erases(of_model):
+        return ""
+    names = ("ENABLED", "ALPHA", "SURVIVAL_PROB", "DECAY", "INVERTED", "ERASE_RELU")
+    keys = [f"MODEL.SHAKEDROP.{name}" for name in names]
+    other = [key for key in keys if key in of_file and of_file[key] != of_model.get(key)]
+    remedy = ", ".join(f"{key} {of_file[key]}" for key in other)
+    if _scales(of_file) == () and _erases(of_file) == _erases(of_model):
+        remedy += "; or, to train with ShakeDrop from here on, MODEL.SHAKEDROP.INVERTED True"
+    return remedy
+
+
+def _erases(settings: Mapping[str, Any]) -> bool:
+    return bool(settings.get("MODEL.SHAKEDROP.ERASE_RELU", False))
+
+
+def _scales(settings: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What decides a block's scale at test time, p_l + (1 - p_l) E[a]; empty if that is 1."""
+    value = {name: settings.get(f"MODEL.SHAKEDROP.{name}") for name in ("ALPHA", "SURVIVAL_PROB")}
+    is_on = settings["MODEL.SHAKEDROP.ENABLED"] and not settings.get("MODEL.SHAKEDROP.INVERTED")
+    if not is_on or value["SURVIVAL_PROB"] == 1.0:
+        return ()
+    mean = sum(value["ALPHA"] or ()) / 2
+    return (mean, value["SURVIVAL_PROB"], settings.get("MODEL.SHAKEDROP.DECAY"))

@@ -1,0 +1,98 @@
+"""What a checkpoint needs so that a resumed run equals one that never stopped."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import torch
+from detectron2.engine import HookBase
+from detectron2.utils import comm
+from torch import nn
+
+from .resumable_loader import ResumableLoader
+from .rng import rng_state, set_rng_state
+
+
+class ExactResume(HookBase):
+    """Saves and restores random number generators and the place in the training data.
+
+    Model, optimizer and schedule are in detectron2's checkpoints already. The state of each process
+    is gathered when a checkpoint is due. Register it before the hook that saves.
+    """
+
+    def __init__(self, period: int, loader: Any, model: nn.Module, device: torch.device) -> None:
+        """
+        Args:
+            period: of saving, in iterations, as of detectron2's ``PeriodicCheckpointer``.
+            loader: training loader; its place is kept if it is a :class:`ResumableLoader`.
+            model: that is trained, not wrapped for several processes.
+            device: of the model.
+        """
+        self._period = period
+        self._loader = loader if isinstance(loader, ResumableLoader) else None
+        self._model = model
+        self._device = device
+        self._gathered: tuple[int, list[dict[str, Any]]] = (-1, [])
+        self._loaded: dict[str, Any] = {}
+
+    def before_train(self) -> None:
+        # Not when loading, since what hooks do before training may draw numbers.
+        if "rng" in self._loaded:
+            set_rng_state(self._loaded["rng"], self._device)
+
+    def after_step(self) -> None:
+        next_iter = self.trainer.iter + 1
+        is_due = self._period > 0 and next_iter % self._period == 0
+        if is_due or next_iter >= self.trainer.max_iter:
+            self._gathered = (self.trainer.iter, comm.gather(self._local_state()))
+
+    def _local_state(self) -> dict[str, Any]:
+        state: dict[str, Any] = {"rng": rng_state(self._device)}
+        if self._loader is not None:
+            state["loader"] = self._loader.state_dict()
+        # detectron2's RetinaNet and FCOS average it over steps in a plain attribute.
+        normalizer = getattr(self._model, "loss_normalizer", None)
+        if normalizer is not None:
+            state["loss_normalizer"] = float(normalizer)
+        return state
+
+    def state_dict(self) -> dict[str, Any]:
+        """The state of all processes; empty if they are several and no checkpoint is due."""
+        if comm.get_world_size() == 1:
+            return {"processes": [self._local_state()]}
+        iteration, states = self._gathered
+        return {"processes": states} if iteration == self.trainer.iter else {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Let this process go on where the one of its number was.
+
+        Args:
+            state: of :meth:`state_dict`. With another number of processes the data go on about
+                where they were, and random numbers are new.
+        """
+        states = state["processes"]
+        if len(states) == comm.get_world_size():
+            self._loaded = states[comm.get_rank()]
+        else:
+            logging.getLogger(__name__).warning(
+                "Resuming with %d processes what %d began: the run goes on from the same weights "
+                "and place in the data, but not exactly as it would have",
+                comm.get_world_size(),
+                len(states),
+            )
+            self._loaded = _elsewhere(states, comm.get_world_size())
+        if self._loader is not None and "loader" in self._loaded:
+            self._loader.load_state_dict(self._loaded["loader"])
+        if "loss_normalizer" in self._loaded:
+            self._model.loss_normalizer = self._loaded["loss_normalizer"]
+
+
+def _elsewhere(states: list[dict[str, Any]], world_size: int) -> dict[str, Any]:
+    """The state for each of another number of processes."""
+    result = {key: value for key, value in states[0].items() if key == "loss_normalizer"}
+    if all("loader" in state for state in states):
+        read = sum(state["loader"]["next"] for state in states)
+        place = {"next": read // world_size, "waiting": ([], [])}
+        result["loader"] = {**states[0]["loader"], **place}
+    return result

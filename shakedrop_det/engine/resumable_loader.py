@@ -1,0 +1,200 @@
+"""A training loader whose every image is determined by its place in the run."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import logging
+from typing import Any, Iterator
+
+import torch
+from detectron2.data.common import AspectRatioGroupedDataset, ToIterableDataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler, get_worker_info
+
+from .rng import preserved_rng, seed_cpu_rng
+
+
+def resumable(loader: Any, *, rank: int = 0, world_size: int = 1) -> Any:
+    """The same images in the same batches, from a loader that can start anywhere.
+
+    Args:
+        loader: of detectron2's ``build_detection_train_loader``, or a relative.
+        rank, world_size: number of this process and of all.
+
+    Returns:
+        ResumableLoader; or ``loader`` itself, with a warning, if it is of an unknown kind.
+    """
+    grouped = isinstance(loader, AspectRatioGroupedDataset)
+    inner = loader.dataset if grouped else loader
+    images = getattr(inner, "dataset", None)
+    # detectron2's samplers are endless and shuffle by a seed that is known.
+    if not isinstance(images, ToIterableDataset) or not hasattr(images.sampler, "_seed"):
+        logging.getLogger(__name__).warning(
+            "A run cannot be resumed exactly with a data loader or sampler that is none of "
+            "detectron2's (%s): it will start from another image",
+            type(loader).__name__,
+        )
+        return loader
+    return ResumableLoader(
+        inner, batch_size=loader.batch_size, grouped=grouped, rank=rank, world_size=world_size
+    )
+
+
+class ResumableLoader:
+    """An endless iterable of batches that knows where it is.
+
+    The images follow from the sampler's seed, and what is random about each from that seed and its
+    position in the sampler's stream: neither from what was read before it, nor from the number of
+    worker processes, nor from how far these read ahead.
+    """
+
+    def __init__(
+        self, loader: DataLoader, *, batch_size: int, grouped: bool, rank: int, world_size: int
+    ) -> None:
+        """
+        Args:
+            loader: gives batches, or single images if ``grouped``, of a ``ToIterableDataset``.
+            batch_size: images per batch of this process.
+            grouped: whether each batch is to have images that are wide, or none, as by detectron2's
+                ``DATALOADER.ASPECT_RATIO_GROUPING``.
+            rank, world_size: number of this process and of all.
+        """
+        source: Any = loader.dataset
+        self._images = _Images(
+            source.dataset,
+            source.sampler,
+            chunk_size=1 if grouped else batch_size,
+            rank=rank,
+            world_size=world_size,
+        )
+        self._loader = _with_dataset(loader, self._images)
+        self.batch_size = batch_size
+        self.grouped = grouped
+        self._next = 0
+        self._waiting: tuple[list[int], list[int]] = ([], [])
+
+    @property
+    def num_images(self) -> int:
+        """Images in an epoch."""
+        sampler: Any = self._images.sampler
+        return getattr(sampler, "_size_subset", len(self._images.source))
+
+    def __iter__(self) -> Iterator[list[Any]]:
+        """Batches, from where :meth:`load_state_dict` said or this iterable was left."""
+        self._images.start = self._next
+        # Waiting for others of their shape when the state was saved.
+        waiting = [[(at, self._images.at(at)) for at in group] for group in self._waiting]
+        # The loader draws a seed for its workers, which they do not use.
+        with preserved_rng():
+            iterator = iter(self._loader)
+        if not self.grouped:
+            for batch in iterator:
+                self._next += self.batch_size
+                yield batch
+        for position, image in iterator:
+            self._next = position + 1
+            group = waiting[0 if image["width"] > image["height"] else 1]
+            group.append((position, image))
+            batch = [image for _, image in group] if len(group) == self.batch_size else []
+            if batch:
+                group.clear()
+            self._waiting = ([at for at, _ in waiting[0]], [at for at, _ in waiting[1]])
+            if batch:
+                yield batch
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where this process is, and the seeds; see :meth:`load_state_dict`."""
+        names = ("_seed", "_seed_subset")
+        found = vars(self._images.sampler)
+        return {
+            "next": self._next,
+            "waiting": [list(group) for group in self._waiting],
+            "seeds": {name: found[name] for name in names if name in found},
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Let the next iteration go on where another loader was.
+
+        Args:
+            state: of :meth:`state_dict`, "next" being the number of images that were read,
+                "waiting" the positions of those that are in no batch yet.
+        """
+        self._next = state["next"]
+        first, second = state["waiting"]
+        self._waiting = (list(first), list(second))
+        self._set_seeds(state["seeds"])
+
+    def restart_like(self, other: Any) -> None:
+        """Let the next iteration begin at the first image, in the order of another loader."""
+        self._next = 0
+        self._waiting = ([], [])
+        if isinstance(other, ResumableLoader):
+            self._set_seeds(other.state_dict()["seeds"])
+
+    def _set_seeds(self, seeds: dict[str, int]) -> None:
+        sampler: Any = self._images.sampler
+        for name, seed in seeds.items():
+            setattr(sampler, name, seed)
+        if "_seed_subset" in seeds:  # As in the constructor of RandomSubsetTrainingSampler.
+            generator = torch.Generator().manual_seed(seeds["_seed_subset"])
+            order = torch.randperm(sampler._size, generator=generator)
+            sampler._indexes_subset = order[: sampler._size_subset]
+
+
+def _with_dataset(loader: DataLoader, dataset: IterableDataset) -> DataLoader:
+    """A copy of a loader with another data set, all else being equal."""
+    workers: dict[str, Any] = {}
+    if loader.num_workers > 0:
+        workers = {
+            "prefetch_factor": loader.prefetch_factor,
+            "persistent_workers": loader.persistent_workers,
+            "multiprocessing_context": loader.multiprocessing_context,
+        }
+    return DataLoader(
+        dataset,
+        batch_size=loader.batch_size,
+        drop_last=loader.drop_last,
+        num_workers=loader.num_workers,
+        collate_fn=loader.collate_fn,
+        pin_memory=loader.pin_memory,
+        timeout=loader.timeout,
+        worker_init_fn=loader.worker_init_fn,
+        **workers,
+    )
+
+
+class _Images(IterableDataset):
+    """The images of a sampler's stream from a position on, each with random numbers of its own."""
+
+    def __init__(
+        self, source: Dataset, sampler: Sampler, *, chunk_size: int, rank: int, world_size: int
+    ) -> None:
+        self.source: Any = source
+        self.sampler = sampler
+        self.start = 0
+        self._chunk_size = chunk_size
+        self._rank = rank
+        self._world_size = world_size
+
+    def __iter__(self) -> Iterator[Any]:
+        """In a worker process, its chunks: read from all workers in turn, they are in order."""
+        worker = get_worker_info()
+        turn, turns = (worker.id, worker.num_workers) if worker else (0, 1)
+        stream = itertools.islice(enumerate(self.sampler), self.start, None)
+        for number, (position, index) in enumerate(stream):
+            if number // self._chunk_size % turns == turn:
+                image = self._read(position, index)
+                yield (position, image) if self._chunk_size == 1 else image
+
+    def at(self, position: int) -> Any:
+        """The image at a position."""
+        index = next(itertools.islice(self.sampler, position, None))
+        return self._read(position, index)
+
+    def _read(self, position: int, index: int) -> Any:
+        seed = (self.sampler._seed, position * self._world_size + self._rank)  # type: ignore
+        in_worker = get_worker_info() is not None
+        # The process that trains has use for its random numbers.
+        with contextlib.nullcontext() if in_worker else preserved_rng():
+            seed_cpu_rng(*seed)
+            return self.source[index]

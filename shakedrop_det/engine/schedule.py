@@ -1,0 +1,115 @@
+"""Learning rate schedules, and lengths in epochs."""
+
+from __future__ import annotations
+
+import logging
+
+import torch
+from detectron2.config import CfgNode
+from detectron2.solver import build_lr_scheduler as build_stock
+from detectron2.solver.lr_scheduler import LRScheduler
+
+SCHEDULES = ("WarmupMultiStepLR", "WarmupCosineLR", "WarmupStepWithFixedGammaLR")
+"""The values of ``SOLVER.LR_SCHEDULER_NAME``."""
+
+_IN_EPOCHS = {
+    "SOLVER.MAX_EPOCHS": "SOLVER.MAX_ITER",
+    "SOLVER.WARMUP_EPOCHS": "SOLVER.WARMUP_ITERS",
+    "SOLVER.STEP_EPOCHS": "SOLVER.STEPS",
+    "SOLVER.CHECKPOINT_EPOCHS": "SOLVER.CHECKPOINT_PERIOD",
+    "TEST.EVAL_EPOCHS": "TEST.EVAL_PERIOD",
+}
+
+
+def uses_epochs(cfg: CfgNode) -> bool:
+    """Whether any length is given in epochs."""
+    return any(_get(cfg, key) for key in _IN_EPOCHS)
+
+
+def epochs_to_iterations(cfg: CfgNode, num_images: int) -> CfgNode:
+    """Replace the lengths in iterations by those that are given in epochs.
+
+    Args:
+        cfg: read are ``SOLVER.IMS_PER_BATCH``, ``SOLVER.MAX_EPOCHS``, ``WARMUP_EPOCHS``,
+            ``STEP_EPOCHS``, ``CHECKPOINT_EPOCHS`` and ``TEST.EVAL_EPOCHS``, of which 0 or () leaves
+            the number of iterations as it is. It is not changed.
+        num_images: in the training set, of which an epoch shows each once.
+
+    Returns:
+        CfgNode: with ``SOLVER.MAX_ITER``, ``WARMUP_ITERS``, ``STEPS``, ``CHECKPOINT_PERIOD`` and
+        ``TEST.EVAL_PERIOD`` in iterations, rounded to the nearest and at least 1.
+
+    Raises:
+        ValueError: for a negative number of epochs, or a step that is not before the end.
+    """
+    if not uses_epochs(cfg):
+        return cfg
+    result = cfg.clone()
+    result.defrost()
+    for source, target in _IN_EPOCHS.items():
+        epochs = _get(cfg, source)
+        lengths = tuple(epochs) if isinstance(epochs, (tuple, list)) else (epochs,)
+        if any(length < 0 for length in lengths):
+            raise ValueError(f"{source} must not be negative, got {epochs!r}")
+        if not epochs:
+            continue
+        iterations = tuple(
+            max(round(length * num_images / cfg.SOLVER.IMS_PER_BATCH), 1) for length in lengths
+        )
+        value = iterations if target == "SOLVER.STEPS" else iterations[0]
+        node, _, name = target.partition(".")
+        result[node][name] = value
+        logging.getLogger(__name__).info("%s %s: %s %s", source, epochs, target, value)
+    if cfg.is_frozen():
+        result.freeze()
+    return result
+
+
+def _get(cfg: CfgNode, key: str) -> float | tuple[float, ...]:
+    node, _, name = key.partition(".")
+    return cfg[node][name]
+
+
+def build_lr_scheduler(cfg: CfgNode, optimizer: torch.optim.Optimizer) -> LRScheduler:
+    """The schedule of ``SOLVER.LR_SCHEDULER_NAME``, detectron2's own.
+
+    Args:
+        cfg: with lengths in iterations, see :func:`epochs_to_iterations`.
+        optimizer: whose learning rates it sets.
+
+    Raises:
+        ValueError: if the name is unknown, or the steps and the end do not go together; detectron2
+            ignores steps after the end, with a warning.
+    """
+    solver = cfg.SOLVER
+    name = solver.LR_SCHEDULER_NAME
+    if name not in SCHEDULES:
+        raise ValueError(
+            f"SOLVER.LR_SCHEDULER_NAME must be one of {', '.join(SCHEDULES)}, got {name!r}"
+        )
+    if solver.MAX_ITER < 1:
+        raise ValueError(f"SOLVER.MAX_ITER must be at least 1, got {solver.MAX_ITER!r}")
+    if name == "WarmupMultiStepLR":
+        _check_steps(tuple(solver.STEPS), solver.MAX_ITER)
+    if name == "WarmupCosineLR" and not 0 <= solver.BASE_LR_END <= solver.BASE_LR:
+        raise ValueError(
+            f"SOLVER.BASE_LR_END must be from 0 to SOLVER.BASE_LR, {solver.BASE_LR!r}, for a "
+            f"cosine, got {solver.BASE_LR_END!r}"
+        )
+    return build_stock(cfg, optimizer)
+
+
+def _check_steps(steps: tuple[int, ...], max_iter: int) -> None:
+    used = [0, *(step for step in steps if step <= max_iter)]
+    if max_iter in used:
+        raise ValueError(
+            f"SOLVER.STEPS {steps} has a step at SOLVER.MAX_ITER, {max_iter}, where training has "
+            "ended: leave it out, or make SOLVER.MAX_ITER (with lengths in epochs: "
+            "SOLVER.MAX_EPOCHS) larger"
+        )
+    if any(later <= earlier for earlier, later in zip(used, used[1:], strict=False)):
+        raise ValueError(f"SOLVER.STEPS must be positive and ascend, got {steps}")
+    if len(used) > max_iter:
+        raise ValueError(
+            f"SOLVER.MAX_ITER {max_iter} must be greater than the number of SOLVER.STEPS {steps}"
+        )

@@ -1,0 +1,101 @@
+"""The hooks of the trainer, in the order that they need."""
+
+from __future__ import annotations
+
+import weakref
+from typing import TYPE_CHECKING, Any, Sequence
+
+from detectron2.engine import HookBase, hooks
+from detectron2.utils import comm
+
+from shakedrop_det.checkpoint import Checkpointer
+from shakedrop_det.modeling import without_noise
+
+from .best_checkpoint import BestCheckpointer
+from .ema import EMAHook
+from .exact_resume import ExactResume
+from .resumable_loader import ResumableLoader, resumable
+from .rng import preserved_rng
+
+if TYPE_CHECKING:
+    from .trainer import Trainer
+
+
+def complete_hooks(trainer: Trainer, stock: Sequence[HookBase | None]) -> list[HookBase | None]:
+    """Add this package's hooks to detectron2's.
+
+    Args:
+        trainer: with its config, model, loader, checkpointer and averaged model.
+        stock: of ``DefaultTrainer.build_hooks``, which saves before it evaluates.
+
+    Returns:
+        list: of all hooks. Weights are averaged before they are saved and evaluated, the state for
+        resuming is taken right before it is saved, and metrics are written last.
+    """
+    cfg = trainer.cfg
+    found: list[HookBase | None] = []
+    for hook in stock:
+        if isinstance(hook, hooks.PreciseBN):
+            isolate(hook, trainer)
+        found.append(hook)
+        if isinstance(hook, hooks.LRScheduler) and trainer.ema is not None:
+            found.append(EMAHook(trainer.ema, trainer.checkpointer.model))
+        if isinstance(hook, hooks.EvalHook):
+            found += evaluation_hooks(trainer)
+    if cfg.SOLVER.EXACT_RESUME:
+        period, model = cfg.SOLVER.CHECKPOINT_PERIOD, trainer.checkpointer.model
+        state = ExactResume(period, trainer.data_loader, model, trainer.device)
+        # Other processes than the first have no hook that saves.
+        later = (hooks.PeriodicCheckpointer, hooks.EvalHook)
+        found.insert(next(i for i, hook in enumerate(found) if isinstance(hook, later)), state)
+    return found
+
+
+def isolate(precise_bn: hooks.PreciseBN, trainer: Trainer) -> None:
+    """Let PreciseBN see the network as it is at test time, and leave no trace in training.
+
+    Args:
+        precise_bn: to be changed in place.
+        trainer: whose images it reads.
+    """
+    me = weakref.proxy(trainer)
+    loader = getattr(precise_bn, "_data_loader", None)
+    if trainer.cfg.SOLVER.EXACT_RESUME and loader is not None:
+        loader = precise_bn._data_loader = resumable(
+            loader, rank=comm.get_rank(), world_size=comm.get_world_size()
+        )
+    update = without_noise(trainer.model)(precise_bn.update_stats)
+
+    def update_stats() -> None:
+        if isinstance(loader, ResumableLoader):
+            # The same images each time, so that it does not matter how often it ran before.
+            loader.restart_like(me.data_loader)
+            precise_bn._data_iter = None
+        with preserved_rng(me.device):
+            update()
+
+    precise_bn.update_stats = update_stats
+
+
+def evaluation_hooks(trainer: Trainer) -> list[HookBase]:
+    """What follows an evaluation: those of other forms of the model, and keeping the best."""
+    me: Any = weakref.proxy(trainer)
+    cfg = trainer.cfg
+    found: list[HookBase] = []
+
+    def test_ema() -> dict[str, Any]:
+        results = me.test_under_name(me.cfg, me.ema.model, "ema")
+        me._last_eval_results = {**me._last_eval_results, **results}
+        return results
+
+    if trainer.ema is not None:
+        found.append(hooks.EvalHook(cfg.TEST.EVAL_PERIOD, test_ema))
+    if cfg.TEST.AUG.ENABLED:
+        found.append(hooks.EvalHook(0, lambda: me.test_with_TTA(me.cfg, me.model)))
+    metric = cfg.SOLVER.BEST_CHECKPOINT_METRIC
+    if metric and comm.is_main_process():
+        averaged: dict[str, Any] = {} if trainer.ema is None else {"ema": trainer.ema}
+        model = trainer.checkpointer.model
+        weights = Checkpointer(model, cfg.OUTPUT_DIR, cfg=cfg, tag_last=False, **averaged)
+        found.append(BestCheckpointer(cfg.TEST.EVAL_PERIOD, weights, metric))
+    return found
