@@ -24,10 +24,10 @@ def describe_non_finite(model: nn.Module, batches: Sequence[Any]) -> str:
         batches: what it was given in that step.
 
     Returns:
-        str: the first parameter or buffer that is not finite, else the first layer with such an
-        output.
+        str: the first parameter that is not finite, else the first layer with such an output.
     """
-    for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
+    # Not the buffers: BatchNorm's statistics are of this very step.
+    for name, tensor in model.named_parameters():
         if not is_finite(tensor):
             return f"{name!r} holds numbers that are not finite, from an earlier step"
     if comm.get_world_size() > 1 and any(map(_waits_for_others, model.modules())):

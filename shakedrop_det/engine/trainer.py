@@ -140,8 +140,11 @@ class Trainer(DefaultTrainer):
         """detectron2's, in the memory format of ``MODEL.CHANNELS_LAST``."""
         model = super().build_model(cfg)
         if cfg.MODEL.CHANNELS_LAST:
-            # A convolution takes the format of its weight, and hands it on.
-            model.backbone.to(memory_format=torch.channels_last)
+            # A convolution takes the format of its weight, and hands it on. Module.to on the whole
+            # would also try tensors that are no images.
+            for module in model.backbone.modules():
+                if isinstance(module, nn.Conv2d):
+                    module.to(memory_format=torch.channels_last)
         return model
 
     @classmethod

@@ -54,6 +54,50 @@ def test_gradients_are_clipped_as_configured(name: str) -> None:
     assert all((p.grad == 0.5).all() for p in model.parameters())
 
 
+@pytest.mark.parametrize("name", ["SGD", "ADAMW"])
+def test_norms_and_biases_have_no_weight_decay_if_configured(name: str) -> None:
+    cfg = solver(OPTIMIZER=name, WEIGHT_DECAY=0.1, WEIGHT_DECAY_NORM=0.0, WEIGHT_DECAY_BIAS=0.0)
+    model = network()
+    before = {key: value.detach().clone() for key, value in model.named_parameters()}
+    optimizer = build_optimizer(cfg, model)
+    for parameter in model.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+    changed = {
+        key for key, value in model.named_parameters() if not torch.equal(value, before[key])
+    }
+    assert changed == {"0.weight"}
+    cfg.SOLVER.WEIGHT_DECAY_BIAS = None
+    decays = [group["weight_decay"] for group in build_optimizer(cfg, model).param_groups]
+    assert sorted(set(decays)) == [0.0, 0.1]
+
+
+@pytest.mark.parametrize("name", ["SGD", "ADAMW"])
+def test_full_model_clips_the_norm_of_all_gradients(name: str) -> None:
+    cfg = solver(OPTIMIZER=name)
+    cfg.SOLVER.CLIP_GRADIENTS.update(ENABLED=True, CLIP_TYPE="full_model", CLIP_VALUE=2.0)
+    model = network()
+    optimizer = build_optimizer(cfg, model)
+    torch.manual_seed(0)
+    gradients = [torch.randn_like(p) * 10 for p in model.parameters()]
+    for parameter, gradient in zip(model.parameters(), gradients, strict=True):
+        parameter.grad = gradient.clone()
+    norm = torch.cat([g.flatten() for g in gradients]).norm()
+    optimizer.step()
+    for parameter, gradient in zip(model.parameters(), gradients, strict=True):
+        torch.testing.assert_close(parameter.grad, gradient * 2 / norm)
+    optimizer.step()  # Small gradients stay.
+    found = torch.cat([p.grad.flatten() for p in model.parameters()]).norm()
+    assert found.item() == pytest.approx(2.0, rel=1e-5)
+
+
+def test_an_unknown_type_of_clipping_is_refused_by_name() -> None:
+    cfg = solver()
+    cfg.SOLVER.CLIP_GRADIENTS.update(ENABLED=True, CLIP_TYPE="all")
+    with pytest.raises(ValueError, match="CLIP_TYPE must be one of value, norm, full_model.*'all'"):
+        build_optimizer(cfg, network())
+
+
 def test_an_unknown_optimizer_is_refused_by_name() -> None:
     with pytest.raises(ValueError, match="SOLVER.OPTIMIZER must be one of SGD, ADAMW, got 'LION'"):
         build_optimizer(solver(OPTIMIZER="LION"), network())
