@@ -1,0 +1,139 @@
+"""Averaged weights: the average itself, saved, evaluated, loaded; and the best checkpoint."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from detectron2.config import CfgNode
+from torch import nn
+
+from shakedrop_det.checkpoint import Checkpointer
+from shakedrop_det.engine import Trainer, evaluate
+from shakedrop_det.engine.ema import ModelEMA
+
+Tiny = Callable[..., CfgNode]
+pytestmark = pytest.mark.usefixtures("clean_logging")
+
+
+def test_average_of_weights_and_statistics() -> None:
+    model = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3))
+    ema = ModelEMA(model, decay=0.9)
+    expected: dict[str, torch.Tensor] = {}
+    for step in range(4):
+        for tensor in [*model.parameters(), *model.buffers()]:
+            if tensor.is_floating_point():
+                nn.init.normal_(tensor)
+        model[1].num_batches_tracked.fill_(step)
+        ema.update(model)
+        for key, value in model.state_dict().items():
+            new = value.clone()
+            if step and value.is_floating_point():
+                new = 0.9 * expected[key] + 0.1 * value
+            expected[key] = new
+    assert ema.state_dict().keys() == model.state_dict().keys()
+    torch.testing.assert_close(ema.state_dict(), expected)
+
+
+def test_a_loaded_average_goes_on() -> None:
+    model = nn.Linear(2, 3)
+    ema, copy = (ModelEMA(model, decay=0.5) for _ in range(2))
+    ema.update(model)
+    copy.load_state_dict(ema.state_dict())
+    nn.init.ones_(model.weight)
+    for average in (ema, copy):
+        average.update(model)
+    assert torch.equal(ema.model.weight, copy.model.weight)
+    assert not torch.equal(copy.model.weight, model.weight)
+
+
+@pytest.mark.parametrize("decay", [-0.1, 1.0])
+def test_decay_out_of_range_is_named(tiny: Tiny, decay: float) -> None:
+    with pytest.raises(ValueError, match=f"SOLVER.EMA_DECAY must be in .0, 1., got {decay}"):
+        Trainer(tiny("classifier", "SOLVER.EMA_DECAY", decay))
+
+
+@pytest.fixture(params=["classifier", "mask_rcnn"])
+def averaged(request: pytest.FixtureRequest, tiny: Tiny) -> Trainer:
+    """A trainer that has run four steps."""
+    trainer = Trainer(tiny(request.param, "SOLVER.EMA_DECAY", 0.5))
+    trainer.train()
+    return trainer
+
+
+def test_average_is_evaluated_and_saved(averaged: Trainer, caplog: Any) -> None:
+    trainer = averaged
+    assert trainer.ema is not None
+    results = trainer._last_eval_results
+    tasks = {"classification"} if "classification" in results else {"bbox", "segm"}
+    assert results.keys() == tasks | {f"{task}_ema" for task in tasks}
+    stored = trainer.storage.latest()
+    assert all(any(key.startswith(f"{task}_ema/") for key in stored) for task in tasks)
+
+    path = Path(trainer.cfg.OUTPUT_DIR, "model_final.pth")
+    saved = torch.load(path, weights_only=True)
+    weights = dict(trainer.model.named_parameters())
+    assert saved["ema"].keys() == saved["model"].keys()
+    assert any(not torch.equal(saved["ema"][key], value) for key, value in weights.items())
+    torch.testing.assert_close(saved["ema"], trainer.ema.state_dict(), rtol=0, atol=0)
+
+    # As MODEL.WEIGHTS it is the average that is used; to go on with, each is what it was.
+    for resume, name in ((False, "ema"), (True, "model")):
+        other = Trainer(trainer.cfg)
+        path = str(path)
+        other.checkpointer.resume_or_load(path, resume=resume)
+        torch.testing.assert_close(other.model.state_dict(), saved[name], rtol=0, atol=0)
+    torch.testing.assert_close(other.ema.state_dict(), saved["ema"], rtol=0, atol=0)
+
+
+def test_evaluation_uses_the_average(averaged: Trainer) -> None:
+    cfg = averaged.cfg.clone()
+    expected = {
+        key.removesuffix("_ema"): value
+        for key, value in averaged._last_eval_results.items()
+        if key.endswith("_ema")
+    }
+    for weights, resume in (("model_final.pth", False), ("none.pth", True)):
+        cfg.MODEL.WEIGHTS = str(Path(cfg.OUTPUT_DIR, weights))
+        torch.testing.assert_close(evaluate(cfg, resume=resume), expected, equal_nan=True)
+
+
+def test_a_classifiers_average_goes_into_a_detector(tiny: Tiny, tmp_path: Path) -> None:
+    trainer = Trainer(tiny("classifier", "SOLVER.EMA_DECAY", 0.5, "DATASETS.TEST", ()))
+    trainer.train()
+    detector = Trainer.build_model(tiny("mask_rcnn"))
+    Checkpointer(detector).load(str(Path(trainer.cfg.OUTPUT_DIR, "model_final.pth")), [])
+    key = "backbone.bottom_up.res5.2.conv3.weight"
+    assert torch.equal(detector.state_dict()[key], trainer.ema.state_dict()[key])
+    assert not torch.equal(detector.state_dict()[key], trainer.model.state_dict()[key])
+
+
+def test_best_weights_are_kept(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    cfg = tiny("classifier", "SOLVER.BEST_CHECKPOINT_METRIC", "classification_ema/top1")
+    cfg.SOLVER.EMA_DECAY, cfg.TEST.EVAL_PERIOD = 0.5, 1
+    scores = iter([1.0, 3.0, 2.0, 0.0])
+
+    def test(self: Any, cfg: CfgNode, model: nn.Module, name: str) -> dict[str, Any]:
+        return {"classification_ema": {"top1": next(scores)}}
+
+    monkeypatch.setattr(Trainer, "test", classmethod(lambda cls, *args: {}))
+    monkeypatch.setattr(Trainer, "test_under_name", test)
+    trainer = Trainer(cfg)
+    trainer.train()
+    path = Path(cfg.OUTPUT_DIR, "model_best.pth")
+    best = torch.load(path, weights_only=True)
+    assert (best["value"], best["iteration"]) == (3.0, 1)
+    assert {"model", "ema", "metric"} <= best.keys() and "trainer" not in best
+    # Runs go on from their last checkpoint.
+    assert Path(trainer.checkpointer.get_checkpoint_file()).name == "model_final.pth"
+
+    # A resumed run leaves a better one alone; one from the start does not.
+    Path(cfg.OUTPUT_DIR, "last_checkpoint").write_text("model_0000001.pth")
+    for resume, given, value in ((True, 2.5, 3.0), (False, 0.5, 0.5), (True, 4.0, 4.0)):
+        scores = iter([given] * 4)
+        Path(cfg.OUTPUT_DIR, "last_checkpoint").write_text("model_0000001.pth")
+        trainer = Trainer(cfg)
+        trainer.resume_or_load(resume=resume)
+        trainer.train()
+        assert torch.load(path, weights_only=True)["value"] == value

@@ -1,0 +1,167 @@
+"""Images that follow from their place in the run alone."""
+
+import random
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from detectron2.data import build_detection_train_loader
+from detectron2.data.samplers import (
+    RandomSubsetTrainingSampler,
+    RepeatFactorTrainingSampler,
+    TrainingSampler,
+)
+
+from shakedrop_det.engine.resumable_loader import ResumableLoader, resumable
+from shakedrop_det.engine.rng import preserved_rng, rng_state, seed_cpu_rng, set_rng_state
+
+SIZE, BATCH = 10, 3
+# Every third image is wide.
+RECORDS = [{"id": i, "width": 20 if i % 3 == 0 else 10, "height": 15} for i in range(SIZE)]
+SAMPLERS = {
+    "all": lambda: TrainingSampler(SIZE),
+    "subset": lambda: RandomSubsetTrainingSampler(SIZE, 0.7),
+    "repeated": lambda: RepeatFactorTrainingSampler(torch.linspace(1, 3, SIZE)),
+}
+
+
+def augment(record: dict[str, Any]) -> dict[str, Any]:
+    drawn = (random.random(), np.random.rand(), torch.rand(()).item())
+    return {**record, "drawn": drawn}
+
+
+def loader(sampler: str = "all", *, workers: int = 0, grouped: bool = False, **ranks: int) -> Any:
+    return resumable(
+        build_detection_train_loader(
+            RECORDS,
+            mapper=augment,
+            sampler=SAMPLERS[sampler](),
+            total_batch_size=BATCH,
+            aspect_ratio_grouping=grouped,
+            num_workers=workers,
+        ),
+        **ranks,
+    )
+
+
+def read(loader: ResumableLoader, batches: int) -> list[list[dict[str, Any]]]:
+    iterator = iter(loader)
+    return [next(iterator) for _ in range(batches)]
+
+
+def resumed(loader_before: ResumableLoader, sampler: str, **options: Any) -> ResumableLoader:
+    after = loader(sampler, **options)
+    after.load_state_dict(loader_before.state_dict())
+    return after
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize("grouped", [False, True])
+def test_resumed_loader_goes_on(sampler: str, grouped: bool) -> None:
+    """The new one is built with another seed, and reads nothing of what was read."""
+    whole = loader(sampler, grouped=grouped)
+    copy = resumed(whole, sampler, grouped=grouped)
+    expected = read(whole, 12)
+    for cut in (1, 5, 11):
+        begun = resumed(copy, sampler, grouped=grouped)
+        assert read(begun, cut) == expected[:cut]
+        assert read(resumed(begun, sampler, grouped=grouped), 12 - cut) == expected[cut:]
+
+
+def test_it_reads_what_detectron2s_loader_reads() -> None:
+    for grouped in (False, True):
+        sampler = TrainingSampler(SIZE, seed=5)
+        stock = build_detection_train_loader(
+            RECORDS,
+            mapper=lambda record: record,
+            sampler=sampler,
+            total_batch_size=BATCH,
+            aspect_ratio_grouping=grouped,
+        )
+        iterator = iter(stock)
+        expected = [[image["id"] for image in next(iterator)] for _ in range(9)]
+        for group in getattr(stock, "_buckets", []):
+            group.clear()
+        found = read(resumable(stock), 9)
+        assert [[image["id"] for image in batch] for batch in found] == expected
+
+
+@pytest.mark.parametrize("grouped", [False, True])
+def test_workers_change_nothing(grouped: bool) -> None:
+    alone = loader(grouped=grouped)
+    expected = read(alone, 8)
+    for workers in (1, 2):
+        fresh = loader(workers=workers, grouped=grouped)
+        fresh.restart_like(alone)
+        assert read(fresh, 3) == expected[:3]
+        assert read(resumed(fresh, "all", grouped=grouped), 5) == expected[3:]
+
+
+def test_epochs_and_ranks_draw_anew() -> None:
+    whole = [image for batch in read(loader(), 20) for image in batch]
+    assert len({image["drawn"] for image in whole}) == len(whole)
+    shares = [loader(rank=rank, world_size=2) for rank in range(2)]
+    shares[1].restart_like(shares[0])
+    first, second = ([i["drawn"] for b in read(share, 9) for i in b] for share in shares)
+    assert not set(first) & set(second)
+
+
+def test_the_process_keeps_its_random_numbers() -> None:
+    images = loader()
+    torch.manual_seed(3)
+    before = rng_state()
+    read(images, 2)
+    after = rng_state()
+    assert before["python"] == after["python"]
+    assert torch.equal(before["torch"], after["torch"])
+    assert torch.equal(before["numpy"][1], after["numpy"][1])
+    assert before["numpy"][2:] == after["numpy"][2:]
+
+
+def test_number_of_images() -> None:
+    assert loader().num_images == SIZE
+    assert loader("subset").num_images == 7
+
+
+def test_an_unknown_loader_is_left_alone(caplog: pytest.LogCaptureFixture) -> None:
+    own = [[{"image": 0}]]
+    assert resumable(own) is own
+    assert "cannot be resumed exactly" in caplog.text and "list" in caplog.text
+
+
+def drawn() -> tuple[float, ...]:
+    return (random.random(), random.gauss(0, 1), np.random.rand(), np.random.randn(), torch.rand(1))
+
+
+def test_state_of_the_generators_goes_through_a_file(tmp_path: Any) -> None:
+    drawn()  # Half a pair of normal numbers is kept for later.
+    torch.save(rng_state(), tmp_path / "state.pth")
+    expected = [drawn() for _ in range(3)]
+    set_rng_state(torch.load(tmp_path / "state.pth", weights_only=True))
+    assert [drawn() for _ in range(3)] == expected
+
+
+def test_preserved_rng() -> None:
+    state = rng_state()
+    with preserved_rng():
+        first = drawn()
+    assert drawn() == first
+    set_rng_state(state)
+    with pytest.raises(KeyError), preserved_rng():
+        drawn()
+        raise KeyError
+    assert drawn() == first
+
+
+def test_seeds_of_neighbours_are_unrelated() -> None:
+    def numbers(seed: int, position: int) -> np.ndarray:
+        seed_cpu_rng(seed, position)
+        return np.array([[random.random(), np.random.rand(), torch.rand(()).item()]])
+
+    with preserved_rng():
+        grid = np.concatenate([numbers(s, p) for s in range(20) for p in range(20)])
+        assert numbers(3, 4) == pytest.approx(numbers(3, 4), abs=0)
+    assert len(np.unique(grid)) == grid.size
+    assert np.abs(grid.mean(axis=0) - 0.5).max() < 4 * (1 / 12 / 400) ** 0.5
+    assert np.abs(np.corrcoef(grid.T) - np.eye(3)).max() < 0.2
