@@ -1,0 +1,170 @@
+"""From the classification stage into detectors: the same features, or a refusal."""
+
+import logging
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from detectron2.config import CfgNode
+from detectron2.modeling import build_model
+from torch import nn
+
+from shakedrop_det import fold
+from shakedrop_det.checkpoint import Checkpointer
+from shakedrop_det.checkpoint.conventions import shakedrop_remedy, shakedrop_settings
+from shakedrop_det.engine import Trainer
+
+Tiny = Callable[..., CfgNode]
+
+
+def pretrained(cfg: CfgNode, folder: Path) -> tuple[nn.Module, str]:
+    """A classifier with statistics as of training, and the file that its trainer saves."""
+    torch.manual_seed(0)
+    model = build_model(cfg)
+    for name, tensor in model.state_dict().items():
+        if "norm" in name and tensor.is_floating_point():
+            tensor.uniform_(0.5, 1.5)
+    Checkpointer(model, str(folder), cfg=cfg).save("pretrained")
+    return model.eval(), str(folder / "pretrained.pth")
+
+
+def load(cfg: CfgNode, path: str) -> nn.Module:
+    model = build_model(cfg)
+    Checkpointer(model, cfg=cfg).resume_or_load(path, resume=False)
+    return model.eval()
+
+
+@pytest.mark.parametrize("norm", ["BN", "FrozenBN"])
+@pytest.mark.parametrize("name", ["mask_rcnn", "c4", "retinanet"])
+def test_detector_computes_the_classifiers_features(
+    tiny: Tiny, tmp_path: Path, name: str, norm: str
+) -> None:
+    """Of the same picture, pixel normalization included."""
+    classifier, path = pretrained(tiny("classifier"), tmp_path)
+    detector = load(tiny(name, "MODEL.RESNETS.NORM", norm), path)
+    inputs = [{"image": torch.randint(0, 256, (3, 64, 64)).float()}]
+    with torch.no_grad():
+        expected = classifier.backbone["bottom_up"](classifier.preprocess_image(inputs))
+        images = detector.preprocess_image(inputs).tensor
+        if name == "c4":
+            found = detector.backbone(images)
+            found["res5"] = detector.roi_heads.res5(found["res4"])
+        else:
+            found = detector.backbone.bottom_up(images)
+    assert "res5" in found
+    for key, feature in found.items():
+        torch.testing.assert_close(feature, expected[key], rtol=1e-5, atol=1e-5)
+    assert expected["res5"].std() > 0
+
+
+def test_a_trainers_checkpoint_says_what_it_is_for(tiny: Tiny) -> None:
+    cfg = tiny("classifier", "SOLVER.MAX_ITER", 1, "DATASETS.TEST", ())
+    Trainer(cfg).train()
+    saved = torch.load(Path(cfg.OUTPUT_DIR, "model_final.pth"), weights_only=True)
+    assert saved["conventions"] == {
+        "INPUT.FORMAT": "RGB",
+        "MODEL.PIXEL_MEAN": [123.675, 116.28, 103.53],
+        "MODEL.PIXEL_STD": [58.395, 57.12, 57.375],
+        "MODEL.RESNETS.STRIDE_IN_1X1": False,
+    }
+    assert saved["shakedrop"]["MODEL.SHAKEDROP.ENABLED"] is True
+    assert saved["shakedrop"]["MODEL.SHAKEDROP.BETA"] == [0.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    "key, value, kept",
+    [
+        ("INPUT.FORMAT", "BGR", "RGB"),
+        ("MODEL.PIXEL_MEAN", [103.53, 116.28, 123.675], "123.675, 116.28, 103.53"),
+        ("MODEL.PIXEL_STD", [1.0, 1.0, 1.0], "58.395, 57.12, 57.375"),
+        ("MODEL.RESNETS.STRIDE_IN_1X1", True, "False"),
+    ],
+)
+def test_other_pixels_are_refused(
+    tiny: Tiny, tmp_path: Path, key: str, value: object, kept: str
+) -> None:
+    _, path = pretrained(tiny("classifier"), tmp_path)
+    with pytest.raises(ValueError) as error:
+        load(tiny("mask_rcnn", key, value), path)
+    lines = [line for line in str(error.value).splitlines() if line.startswith("  ")]
+    assert len(lines) == 1 and lines[0].startswith(f"  {key} ") and kept in lines[0]
+    assert path in str(error.value)
+
+
+def test_all_disagreements_are_listed(tiny: Tiny, tmp_path: Path) -> None:
+    _, path = pretrained(tiny("classifier"), tmp_path)
+    with pytest.raises(ValueError, match="(?s)INPUT.FORMAT RGB.*MODEL.PIXEL_STD"):
+        load(tiny("c4", "INPUT.FORMAT", "BGR", "MODEL.PIXEL_STD", [1.0, 1.0, 1.0]), path)
+
+
+def test_rounding_is_no_disagreement(tiny: Tiny, tmp_path: Path) -> None:
+    _, path = pretrained(tiny("classifier"), tmp_path)
+    load(tiny("mask_rcnn", "MODEL.PIXEL_MEAN", [0.485 * 255, 0.456 * 255, 0.406 * 255]), path)
+
+
+def test_blocks_of_two_convolutions_have_no_stride_to_choose(tiny: Tiny, tmp_path: Path) -> None:
+    basic = ["MODEL.RESNETS.DEPTH", 18, "MODEL.RESNETS.RES2_OUT_CHANNELS", 64]
+    basic += ["MODEL.RESNETS.STEM_OUT_CHANNELS", 64, "MODEL.RESNETS.STRIDE_IN_1X1"]
+    _, path = pretrained(tiny("classifier", *basic, False), tmp_path)
+    load(tiny("mask_rcnn", *basic, True), path)
+
+
+def test_files_without_conventions_are_accepted(tiny: Tiny, tmp_path: Path) -> None:
+    model, _ = pretrained(tiny("classifier"), tmp_path)
+    torch.save({"model": model.state_dict()}, tmp_path / "plain.pth")
+    load(tiny("mask_rcnn", "INPUT.FORMAT", "BGR"), str(tmp_path / "plain.pth"))
+
+
+P = "MODEL.SHAKEDROP."
+
+
+@pytest.mark.parametrize(
+    "of_file, of_model, remedy",
+    [
+        ([], [], None),
+        ([], [P + "LEVEL", "pixel", P + "BETA", [0.0, 0.5], P + "SKIP", "never"], None),
+        ([], [P + "ENABLED", False], P + "ENABLED True, " + P + r"ALPHA \[0.0, 0.0\]"),
+        ([], [P + "INVERTED", True], P + "INVERTED False"),
+        ([], [P + "SURVIVAL_PROB", 0.9], P + "SURVIVAL_PROB 0.5"),
+        ([], [P + "DECAY", "constant"], P + "DECAY linear"),
+        ([], [P + "ERASE_RELU", True], P + "ERASE_RELU False"),
+        ([P + "ENABLED", False], [], P + "ENABLED False; or.*" + P + "INVERTED True"),
+        ([P + "ENABLED", False], [P + "INVERTED", True], None),
+        ([P + "ENABLED", False], [P + "SURVIVAL_PROB", 1.0], None),
+        ([P + "ALPHA", [-1.0, 1.0]], [P + "ALPHA", [0.0, 0.0]], None),  # E[a] is what matters
+        ([P + "ALPHA", [0.0, 1.0]], [], P + r"ALPHA \[0.0, 1.0\]"),
+    ],
+)
+def test_other_shakedrop_at_test_time_is_warned_of(
+    tiny: Tiny,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    of_file: list[Any],
+    of_model: list[Any],
+    remedy: str | None,
+) -> None:
+    """Also checked: without a warning the classifier computes what it did."""
+    classifier, path = pretrained(tiny("classifier", *of_file), tmp_path)
+    with caplog.at_level(logging.WARNING):
+        other = load(tiny("classifier", *of_model), path)
+    images = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        is_same = torch.allclose(classifier.logits(images), other.logits(images), rtol=1e-4)
+    if remedy is None:
+        assert "ShakeDrop" not in caplog.text and is_same
+    else:
+        assert not is_same
+        (message,) = (r.getMessage() for r in caplog.records if "ShakeDrop" in r.getMessage())
+        assert re.search(remedy, message), message
+
+
+def test_a_folded_network_is_a_stock_one(tiny: Tiny) -> None:
+    model = build_model(tiny("classifier")).eval()
+    shaken = shakedrop_settings(model)
+    fold(model)
+    folded = shakedrop_settings(model)
+    assert folded == {"MODEL.SHAKEDROP.ENABLED": False}
+    assert shakedrop_remedy(folded, shaken) and not shakedrop_remedy(folded, folded)
