@@ -1,6 +1,7 @@
 """The training step: accumulated gradients, mixed precision, losses that are no numbers."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,7 +9,8 @@ import torch
 from detectron2.config import CfgNode
 from detectron2.engine import SimpleTrainer
 from detectron2.utils.events import EventStorage
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from shakedrop_det.engine import Trainer, TrainStep
 from shakedrop_det.engine.non_finite import first_non_finite_layer
@@ -69,6 +71,30 @@ def test_accumulation_sees_each_image_once_in_parts(tiny: Tiny) -> None:
     trainer.model.register_forward_pre_hook(lambda m, args: sizes.append(len(args[0])))
     trainer.train()
     assert sizes == [2] * 4 * 4
+
+
+def test_gradients_are_exchanged_once_per_step(tmp_path: Path) -> None:
+    distributed.init_process_group("gloo", f"file://{tmp_path}/group", rank=0, world_size=1)
+    try:
+        model = DistributedDataParallel(Regression())
+        exchanged: list[Tensor] = []
+
+        def exchange(state: None, bucket: Any) -> torch.futures.Future[Tensor]:
+            exchanged.append(bucket.buffer().clone())
+            future: torch.futures.Future[Tensor] = torch.futures.Future()
+            future.set_result(bucket.buffer())
+            return future
+
+        model.register_comm_hook(None, exchange)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
+        step = TrainStep(model, batches(), optimizer, accumulation_steps=4)
+        with EventStorage():
+            step.run_step()
+        gradients = torch.cat([p.grad.flatten() for p in model.parameters()])
+        (sent,) = exchanged
+        torch.testing.assert_close(sent.sort().values, gradients.sort().values)
+    finally:
+        distributed.destroy_process_group()
 
 
 def test_parts_must_divide_the_batch(tiny: Tiny) -> None:

@@ -40,7 +40,22 @@ def test_ranks_draw_independently_and_stay_equal(
 def test_train_net_with_two_processes(
     train_net: Callable[..., tuple[str, str]], tmp_path: Path
 ) -> None:
+    """Gradients of parts of a batch are summed before they are exchanged; resuming is exact."""
     options = ["OUTPUT_DIR", tmp_path, "SOLVER.AMP.ENABLED", True, "SOLVER.STEPS", (1,)]
-    train_net("mask_rcnn", "--num-gpus", 2, "--dist-url", "auto", *options, "SOLVER.MAX_ITER", 2)
-    assert torch.load(tmp_path / "model_final.pth", weights_only=True)["iteration"] == 1
+    options += ["SOLVER.IMS_PER_BATCH", 8, "SOLVER.ACCUMULATION_STEPS", 2]
+    two = ["--num-gpus", 2, "--dist-url", "auto"]
+    train_net("mask_rcnn", *two, *options)
     assert (tmp_path / "log.txt.rank1").is_file()
+    unbroken = torch.load(tmp_path / "model_final.pth", weights_only=True)
+    assert unbroken["iteration"] == 3
+
+    (tmp_path / "last_checkpoint").write_text("model_0000001.pth")
+    train_net("mask_rcnn", *two, "--resume", *options)
+    resumed = torch.load(tmp_path / "model_final.pth", weights_only=True)
+    for key, value in unbroken["model"].items():
+        assert torch.equal(value, resumed["model"][key]), key
+    states = [end["trainer"]["hooks"]["ExactResume"]["processes"] for end in (unbroken, resumed)]
+    for before, after in zip(*states, strict=True):
+        assert torch.equal(before["rng"]["torch"], after["rng"]["torch"])
+        assert before["loader"] == after["loader"]
+    assert not torch.equal(states[0][0]["rng"]["torch"], states[0][1]["rng"]["torch"])

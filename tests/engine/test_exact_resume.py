@@ -1,0 +1,69 @@
+"""Resuming in one process: whatever a step depends on is in the checkpoint."""
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from detectron2.config import CfgNode
+
+from shakedrop_det.engine import Trainer
+from shakedrop_det.engine.exact_resume import ExactResume
+from shakedrop_det.engine.resumable_loader import ResumableLoader
+
+Tiny = Callable[..., CfgNode]
+pytestmark = pytest.mark.usefixtures("clean_logging")
+
+
+def end_of(cfg: CfgNode, *, resume: bool) -> dict[str, torch.Tensor]:
+    """The weights at the end of a run, the random numbers at the beginning being any."""
+    random.seed()
+    np.random.seed()
+    torch.seed()
+    trainer = Trainer(cfg)
+    trainer.resume_or_load(resume=resume)
+    trainer.train()
+    return trainer.model.state_dict()
+
+
+@pytest.mark.parametrize(
+    "name, options",
+    [
+        ("retinanet", []),  # Its loss has a divisor that is averaged over steps.
+        ("c4", ["SOLVER.AMP.ENABLED", True, "SOLVER.ACCUMULATION_STEPS", 2]),
+        ("classifier", ["DATALOADER.SAMPLER_TRAIN", "RandomSubsetTrainingSampler"]),
+        ("classifier", ["MODEL.SHAKEDROP.LEVEL", "pixel", "TEST.PRECISE_BN.ENABLED", True]),
+    ],
+)
+def test_without_a_seed_too(tiny: Tiny, name: str, options: list[Any]) -> None:
+    cfg = tiny(name, "SEED", -1, "DATASETS.TEST", (), "TEST.PRECISE_BN.NUM_ITER", 1, *options)
+    cfg.DATALOADER.RANDOM_SUBSET_RATIO = 0.3
+    cfg.TEST.EVAL_PERIOD = 1
+    expected = end_of(cfg, resume=False)
+    Path(cfg.OUTPUT_DIR, "last_checkpoint").write_text("model_0000001.pth")
+    found = end_of(cfg, resume=True)
+    torch.testing.assert_close(found, expected, rtol=0, atol=0)
+    key = next(key for key in found if key.endswith("stem.conv1.weight"))
+    assert not torch.equal(end_of(cfg, resume=False)[key], found[key])
+
+
+def test_another_number_of_processes_is_warned_of(
+    tiny: Tiny, caplog: pytest.LogCaptureFixture
+) -> None:
+    trainer = Trainer(tiny("classifier"))
+    (hook,) = (hook for hook in trainer._hooks if isinstance(hook, ExactResume))
+    process = hook.state_dict()["processes"][0]
+    process["loader"]["next"] = 24
+    hook.load_state_dict({"processes": [process] * 2})
+    assert "1 processes what 2 began" in caplog.text
+    assert isinstance(trainer.data_loader, ResumableLoader)
+    assert trainer.data_loader.state_dict()["next"] == 48
+
+
+def test_switched_off_it_is_detectron2s_loader(tiny: Tiny) -> None:
+    trainer = Trainer(tiny("classifier", "SOLVER.EXACT_RESUME", False))
+    assert not isinstance(trainer.data_loader, ResumableLoader)
+    assert not any(isinstance(hook, ExactResume) for hook in trainer._hooks)
