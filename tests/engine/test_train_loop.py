@@ -79,7 +79,7 @@ def test_gradients_are_exchanged_once_per_step(tmp_path: Path) -> None:
         model = DistributedDataParallel(Regression())
         exchanged: list[Tensor] = []
 
-        def exchange(state: None, bucket: Any) -> torch.futures.Future[Tensor]:
+        def exchange(state: None, bucket: distributed.GradBucket) -> torch.futures.Future[Tensor]:
             exchanged.append(bucket.buffer().clone())
             future: torch.futures.Future[Tensor] = torch.futures.Future()
             future.set_result(bucket.buffer())
