@@ -27,19 +27,58 @@ def check_config(cfg: CfgNode, *, train: bool = True) -> None:
     Raises:
         ValueError: naming the key, its value and the remedy, if ``OUTPUT_DIR`` cannot be written
             to, a data set is unknown, unreadable or empty or has more categories than the model
-            classes, or ``TEST.AUG`` is set for a model without it.
+            classes, ``TEST.AUG`` is set for a model without it, a batch cannot be divided, or a
+            norm cannot be computed.
     """
     if cfg.TEST.AUG.ENABLED and cfg.MODEL.META_ARCHITECTURE != "GeneralizedRCNN":
         raise ValueError(
             "TEST.AUG.ENABLED True needs MODEL.META_ARCHITECTURE 'GeneralizedRCNN', got "
             f"{cfg.MODEL.META_ARCHITECTURE!r}; set it to False"
         )
+    if train:
+        check_batch_size(cfg)
+        check_norms(cfg)
     check_output_dir(cfg.OUTPUT_DIR)
     # One process per machine, while the others wait: it may also build a data set in a folder
     # that they share.
     if comm.get_local_rank() == 0:
         check_datasets(cfg, train=train)
     comm.synchronize()
+
+
+def check_batch_size(cfg: CfgNode) -> None:
+    """Stop if a batch cannot be divided among processes and ``SOLVER.ACCUMULATION_STEPS``.
+
+    Raises:
+        ValueError: naming the keys.
+    """
+    processes, steps = comm.get_world_size(), cfg.SOLVER.ACCUMULATION_STEPS
+    # With a reference world size, the batch grows with the number of processes.
+    divisor = (cfg.SOLVER.REFERENCE_WORLD_SIZE or processes) * max(steps, 1)
+    if steps < 1:
+        raise ValueError(f"SOLVER.ACCUMULATION_STEPS must be at least 1, got {steps!r}")
+    if cfg.SOLVER.IMS_PER_BATCH < 1 or cfg.SOLVER.IMS_PER_BATCH % divisor:
+        raise ValueError(
+            f"SOLVER.IMS_PER_BATCH {cfg.SOLVER.IMS_PER_BATCH} must be a multiple of {divisor}: the "
+            f"number of processes, {divisor // steps}, times SOLVER.ACCUMULATION_STEPS, {steps}"
+        )
+
+
+def check_norms(cfg: CfgNode) -> None:
+    """Stop if torch's synchronized BatchNorm, which needs GPUs, is to run in processes on CPUs.
+
+    Raises:
+        ValueError: naming the keys, and the norm of detectron2 that works there.
+    """
+    if comm.get_world_size() == 1 or not cfg.MODEL.DEVICE.startswith("cpu"):
+        return
+    nodes = {name: node for name, node in cfg.MODEL.items() if isinstance(node, CfgNode)}
+    keys = [f"MODEL.{name}.NORM" for name, node in nodes.items() if node.get("NORM") == "SyncBN"]
+    if keys:
+        raise ValueError(
+            f"{', '.join(keys)} 'SyncBN' needs GPUs where there are several processes; set 'BN', "
+            "of which each process has its own, or 'naiveSyncBN'"
+        )
 
 
 def check_output_dir(output_dir: str) -> None:

@@ -14,13 +14,14 @@ EXIT_CODE = 2
 
 @contextlib.contextmanager
 def reported_to_user() -> Iterator[None]:
-    """Turn the errors that this package raises about its input into a message and exit status 2.
+    """Turn the errors that this package raises about its input, and about training that diverged,
+    into a message and exit status 2.
 
     Errors that arise elsewhere pass through with their traceback, being nobody's expected input.
     """
     try:
         yield
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, FloatingPointError) as error:
         if not _raised_here(error):
             raise
         rank = f" (process {comm.get_rank()})" if comm.get_world_size() > 1 else ""

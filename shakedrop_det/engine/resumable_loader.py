@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import logging
 from typing import Any, Iterator
@@ -81,17 +80,28 @@ class ResumableLoader:
 
     def __iter__(self) -> Iterator[list[Any]]:
         """Batches, from where :meth:`load_state_dict` said or this iterable was left."""
+        batches = self._grouped() if self.grouped else self._ungrouped()
+        while True:
+            # Reading seeds the generators, of this process if there are no workers, and it has use
+            # for its own random numbers. The loader draws one for its workers in any case.
+            with preserved_rng():
+                batch = next(batches)
+            yield batch
+            if self._loader.num_workers > 0:
+                break
+        yield from batches
+
+    def _ungrouped(self) -> Iterator[list[Any]]:
+        self._images.start = self._next
+        for batch in self._loader:
+            self._next += self.batch_size
+            yield batch
+
+    def _grouped(self) -> Iterator[list[Any]]:
         self._images.start = self._next
         # Waiting for others of their shape when the state was saved.
         waiting = [[(at, self._images.at(at)) for at in group] for group in self._waiting]
-        # The loader draws a seed for its workers, which they do not use.
-        with preserved_rng():
-            iterator = iter(self._loader)
-        if not self.grouped:
-            for batch in iterator:
-                self._next += self.batch_size
-                yield batch
-        for position, image in iterator:
+        for position, image in self._loader:
             self._next = position + 1
             group = waiting[0 if image["width"] > image["height"] else 1]
             group.append((position, image))
@@ -192,9 +202,6 @@ class _Images(IterableDataset):
         return self._read(position, index)
 
     def _read(self, position: int, index: int) -> Any:
-        seed = (self.sampler._seed, position * self._world_size + self._rank)  # type: ignore
-        in_worker = get_worker_info() is not None
-        # The process that trains has use for its random numbers.
-        with contextlib.nullcontext() if in_worker else preserved_rng():
-            seed_cpu_rng(*seed)
-            return self.source[index]
+        sampler: Any = self.sampler
+        seed_cpu_rng(sampler._seed, position * self._world_size + self._rank)
+        return self.source[index]

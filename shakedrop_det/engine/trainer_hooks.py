@@ -15,7 +15,6 @@ from .best_checkpoint import BestCheckpointer
 from .ema import EMAHook
 from .exact_resume import ExactResume
 from .resumable_loader import ResumableLoader, resumable
-from .rng import preserved_rng
 
 if TYPE_CHECKING:
     from .trainer import Trainer
@@ -52,7 +51,7 @@ def complete_hooks(trainer: Trainer, stock: Sequence[HookBase | None]) -> list[H
 
 
 def isolate(precise_bn: hooks.PreciseBN, trainer: Trainer) -> None:
-    """Let PreciseBN see the network as it is at test time, and leave no trace in training.
+    """Let PreciseBN see the network as it is at test time, and the same images each time.
 
     Args:
         precise_bn: to be changed in place.
@@ -68,11 +67,10 @@ def isolate(precise_bn: hooks.PreciseBN, trainer: Trainer) -> None:
 
     def update_stats() -> None:
         if isinstance(loader, ResumableLoader):
-            # The same images each time, so that it does not matter how often it ran before.
+            # A resumed run does not know how often it ran before.
             loader.restart_like(me.data_loader)
             precise_bn._data_iter = None
-        with preserved_rng(me.device):
-            update()
+        update()
 
     precise_bn.update_stats = update_stats
 

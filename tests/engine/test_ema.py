@@ -1,5 +1,6 @@
 """Averaged weights: the average itself, saved, evaluated, loaded; and the best checkpoint."""
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from detectron2.config import CfgNode
+from detectron2.engine import HookBase
 from torch import nn
 
 from shakedrop_det.checkpoint import Checkpointer
@@ -56,8 +58,15 @@ def test_decay_out_of_range_is_named(tiny: Tiny, decay: float) -> None:
 
 @pytest.fixture(params=["classifier", "mask_rcnn"])
 def averaged(request: pytest.FixtureRequest, tiny: Tiny) -> Trainer:
-    """A trainer that has run four steps."""
+    """A trainer that has run four steps, with ``steps``, the first weight after each."""
     trainer = Trainer(tiny(request.param, "SOLVER.EMA_DECAY", 0.5))
+    trainer.steps = []
+
+    class Note(HookBase):
+        def after_step(self) -> None:
+            trainer.steps.append(next(trainer.model.parameters()).detach().clone())
+
+    trainer.register_hooks([Note()])
     trainer.train()
     return trainer
 
@@ -71,6 +80,10 @@ def test_average_is_evaluated_and_saved(averaged: Trainer, caplog: Any) -> None:
     stored = trainer.storage.latest()
     assert all(any(key.startswith(f"{task}_ema/") for key in stored) for task in tasks)
 
+    first, *others = trainer.steps
+    expected = functools.reduce(lambda mean, new: (mean + new) / 2, others, first)
+    torch.testing.assert_close(next(trainer.ema.model.parameters()).detach(), expected)
+
     path = Path(trainer.cfg.OUTPUT_DIR, "model_final.pth")
     saved = torch.load(path, weights_only=True)
     weights = dict(trainer.model.named_parameters())
@@ -81,8 +94,7 @@ def test_average_is_evaluated_and_saved(averaged: Trainer, caplog: Any) -> None:
     # As MODEL.WEIGHTS it is the average that is used; to go on with, each is what it was.
     for resume, name in ((False, "ema"), (True, "model")):
         other = Trainer(trainer.cfg)
-        path = str(path)
-        other.checkpointer.resume_or_load(path, resume=resume)
+        other.checkpointer.resume_or_load(str(path), resume=resume)
         torch.testing.assert_close(other.model.state_dict(), saved[name], rtol=0, atol=0)
     torch.testing.assert_close(other.ema.state_dict(), saved["ema"], rtol=0, atol=0)
 
@@ -125,11 +137,9 @@ def test_best_weights_are_kept(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> N
     best = torch.load(path, weights_only=True)
     assert (best["value"], best["iteration"]) == (3.0, 1)
     assert {"model", "ema", "metric"} <= best.keys() and "trainer" not in best
-    # Runs go on from their last checkpoint.
-    assert Path(trainer.checkpointer.get_checkpoint_file()).name == "model_final.pth"
 
     # A resumed run leaves a better one alone; one from the start does not.
-    Path(cfg.OUTPUT_DIR, "last_checkpoint").write_text("model_0000001.pth")
+    # Runs go on from their last checkpoint, also where the best came after it.
     for resume, given, value in ((True, 2.5, 3.0), (False, 0.5, 0.5), (True, 4.0, 4.0)):
         scores = iter([given] * 4)
         Path(cfg.OUTPUT_DIR, "last_checkpoint").write_text("model_0000001.pth")
@@ -137,3 +147,4 @@ def test_best_weights_are_kept(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> N
         trainer.resume_or_load(resume=resume)
         trainer.train()
         assert torch.load(path, weights_only=True)["value"] == value
+        assert Path(trainer.checkpointer.get_checkpoint_file()).name == "model_final.pth"

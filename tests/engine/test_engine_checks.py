@@ -8,6 +8,7 @@ import pytest
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import register_coco_instances
+from detectron2.utils import comm
 
 from shakedrop_det.engine import build_evaluator, check_config
 
@@ -88,6 +89,30 @@ def test_test_time_augmentation_needs_an_rcnn(tiny: Tiny) -> None:
     check_config(tiny("mask_rcnn", "TEST.AUG.ENABLED", True))
     with pytest.raises(ValueError, match="TEST.AUG.ENABLED.*'RetinaNet'"):
         check_config(tiny("retinanet", "TEST.AUG.ENABLED", True))
+
+
+def test_batches_must_be_divisible(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(comm, "get_world_size", lambda: 2)
+    monkeypatch.setattr(comm, "synchronize", lambda: None)
+    cfg = tiny("classifier", "SOLVER.IMS_PER_BATCH", 12, "SOLVER.ACCUMULATION_STEPS", 3)
+    check_config(cfg)
+    cfg.SOLVER.ACCUMULATION_STEPS = 4
+    with pytest.raises(ValueError, match="SOLVER.IMS_PER_BATCH 12 must be a multiple of 8.*2, tim"):
+        check_config(cfg)
+    check_config(cfg, train=False)
+    cfg.SOLVER.REFERENCE_WORLD_SIZE = 1  # The batch is to be twice as large on two.
+    check_config(cfg)
+
+
+def test_synchronized_norm_needs_gpus(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    cfg = tiny("mask_rcnn", "MODEL.RESNETS.NORM", "SyncBN")
+    check_config(cfg)  # One process synchronizes nothing.
+    monkeypatch.setattr(comm, "get_world_size", lambda: 2)
+    monkeypatch.setattr(comm, "synchronize", lambda: None)
+    with pytest.raises(ValueError, match="MODEL.RESNETS.NORM 'SyncBN' needs GPUs.*'naiveSyncBN'"):
+        check_config(cfg)
+    cfg.MODEL.RESNETS.NORM = "naiveSyncBN"
+    check_config(cfg)
 
 
 def test_evaluator_needs_a_known_type(tiny: Tiny) -> None:

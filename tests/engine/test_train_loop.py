@@ -100,7 +100,9 @@ def test_gradients_are_exchanged_once_per_step(tmp_path: Path) -> None:
 def test_parts_must_divide_the_batch(tiny: Tiny) -> None:
     assert divide([1, 2, 3, 4], 2) == [[1, 2], [3, 4]]
     with pytest.raises(ValueError, match="SOLVER.ACCUMULATION_STEPS 3 must divide the 8 images"):
-        Trainer(tiny("classifier", "SOLVER.ACCUMULATION_STEPS", 3)).train()
+        divide(list(range(8)), 3)
+    with pytest.raises(ValueError, match="SOLVER.IMS_PER_BATCH 8 must be a multiple of 3"):
+        Trainer(tiny("classifier", "SOLVER.ACCUMULATION_STEPS", 3))
     with pytest.raises(ValueError, match="SOLVER.ACCUMULATION_STEPS must be at least 1, got 0"):
         Trainer(tiny("classifier", "SOLVER.ACCUMULATION_STEPS", 0))
 

@@ -43,6 +43,7 @@ def test_train_net_with_two_processes(
     """Gradients of parts of a batch are summed before they are exchanged; resuming is exact."""
     options = ["OUTPUT_DIR", tmp_path, "SOLVER.AMP.ENABLED", True, "SOLVER.STEPS", (1,)]
     options += ["SOLVER.IMS_PER_BATCH", 8, "SOLVER.ACCUMULATION_STEPS", 2]
+    options += ["MODEL.RESNETS.NORM", "naiveSyncBN", "SOLVER.EMA_DECAY", 0.9]
     two = ["--num-gpus", 2, "--dist-url", "auto"]
     train_net("mask_rcnn", *two, *options)
     assert (tmp_path / "log.txt.rank1").is_file()
