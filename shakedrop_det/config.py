@@ -12,7 +12,8 @@ from shakedrop_det.layers import ShakeDropSpec
 def add_shakedrop_config(cfg: CfgNode) -> None:
     """Add the keys of this package to a detectron2 config, in place.
 
-    They are ``MODEL.SHAKEDROP``, ``MODEL.IMAGE_CLASSIFIER`` and ``INPUT.CLASSIFICATION``.
+    They are ``MODEL.SHAKEDROP``, ``MODEL.IMAGE_CLASSIFIER`` and ``INPUT.CLASSIFICATION``, and some
+    under ``MODEL``, ``DATALOADER``, ``SOLVER`` and ``TEST`` that detectron2 lacks.
 
     Args:
         cfg: as made by :func:`detectron2.config.get_cfg`.
