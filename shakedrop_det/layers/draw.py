@@ -53,15 +53,22 @@ class Draw(Protocol):
 
 
 class FixedDraw:
-    """Scales whose shape does not depend on that of the feature maps."""
+    """Scales whose shape does not depend on that of the feature maps.
 
-    def __init__(self, scales: list[Scales]) -> None:
+    Args:
+        scales: of each block.
+        batch_size: the number of images that they are for; None if all images share them.
+    """
+
+    def __init__(self, scales: list[Scales], batch_size: Optional[int]) -> None:
         self._scales = scales
+        self._batch_size = batch_size
 
     def gate(self, block: int) -> Optional[bool]:
         return self._scales[block].gate
 
     def scales(self, block: int, residual: Tensor) -> Scales:
+        _check_batch_size(self._batch_size, block, residual)
         return self._scales[block]
 
 
@@ -69,18 +76,34 @@ class PixelDraw:
     """Gates that are drawn; the coefficients follow where the feature map's shape is known.
 
     They come from torch's default generator, whose state activation checkpointing restores.
+
+    Args:
+        gates, constants: of all blocks.
+        batch_size: the number of images that the gates are for; None if all images share them.
     """
 
-    def __init__(self, gates: Gates, constants: Constants) -> None:
+    def __init__(self, gates: Gates, constants: Constants, batch_size: Optional[int]) -> None:
         self._gates = gates
         self._constants = constants
+        self._batch_size = batch_size
 
     def gate(self, block: int) -> Optional[bool]:
         return self._gates.known[block]
 
     def scales(self, block: int, residual: Tensor) -> Scales:
+        _check_batch_size(self._batch_size, block, residual)
         shape = (2, *residual.shape)
         return block_scales(self._gates, self._constants, block, shape, residual.device)
+
+
+def _check_batch_size(batch_size: Optional[int], block: int, residual: Tensor) -> None:
+    """One image's scale would otherwise serve a batch of any size."""
+    if batch_size is not None and residual.shape[0] != batch_size:
+        raise RuntimeError(
+            f"The scales of block {block + 1} were drawn for {batch_size} images, but its feature "
+            f"map holds {residual.shape[0]}. Apply `shake` to the part of the network whose input "
+            "has as many, or draw per batch (level and gate_level)."
+        )
 
 
 def block_scales(

@@ -84,13 +84,18 @@ class ScaleSampler(nn.Module):
         """
         gates = self._gates(batch_size)
         constants = Constants(self._low, self._width, self._kept)
+        per_image = None if self.spec.gate_level == "batch" else batch_size
         if self.spec.level == "pixel":
-            return PixelDraw(gates, constants)
+            return PixelDraw(gates, constants, per_image)
         if self.spec.level == "channel":
-            return FixedDraw(self._per_channel(gates, constants, batch_size))
+            return FixedDraw(self._per_channel(gates, constants, batch_size), batch_size)
         images = batch_size if self.spec.level == "image" else 1
         shape = (2, len(self.channels), images, 1, 1, 1)
-        return FixedDraw(all_scales(gates, constants, torch.rand(shape, device=self._probs.device)))
+        uniform = torch.rand(shape, device=self._probs.device)
+        return FixedDraw(
+            all_scales(gates, constants, uniform),
+            batch_size if self.spec.level == "image" else per_image,
+        )
 
     def _gates(self, batch_size: int) -> Gates:
         """One gate for the whole batch is drawn where Python sees it, on the CPU, so that no block

@@ -55,7 +55,7 @@ def all_zero(scale: Tensor) -> Optional[bool]:
     """Whether a scale is 0 throughout (True), nowhere (False), or neither or unknown (None)."""
     if not can_read(scale):
         return None
-    zeros = torch.count_nonzero(scale).item()
-    if zeros == 0:
+    nonzeros = torch.count_nonzero(scale).item()
+    if nonzeros == 0:
         return True
-    return False if zeros == scale.numel() else None
+    return False if nonzeros == scale.numel() else None

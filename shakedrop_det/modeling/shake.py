@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections import defaultdict
-from typing import Any, Iterator, Optional
+from typing import Any, Iterable, Iterator, Optional
 
 from detectron2.layers import CNNBlockBase
 from detectron2.modeling.backbone import ResNet
@@ -41,8 +41,9 @@ class BlockSampler(ScaleSampler):
 
     def attach(self, owner: nn.Module) -> None:
         """Draw before each training forward pass of ``owner``, the module that runs the blocks."""
-        owner.register_forward_pre_hook(self._before)
-        owner.register_forward_hook(self._after)
+        owner.register_forward_pre_hook(self._before, with_kwargs=True)
+        # Also after an exception: a draw left behind would serve blocks that are recomputed later.
+        owner.register_forward_hook(self._after, always_call=True)
 
     @staticmethod
     def detach(owner: nn.Module) -> None:
@@ -51,13 +52,28 @@ class BlockSampler(ScaleSampler):
             for key, hook in list(hooks.items()):
                 if isinstance(getattr(hook, "__self__", None), BlockSampler):
                     del hooks[key]
+                    owner._forward_pre_hooks_with_kwargs.pop(key, None)
+                    owner._forward_hooks_always_called.pop(key, None)
 
-    def _before(self, owner: nn.Module, args: tuple[Tensor, ...]) -> None:
+    def _before(self, owner: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if owner.training:
-            self.store.open(self(args[0].shape[0]))
+            self.store.open(self(_batch_size(owner, (*args, *kwargs.values()))))
 
     def _after(self, owner: nn.Module, args: Any, output: Any) -> None:
         self.store.close()
+
+
+def _batch_size(owner: nn.Module, inputs: Iterable[Any]) -> int:
+    """N of the first tensor among the inputs of ``owner``, or within a dict or list of them."""
+    for value in inputs:
+        members = value.values() if isinstance(value, dict) else value
+        for tensor in members if isinstance(value, (dict, list, tuple)) else (value,):
+            if isinstance(tensor, Tensor) and tensor.dim() > 0:
+                return tensor.shape[0]
+    raise TypeError(
+        f"{type(owner).__name__} runs blocks under ShakeDrop, but was called without a tensor that "
+        "tells the batch size: apply `shake` to the part of it whose input is a feature map"
+    )
 
 
 def shake(

@@ -151,7 +151,19 @@ def test_each_draw_is_a_new_one() -> None:
     assert not torch.equal(first.forward, second.forward)
 
 
-@pytest.mark.parametrize("convert", [torch.nn.Module.half, torch.nn.Module.bfloat16])
+@pytest.mark.parametrize(
+    "convert",
+    [
+        torch.nn.Module.half,
+        torch.nn.Module.bfloat16,
+        torch.nn.Module.double,
+        lambda s: s.to(torch.float16).to("cpu").float(),
+        lambda s: copy.deepcopy(s.half()),
+        lambda s: pickle.loads(pickle.dumps(s.half())),
+        lambda s: s.to("meta").to_empty(device="cpu"),
+    ],
+    ids=["half", "bfloat16", "double", "to", "deepcopy", "pickle", "meta"],
+)
 def test_scales_are_float32_and_exact_whatever_the_dtype_of_the_network(convert) -> None:
     settings = {"probs": (0.9, 0.123456), "alpha": (-0.1234567, 1), "inverted": True}
     torch.manual_seed(1)
@@ -183,3 +195,16 @@ def test_there_is_nothing_to_save_or_train() -> None:
 def test_a_probability_is_needed_for_each_block(probs, channels) -> None:
     with pytest.raises(ValueError, match="one entry per block, got"):
         ScaleSampler(ShakeDropSpec(), probs, channels=channels)
+
+
+@pytest.mark.parametrize("gate_level", ["batch", "image"])
+@pytest.mark.parametrize("level", LEVEL_SHAPES)
+def test_scales_of_single_images_serve_that_many_images_only(level, gate_level) -> None:
+    """Or the scale of one image would pass for that of a whole batch."""
+    draw = make(probs=(0.0, 0.0), level=level, gate_level=gate_level)(1)
+    other_batch = torch.empty(N, CHANNELS[1], H, W)
+    if gate_level == "batch" and level in ("batch", "pixel"):
+        draw.scales(1, other_batch)
+        return
+    with pytest.raises(RuntimeError, match="block 2 were drawn for 1 images, but .* holds 5"):
+        draw.scales(1, other_batch)

@@ -123,3 +123,51 @@ def test_printing_shows_the_settings_and_the_probability_of_each_block() -> None
     assert "alpha=(0.0, 0.0), beta=(0.0, 1.0), survival_prob=0.2, decay='linear'" in text
     for prob in ("0.9", "0.8", "0.7", "0.6", "0.5", "0.4", "0.3", "0.2"):
         assert f"survival_prob={prob}, test_scale={prob}" in text
+
+
+def test_the_input_may_be_passed_by_name() -> None:
+    network = shake(narrow_resnet(18), ShakeDropSpec(alpha=(-1, 1))).train()
+    torch.manual_seed(0)
+    expected = network(images())["res5"]
+    torch.manual_seed(0)
+    assert torch.equal(network(x=images())["res5"], expected)
+
+
+class OnFeatures(Parallel):
+    """Takes feature maps as detectron2's heads do."""
+
+    def forward(self, features):
+        if isinstance(features, dict):
+            features = list(features.values())
+        return super().forward(features[0])
+
+
+@pytest.mark.parametrize("wrap", [lambda x: {"res4": x}, lambda x: [x], lambda x: (x,)])
+def test_the_module_that_runs_blocks_may_take_feature_maps_in_a_container(wrap) -> None:
+    module = shake(OnFeatures(), ShakeDropSpec(alpha=(-1, 1), gate_level="image")).train()
+    assert module(wrap(torch.randn(3, 8, 6, 6))).shape == (3, 8, 6, 6)
+
+
+def test_an_input_without_a_batch_is_an_error_that_says_what_to_do() -> None:
+    module = shake(OnFeatures(), SPEC).train()
+    with pytest.raises(TypeError, match="OnFeatures .* apply `shake` to the part"):
+        module("res4")
+
+
+class Regions(Parallel):
+    """Runs its blocks on more maps than it gets images."""
+
+    def forward(self, x):
+        return super().forward(x.repeat(5, 1, 1, 1))
+
+
+@pytest.mark.parametrize("images_given", [1, 2])
+def test_blocks_that_see_another_batch_than_was_drawn_for_are_an_error(images_given) -> None:
+    x = torch.randn(images_given, 8, 6, 6)
+    settings = {"alpha": (-1, 1), "survival_prob": 0.0, "decay": "constant"}
+    module = shake(Regions(), ShakeDropSpec(**settings)).train()
+    with pytest.raises(RuntimeError, match=f"drawn for {images_given} images"):
+        module(x)
+    assert (
+        shake(Regions(), ShakeDropSpec(**settings, level="batch")).train()(x).shape[0] == len(x) * 5
+    )
