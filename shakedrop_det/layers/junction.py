@@ -54,7 +54,9 @@ def junction(
         )
     if type(norm) is FrozenBatchNorm2d and not per_pixel:
         return frozen_junction(shortcut, residual, scales, norm, relu)
-    if _is_trainable_batch_norm(norm) and not per_pixel and can_read(residual):
+    # Of one value per channel BatchNorm2d makes an error, and of none nothing: leave that to it.
+    is_batch_norm = _is_trainable_batch_norm(norm) and not per_pixel and can_read(residual)
+    if is_batch_norm and residual.numel() > residual.shape[1]:
         return batch_norm_junction(shortcut, residual, scales, norm, relu)  # type: ignore[arg-type]
     if norm is not None:
         residual = norm(residual)

@@ -114,7 +114,7 @@ class ShakenBlock(ResidualBranch, CNNBlockBase):
             return self._unscaled(x)
         dropped = gate is False and spec.alpha == (0.0, 0.0) and spec.skip != "never"
         without_gradient = dropped and spec.beta == (0.0, 0.0)
-        if without_gradient and can_skip_branch(self, statistics=spec.skip == "exact"):
+        if without_gradient and can_skip_branch(self, x, statistics=spec.skip == "exact"):
             parameters = [p for m in branch_modules(self) for p in m.parameters(recurse=False)]
             return skip_branch(self._shortcut(x), parameters, relu=relu)
         branch_input = self.residual_input(x)

@@ -27,7 +27,7 @@ def separable_norm(conv: nn.Module) -> Optional[nn.Module]:
 
 def conv_without_norm(conv: Conv2d, x: Tensor) -> Tensor:
     """What ``conv`` hands to its norm."""
-    return conv._conv_forward(x, conv.weight, conv.bias)
+    return _conv2d(conv, x, conv.weight, conv.bias)
 
 
 def conv_with_frozen_norm(conv: Conv2d, x: Tensor) -> Tensor:
@@ -36,15 +36,12 @@ def conv_with_frozen_norm(conv: Conv2d, x: Tensor) -> Tensor:
     bias = bias.view(-1)
     if conv.bias is not None:
         bias = bias + conv.bias * weight.view(-1)
-    return F.conv2d(
-        x,
-        conv.weight * weight.view(-1, 1, 1, 1),
-        bias,
-        conv.stride,
-        conv.padding,
-        conv.dilation,
-        conv.groups,
-    )
+    return _conv2d(conv, x, conv.weight * weight.view(-1, 1, 1, 1), bias)
+
+
+def _conv2d(conv: Conv2d, x: Tensor, weight: Tensor, bias: Optional[Tensor]) -> Tensor:
+    """As detectron2's Conv2d, which pads with zeros whatever its ``padding_mode``."""
+    return F.conv2d(x, weight, bias, conv.stride, conv.padding, conv.dilation, conv.groups)
 
 
 def can_skip_conv(conv: Conv2d, x: Tensor) -> bool:
@@ -54,9 +51,13 @@ def can_skip_conv(conv: Conv2d, x: Tensor) -> bool:
     """
     if type(conv.norm) is not FrozenBatchNorm2d or conv.bias is not None:
         return False
-    return not torch.is_autocast_enabled(x.device.type) or x.dtype == torch.get_autocast_dtype(
-        x.device.type
-    )
+    return not isinstance(conv.padding, str) and keeps_dtype(x)
+
+
+def keeps_dtype(x: Tensor) -> bool:
+    """Whether a convolution of ``x`` gives its dtype, and not another because of autocast."""
+    kind = x.device.type
+    return not torch.is_autocast_enabled(kind) or x.dtype == torch.get_autocast_dtype(kind)
 
 
 def branch_modules(block: nn.Module) -> list[nn.Module]:
@@ -69,13 +70,16 @@ def branch_modules(block: nn.Module) -> list[nn.Module]:
     ]
 
 
-def can_skip_branch(block: nn.Module, *, statistics: bool) -> bool:
+def can_skip_branch(block: nn.Module, x: Tensor, *, statistics: bool) -> bool:
     """Whether nobody notices if the branch of a block does not run in a step.
 
     Args:
         block: a residual block.
+        x: its input, (N, C, H, W).
         statistics: whether running statistics that would have moved count as noticing.
     """
+    if not keeps_dtype(x):
+        return False
     modules = branch_modules(block)
     if any(_is_watched(module) for module in modules):
         return False

@@ -208,3 +208,64 @@ def test_at_test_time_the_residual_has_the_expected_scale(relu) -> None:
 def test_at_test_time_a_norm_that_is_handed_in_is_applied() -> None:
     x, f, norm = random_map(N, C, H, W), random_map(N, C, H, W, seed=1), make_norm("FrozenBN")
     assert torch.equal(expected_junction(x, f, 0.3, norm=norm), expected_junction(x, norm(f), 0.3))
+
+
+@pytest.mark.parametrize("relu", [True, False])
+@pytest.mark.parametrize("level", SHAPES)
+@pytest.mark.parametrize("norm_name", ["none", "FrozenBN"])
+def test_what_is_saved_is_scales_and_output_and_no_byte_more(norm_name, level, relu) -> None:
+    x, f, norm = random_map(N, C, H, W), random_map(N, C, H, W, seed=1), make_norm(norm_name)
+    scales = random_scales(level)
+    if norm is not None and level == "pixel":
+        norm = None  # runs by itself then, and saves what it wants to
+    storages: dict[int, int] = {}
+
+    def pack(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        storages[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
+        out = junction(x, f, scales, norm=norm, relu=relu)
+    allowed = [scales.backward] + ([norm.weight] if norm is not None else []) + [out] * relu
+    # s and t are views of one tensor here, which counts as a whole.
+    views = scales.backward.untyped_storage().nbytes() - scales.backward.nbytes
+    assert sum(storages.values()) <= sum(tensor.nbytes for tensor in allowed) + views
+
+
+@pytest.mark.parametrize("relu", [True, False])
+@pytest.mark.parametrize("level", SHAPES)
+@pytest.mark.parametrize("norm_name", ["none", "FrozenBN", "BN", "GN"])
+def test_under_autocast_it_computes_what_it_computes_without(norm_name, level, relu) -> None:
+    """Nothing is lifted to float32, and the float32 shortcut of a first block is brought down."""
+    x = random_map(N, C, H, W, dtype=torch.float32)
+    f = random_map(N, C, H, W, seed=1, dtype=torch.bfloat16)
+    norm = make_norm(norm_name)
+    norm = None if norm is None else norm.float()
+    scales = Scales(*(scale.float() for scale in random_scales(level)[:2]))
+    with torch.autocast("cpu", torch.bfloat16):
+        out = junction(x, f, scales, norm=norm, relu=relu)
+        branch = f.double() if norm is None else copy.deepcopy(norm)(f).double()
+    assert out.dtype == torch.bfloat16
+    expected = reference_junction(x.double(), branch, *scales[:2], relu=relu)
+    torch.testing.assert_close(out.double(), expected, rtol=0.03, atol=0.03)
+    out.float().sum().backward()
+    assert x.grad.dtype == torch.float32 and f.grad.dtype == torch.bfloat16
+
+
+def test_one_value_per_channel_is_refused_as_by_batch_norm() -> None:
+    norm, one = nn.BatchNorm2d(C), torch.randn(1, C, 1, 1)
+    before = norm.running_var.clone()
+    with pytest.raises(ValueError, match="more than 1 value per channel"):
+        junction(one, one, Scales(*torch.rand(2, 1, 1, 1, 1)), norm=norm)
+    assert torch.equal(norm.running_var, before)
+
+
+@pytest.mark.parametrize("norm_name", ["none", "FrozenBN", "BN"])
+def test_a_batch_without_images_passes(norm_name) -> None:
+    """As the regions of an image may be none."""
+    norm = make_norm(norm_name)
+    x, f = random_map(0, C, H, W), random_map(0, C, H, W)
+    out = junction(x, f, Scales(*torch.rand(2, 0, 1, 1, 1).double()), norm=norm)
+    out.sum().backward()
+    assert out.shape == x.grad.shape == f.grad.shape == (0, C, H, W)

@@ -1,0 +1,149 @@
+"""Other ways to compute or leave out a branch give what calling each module gives."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from detectron2.layers import Conv2d, FrozenBatchNorm2d, get_norm
+from detectron2.modeling.backbone.resnet import BasicBlock
+from torch import nn
+
+from shakedrop_det import ShakeDropSpec, shake
+from shakedrop_det.layers import skip_conv
+from shakedrop_det.modeling.fusion import (
+    can_skip_conv,
+    conv_with_frozen_norm,
+    conv_without_norm,
+    separable_norm,
+)
+
+from .networks import group_norm, randomize_norms
+
+CONVS = {
+    "1x1": {"kernel_size": 1},
+    "3x3": {"kernel_size": 3, "padding": 1},
+    "strided": {"kernel_size": 3, "stride": 2, "padding": 1},
+    "dilated": {"kernel_size": 3, "padding": 2, "dilation": 2},
+    "grouped": {"kernel_size": 3, "padding": (1, 0), "groups": 2},
+    "with bias": {"kernel_size": 1, "bias": True},
+    "circular": {"kernel_size": 3, "padding": 1, "padding_mode": "circular"},
+    "same": {"kernel_size": 3, "padding": "same"},
+}
+
+
+def make_conv(name: str, norm: str = "FrozenBN") -> Conv2d:
+    conv = Conv2d(4, 6, **{"bias": False, **CONVS[name]}, norm=get_norm(norm, 6)).double()
+    randomize_norms(conv)
+    return conv
+
+
+def feature_map() -> torch.Tensor:
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(2, 4, 7, 8, dtype=torch.float64, generator=generator).requires_grad_()
+
+
+@pytest.mark.parametrize("name", CONVS)
+def test_a_convolution_with_its_norm_folded_in_is_both(name) -> None:
+    conv, x = make_conv(name), feature_map()
+    torch.testing.assert_close(conv_with_frozen_norm(conv, x), conv(x))
+
+
+@pytest.mark.parametrize("name", CONVS)
+def test_a_convolution_and_its_norm_apart_are_both(name) -> None:
+    conv, x = make_conv(name), feature_map()
+    torch.testing.assert_close(separable_norm(conv)(conv_without_norm(conv, x)), conv(x))
+
+
+@pytest.mark.parametrize("name", CONVS)
+def test_a_skipped_convolution_has_shape_and_gradients_of_one_that_ran(name) -> None:
+    conv, x = make_conv(name), feature_map()
+    if not can_skip_conv(conv, x):
+        assert name in ("with bias", "same")
+        return
+    ran, skipped = conv_without_norm(conv, x), skip_conv(conv, x)
+    assert skipped.shape == ran.shape and not skipped.any()
+    gradient = torch.randn(ran.shape, dtype=ran.dtype)
+    for a, b in zip(
+        torch.autograd.grad(skipped, [x, conv.weight], gradient),
+        torch.autograd.grad(ran, [x, conv.weight], gradient),
+        strict=True,
+    ):
+        torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize("norm", ["BN", "GN", ""])
+def test_a_convolution_whose_norm_needs_its_output_is_not_skipped(norm) -> None:
+    conv = Conv2d(4, 32, 1, bias=False, norm=get_norm(norm, 32))
+    assert not can_skip_conv(conv, torch.empty(0))
+
+
+def test_what_somebody_watches_or_changed_is_called_as_a_whole() -> None:
+    def hooked(conv: Conv2d) -> Conv2d:
+        conv.register_forward_hook(lambda *_: None)
+        return conv
+
+    def hooked_norm(conv: Conv2d) -> Conv2d:
+        conv.norm.register_forward_pre_hook(lambda *_: None)
+        return conv
+
+    def patched(conv: Conv2d) -> Conv2d:
+        conv.forward = lambda x: x
+        return conv
+
+    def parametrized(conv: Conv2d) -> Conv2d:
+        return nn.utils.parametrizations.weight_norm(conv)
+
+    assert separable_norm(make_conv("1x1")) is not None
+    for change in (hooked, hooked_norm, patched, parametrized):
+        assert separable_norm(change(make_conv("1x1"))) is None
+
+
+@pytest.mark.parametrize("skip", ["never", "exact", "always"])
+@pytest.mark.parametrize("norm", ["FrozenBN", "BN", group_norm, ""])
+def test_under_autocast_a_step_has_the_dtype_of_stock_whatever_is_dropped(norm, skip) -> None:
+    """A float32 input makes a difference between running a branch and leaving it out."""
+    stock = nn.Sequential(*(BasicBlock(8, 8, norm=norm) for _ in range(3)))
+    spec = ShakeDropSpec(beta=(0, 0), skip=skip)
+    shaken = shake(copy.deepcopy(stock), spec).train()
+    x = torch.randn(2, 8, 6, 6)
+    torch.manual_seed(0)
+    with torch.autocast("cpu", torch.bfloat16):
+        expected = stock(x).dtype
+        assert {shaken(x).dtype for _ in range(20)} == {expected}
+
+
+@pytest.mark.parametrize("relu", [True, False])
+def test_a_skipped_branch_gives_each_parameter_a_gradient_of_zero(relu) -> None:
+    """Or DistributedDataParallel would wait for it."""
+    spec = ShakeDropSpec(
+        beta=(0, 0), survival_prob=0.0, decay="constant", erase_relu=not relu, skip="exact"
+    )
+    block = BasicBlock(4, 6, stride=2, norm="FrozenBN")
+    watched: list[int] = []
+    shaken = shake(nn.Sequential(block), spec).train()
+    shaken[0].conv1.weight.register_hook(lambda g: watched.append(g.count_nonzero().item()))
+    x = torch.randn(2, 4, 6, 6, requires_grad=True)
+    out = shaken(x)
+    shortcut = shaken[0].shortcut(x)
+    assert torch.equal(out, shortcut.relu() if relu else shortcut)
+    gradient = torch.randn(out.shape)
+    (grad_x,) = torch.autograd.grad(shortcut.relu() if relu else shortcut, x, gradient)
+    out.backward(gradient)
+    assert torch.equal(x.grad, grad_x)
+    assert watched == [0]
+    for name, parameter in shaken.named_parameters():
+        assert parameter.grad is not None
+        assert name.startswith("0.shortcut") or not parameter.grad.any()
+
+
+def test_a_skipped_branch_does_not_run() -> None:
+    spec = ShakeDropSpec(beta=(0, 0), survival_prob=0.0, decay="constant")
+    block = BasicBlock(4, 4, norm="FrozenBN")
+    nn.init.constant_(block.conv1.weight, float("nan"))
+    shaken = shake(nn.Sequential(block), spec).train()
+    assert isinstance(block.conv2.norm, FrozenBatchNorm2d)
+    with torch.autograd.profiler.profile() as profile:
+        shaken(torch.randn(2, 4, 6, 6))
+    assert not [event for event in profile.function_events if "convolution" in event.name]
