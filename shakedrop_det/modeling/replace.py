@@ -12,11 +12,13 @@ ModuleT = TypeVar("ModuleT", bound=nn.Module)
 def shallow_copy(module: nn.Module, new_type: type[ModuleT]) -> ModuleT:
     """A module of another type that shares the children, parameters, buffers and hooks of one.
 
-    Each registry is copied, so that replacing a child in one module leaves the other alone.
+    Each registry is copied, so that replacing a child in one module leaves the other alone; but
+    those of hooks are the same, so that handles which were given out still remove their hook.
     """
     copy = new_type.__new__(new_type)
     for name, value in vars(module).items():
-        copy.__dict__[name] = value.copy() if isinstance(value, dict) else value
+        is_registry = isinstance(value, dict) and "_hooks" not in name
+        copy.__dict__[name] = value.copy() if is_registry else value
     return copy
 
 

@@ -23,9 +23,10 @@ class ShakeDropRes5ROIHeads(Res5ROIHeads):
 
     @classmethod
     def _build_res5_block(cls, cfg: CfgNode) -> tuple[nn.Sequential, int]:
+        spec = spec_from_config(cfg)
         res5, out_channels = super()._build_res5_block(cfg)
         if cfg.MODEL.SHAKEDROP.ENABLED:
             num_blocks = num_residual_blocks(cfg.MODEL.RESNETS.DEPTH)
             first_block = num_blocks - len(res5) + 1
-            shake(res5, spec_from_config(cfg), num_blocks, first_block=first_block)
+            shake(res5, spec, num_blocks, first_block=first_block)
         return res5, out_channels

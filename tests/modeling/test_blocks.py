@@ -140,12 +140,56 @@ def test_freezing_after_shaking_counts_as_well() -> None:
     assert "frozen" in repr(network.res2[0]) and "frozen" not in network.res3[0].extra_repr()
 
 
+@pytest.mark.parametrize("after_shaking", [False, True])
 @pytest.mark.parametrize("freeze_at", range(6))
-def test_freeze_at_freezes_as_in_stock_detectron2(freeze_at) -> None:
+def test_freeze_at_freezes_as_in_stock_detectron2(freeze_at, after_shaking) -> None:
     stock = narrow_resnet(18, norm="BN", freeze_at=freeze_at)
-    shaken = shake(copy.deepcopy(stock), ShakeDropSpec())
+    spec = ShakeDropSpec(alpha=(-1, 1), survival_prob=0.0, decay="constant")
+    if after_shaking:
+        shaken = shake(narrow_resnet(18, norm="BN"), spec)
+        shaken.freeze(freeze_at)
+    else:
+        shaken = shake(copy.deepcopy(stock), spec)
     trainable = [n for n, p in stock.named_parameters() if p.requires_grad]
     assert [n for n, p in shaken.named_parameters() if p.requires_grad] == trainable
+    shaken.train()
+    first, second = shaken(images()), shaken(images())
+    for stage, name in enumerate(("res2", "res3", "res4", "res5"), start=2):
+        assert torch.equal(first[name], second[name]) == (stage <= freeze_at)
+
+
+@pytest.mark.parametrize("fuse", ["none", "norm", "conv"])
+@pytest.mark.parametrize("level", ["batch", "image", "channel", "pixel"])
+@pytest.mark.parametrize("norm", NORMS)
+def test_scales_of_one_on_the_noisy_path_give_the_stock_network(norm, level, fuse) -> None:
+    ones = {"alpha": (1, 1), "beta": (1, 1), "survival_prob": 0.0, "decay": "constant"}
+    stock = three_blocks(norm=NORMS[norm])
+    shaken = shake(copy.deepcopy(stock), ShakeDropSpec(**ones, level=level, fuse=fuse))
+    x = torch.randn(2, 8, 8, 8, dtype=torch.float64)
+    expected = run(stock, x)
+    for name, value in run(shaken, x).items():
+        torch.testing.assert_close(value, expected[name], rtol=1e-9, atol=1e-9, msg=name)
+
+
+@pytest.mark.parametrize("fuse", ["none", "norm", "conv"])
+@pytest.mark.parametrize("norm", NORMS)
+def test_fixed_scales_at_each_pixel_follow_the_equations(norm, fuse) -> None:
+    """Ranges of one value, so that pixels need not be drawn twice to be known."""
+    settings = {"alpha": (-0.3, -0.3), "beta": (0.7, 0.7), "survival_prob": 0.0}
+    spec = ShakeDropSpec(**settings, decay="constant", level="pixel", fuse=fuse)
+    stock = three_blocks(norm=NORMS[norm])
+    shaken = shake(copy.deepcopy(stock), spec)
+    scales = [Scales(torch.tensor(-0.3), torch.tensor(0.7))] * 3
+    reference = nn.Module()
+    reference.stack = stock
+    reference.forward = lambda x: equations(stock, x, scales, relu=True)
+    x = torch.randn(2, 8, 8, 8, dtype=torch.float64)
+    expected = run(reference, x)
+    for name, value in run(shaken, x).items():
+        other = expected.get(name, expected.get(f"stack.{name}"))
+        if name.startswith("gradient of "):
+            other = expected[name.replace("gradient of ", "gradient of stack.")]
+        torch.testing.assert_close(value, other, rtol=1e-6, atol=1e-6, msg=name)
 
 
 def test_without_noise_a_training_pass_is_that_of_test_time_but_for_batch_statistics() -> None:
@@ -178,6 +222,44 @@ def test_hooks_on_blocks_and_convolutions_still_fire() -> None:
     assert sorted(seen) == ["block", "conv", "norm"]
 
 
+def test_handles_that_were_given_out_before_still_remove_their_hook() -> None:
+    network = narrow_resnet(18)
+    seen: list[str] = []
+    handle = network.res2[0].register_forward_hook(lambda *_: seen.append("block"))
+    shake(network, ShakeDropSpec()).train()
+    network(images())
+    handle.remove()
+    network(images())
+    assert seen == ["block"]
+
+
+def test_functional_calls_and_gradients_of_each_sample_work() -> None:
+    stack = shake(three_blocks(norm="FrozenBN"), ShakeDropSpec(alpha=(-1, 1))).train()
+    parameters = {name: p.detach() for name, p in stack.named_parameters()}
+    x = torch.randn(3, 8, 8, 8, dtype=torch.float64)
+
+    def loss(parameters: dict[str, Tensor], x: Tensor) -> Tensor:
+        return torch.func.functional_call(stack, parameters, (x,)).square().sum()
+
+    torch.manual_seed(0)
+    got = torch.func.grad(loss)(parameters, x)
+    torch.manual_seed(0)
+    stack(x).square().sum().backward()
+    for name, parameter in stack.named_parameters():
+        torch.testing.assert_close(got[name], parameter.grad)
+
+    def loss_of_one(parameters: dict[str, Tensor], x: Tensor) -> Tensor:
+        return loss(parameters, x[None])
+
+    with without_noise(stack):
+        of_each = torch.func.vmap(torch.func.grad(loss_of_one), (None, 0), randomness="different")(
+            parameters, x
+        )
+        for i in range(3):
+            for name, gradient in torch.func.grad(loss_of_one)(parameters, x[i]).items():
+                torch.testing.assert_close(of_each[name][i], gradient)
+
+
 def test_skipping_random_drop_leaves_running_statistics_alone_only_if_asked_to() -> None:
     def moved(skip: str) -> bool:
         spec = ShakeDropSpec(beta=(0, 0), survival_prob=0.0, decay="constant", skip=skip)
@@ -189,9 +271,10 @@ def test_skipping_random_drop_leaves_running_statistics_alone_only_if_asked_to()
     assert moved("never") and moved("exact") and not moved("always")
 
 
+@pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("fuse", ["none", "norm", "conv"])
-def test_under_autocast_the_output_is_half_precision(fuse) -> None:
-    network = narrow_resnet(50)
+def test_under_autocast_the_output_is_half_precision(fuse, norm) -> None:
+    network = narrow_resnet(50, norm=NORMS[norm])
     spec = ShakeDropSpec(alpha=(-1, 1), fuse=fuse)
     shaken = shake(copy.deepcopy(network), spec)
     with torch.autocast("cpu", torch.bfloat16):

@@ -47,6 +47,20 @@ def test_compiled_by_itself_nothing_is_compiled_anew_from_the_second_step_on() -
     assert not torch._dynamo.utils.counters["graph_break"]
 
 
+def test_the_second_graph_of_a_network_compiled_by_itself_is_the_draw() -> None:
+    """dynamo leaves hooks of the outermost module outside; asked to, it takes them in."""
+    torch._dynamo.reset()
+    counter = CompileCounterWithBackend("aot_eager")
+    network = shake(narrow_resnet(18), ShakeDropSpec()).train()
+    outputs = set()
+    with torch._dynamo.config.patch(wrap_top_frame=True):
+        compiled = torch.compile(network, fullgraph=True, backend=counter)
+        for _ in range(5):
+            outputs.add(compiled(images())["res5"].sum().item())
+    assert counter.frame_count == 1
+    assert len(outputs) > 1
+
+
 def test_inference_is_one_graph_and_equals_eager() -> None:
     torch._dynamo.reset()
     counter = CompileCounterWithBackend("aot_eager")

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
+from detectron2.config import get_cfg
 from detectron2.modeling import build_model
 from torch.nn import functional as F
 
 from shakedrop_det import ShakeDropSpec, shake
-from shakedrop_det.modeling import ShakenBlock, ShakenBottleneckBlock
+from shakedrop_det.modeling import ShakeDropRes5ROIHeads, ShakenBlock, ShakenBottleneckBlock
 
 
 def blocks(module) -> list[ShakenBlock]:
@@ -39,6 +40,11 @@ def test_the_stock_res5_head_is_refused_with_the_remedy(tiny) -> None:
     cfg = tiny("c4", "MODEL.ROI_HEADS.NAME", "Res5ROIHeads")
     with pytest.raises(ValueError, match="set it to 'ShakeDropRes5ROIHeads'"):
         build_model(cfg)
+
+
+def test_a_config_without_the_keys_says_how_to_add_them() -> None:
+    with pytest.raises(ValueError, match=r"call shakedrop_det.add_shakedrop_config\(cfg\)"):
+        ShakeDropRes5ROIHeads._build_res5_block(get_cfg())
 
 
 def test_a_whole_detector_can_be_shaken_by_one_call(tiny) -> None:

@@ -13,7 +13,7 @@ from detectron2.modeling.backbone import ResNet, resnet
 from torch import nn
 
 from shakedrop_det import ShakeDropSpec, add_shakedrop_config, shake
-from shakedrop_det.modeling import SHAKEN_BLOCKS, ShakenDeformBottleneckBlock
+from shakedrop_det.modeling import SHAKEN_BLOCKS, ShakenBlock, ShakenDeformBottleneckBlock
 
 from .networks import DEPTHS, assert_equal_runs, group_norm, images, narrow_resnet, run
 
@@ -143,3 +143,23 @@ def test_the_default_stages_of_detectron2_can_be_shaken(depth) -> None:
     shake(network, ShakeDropSpec())
     probs = [m.survival_prob for m in network.modules() if hasattr(m, "survival_prob")]
     assert probs == pytest.approx([1 - 0.5 * i / count for i in range(1, count + 1)])
+
+
+@pytest.mark.parametrize("out_features", [["res5"], ["res3"], ["res2", "res4"]])
+@pytest.mark.parametrize("depth", DEPTHS)
+def test_builders_count_all_blocks_of_a_depth_also_where_the_network_is_cut_short(
+    depth, out_features
+) -> None:
+    cfg = backbone_cfg(
+        "build_shakedrop_resnet_backbone",
+        DEPTH=depth,
+        OUT_FEATURES=out_features,
+        RES2_OUT_CHANNELS=64 if depth < 50 else 8,
+    )
+    cfg.MODEL.ROI_HEADS.NAME = "ShakeDropRes5ROIHeads"
+    network = build_backbone(cfg, ShapeSpec(channels=3))
+    probs = [m.survival_prob for m in network.modules() if hasattr(m, "survival_prob")]
+    count = sum(DEPTHS[depth][1])
+    built = sum(DEPTHS[depth][1][: int(out_features[-1][-1]) - 1])
+    assert probs[:built] == pytest.approx([1 - 0.5 * i / count for i in range(1, built + 1)])
+    assert len([m for m in network.modules() if isinstance(m, ShakenBlock)]) == built
