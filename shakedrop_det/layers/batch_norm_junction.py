@@ -101,7 +101,6 @@ class _BatchNormJunction(torch.autograd.Function):
         return out
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Optional[Tensor], ...]:
         residual, weight, mean, invstd, backward_scale, *output = ctx.saved_tensors
         if ctx.relu:

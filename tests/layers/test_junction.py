@@ -115,7 +115,7 @@ def test_a_scale_of_zero_gives_exactly_the_shortcut_whatever_the_residual(
     assert torch.equal(out, x)
 
 
-@pytest.mark.parametrize("norm_name", ["none", "FrozenBN"])
+@pytest.mark.parametrize("norm_name", ["none", "FrozenBN", "GN", "BN"])
 def test_only_the_images_whose_scale_is_zero_keep_their_shortcut(norm_name) -> None:
     x, f = random_map(N, C, H, W), random_map(N, C, H, W, seed=1).detach()
     f[1] = float("inf")
@@ -124,7 +124,20 @@ def test_only_the_images_whose_scale_is_zero_keep_their_shortcut(norm_name) -> N
     out = junction(x, f, Scales(s, s), norm=norm, relu=False)
     normed = f if norm is None else norm(f)
     assert torch.equal(out[1], x[1])
-    torch.testing.assert_close(out[::2], (x + s * normed)[::2])
+    # BatchNorm's statistics are of the whole batch: there the other images are lost, as in stock.
+    torch.testing.assert_close(out[::2], (x + s * normed)[::2], equal_nan=norm_name == "BN")
+
+
+@pytest.mark.parametrize("relu", [True, False])
+@pytest.mark.parametrize("s", [0.0, 1.0])
+@pytest.mark.parametrize("norm_name", ["none", "FrozenBN", "BN", "GN"])
+def test_what_is_done_to_the_output_in_place_leaves_the_inputs_alone(norm_name, s, relu) -> None:
+    x, f = random_map(N, C, H, W).detach(), random_map(N, C, H, W, seed=1).detach()
+    before = x.clone(), f.clone()
+    scale = torch.full((1, 1, 1, 1), s, dtype=torch.float64)
+    junction(x, f, Scales(scale, scale), norm=make_norm(norm_name), relu=relu).add_(1)
+    expected_junction(x, f, s, relu=relu).add_(1)
+    assert torch.equal(x, before[0]) and torch.equal(f, before[1])
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
@@ -163,12 +176,13 @@ def test_gradcheck_passes_through_a_trainable_norm() -> None:
     x, f = random_map(2, C, 3, 3), random_map(2, C, 3, 3, seed=1)
     for level in ("batch", "image"):
         s = random_scales(level).forward[:2]
-        norm = nn.BatchNorm2d(C).double()
+        norm = make_norm("BN")
 
         def function(x: Tensor, f: Tensor, s: Tensor = s, norm: nn.Module = norm) -> Tensor:
             return junction(x, f, Scales(s, s), norm=norm, relu=False)
 
         assert torch.autograd.gradcheck(function, (x, f))
+        assert torch.autograd.gradgradcheck(function, (x, f))
 
 
 def test_func_grad_and_vmap_equal_the_loop() -> None:

@@ -233,6 +233,44 @@ def test_handles_that_were_given_out_before_still_remove_their_hook() -> None:
     assert seen == ["block"]
 
 
+@pytest.mark.parametrize("fuse", ["none", "norm", "conv"])
+@pytest.mark.parametrize("level", ["batch", "image"])
+@pytest.mark.parametrize("norm", NORMS)
+def test_a_penalty_on_gradients_has_the_gradient_that_it_has_in_stock(norm, level, fuse) -> None:
+    """One block: the gradient that reaches it then carries no graph that could warn of one lost."""
+    ones = {"alpha": (1, 1), "beta": (1, 1), "survival_prob": 0.0, "decay": "constant"}
+    stock = three_blocks(norm=NORMS[norm])[1:2]
+    shaken = shake(copy.deepcopy(stock), ShakeDropSpec(**ones, level=level, fuse=fuse))
+    found = []
+    for network in (stock, shaken):
+        x = torch.randn(
+            2, 16, 6, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(0)
+        )
+        x.requires_grad_()
+        weights = torch.linspace(-1, 1, x.numel(), dtype=x.dtype).view_as(x)
+        loss = (network.train()(x) * weights).sum()
+        torch.autograd.grad(loss, x, create_graph=True)[0].square().sum().backward()
+        found.append([x.grad, *(p.grad for p in network.parameters() if p.grad is not None)])
+    for a, b in zip(*found, strict=True):
+        torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize("beta", [(0.7, 0.7), (0, 0)])
+def test_skipping_changes_no_second_derivative(beta) -> None:
+    settings = {"beta": beta, "survival_prob": 0.0, "decay": "constant"}
+    stock = three_blocks(norm="FrozenBN")
+    found = []
+    for skip in ("never", "exact"):
+        network = shake(copy.deepcopy(stock), ShakeDropSpec(**settings, skip=skip)).train()
+        x = torch.linspace(-1, 1, 512, dtype=torch.float64).view(1, 8, 8, 8).requires_grad_()
+        loss = network(x).pow(3).sum()
+        torch.autograd.grad(loss, x, create_graph=True)[0].square().sum().backward()
+        found.append([x.grad, *(p.grad for p in network.parameters())])
+    for a, b in zip(*found, strict=True):
+        a, b = (torch.zeros(1).double() if g is None else g for g in (a, b))
+        torch.testing.assert_close(a.expand_as(b), b.expand_as(a))
+
+
 def test_functional_calls_and_gradients_of_each_sample_work() -> None:
     stack = shake(three_blocks(norm="FrozenBN"), ShakeDropSpec(alpha=(-1, 1))).train()
     parameters = {name: p.detach() for name, p in stack.named_parameters()}
