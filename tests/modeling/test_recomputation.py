@@ -173,6 +173,36 @@ def test_stages_keep_their_scales_where_the_generator_is_not_restored(level) -> 
     assert_equal_gradients(model, copy.deepcopy(model), call)
 
 
+def test_step_by_step_nothing_need_tell_passes_apart() -> None:
+    """Neither the input of the first block, nor the generator, which went on."""
+
+    def call(model: nn.Module, use_checkpoints: bool) -> Tensor:
+        def begin(x: Tensor) -> Tensor:
+            return model.res2(model.stem(x))
+
+        def forward(x: Tensor) -> Tensor:
+            if use_checkpoints:
+                x = checkpoint(begin, x, use_reentrant=False, preserve_rng_state=False)
+            else:
+                x = begin(x)
+            for stage in model.stages[1:]:
+                x = stage(x)
+            return x
+
+        model.forward = forward
+        for x in inputs():
+            loss = model(x).square().sum()
+            torch.rand(1)  # as a head that samples its proposals
+            loss.backward()
+        loss = model(inputs()[0]).square().sum()
+        torch.rand(1)
+        return loss
+
+    model = network("image")
+    model.res2[0].shakedrop._probs.zero_()
+    assert_equal_gradients(model, copy.deepcopy(model), call)
+
+
 def test_an_input_that_comes_again_in_each_step_does_not_add_up() -> None:
     model, x = blocks(), feature_map()
     for _ in range(30):
