@@ -9,6 +9,7 @@ import torch
 from detectron2.layers import Conv2d, FrozenBatchNorm2d, get_norm
 from detectron2.modeling.backbone.resnet import BasicBlock
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from shakedrop_det import ShakeDropSpec, shake
 from shakedrop_det.layers import skip_conv
@@ -144,6 +145,43 @@ def test_a_skipped_branch_does_not_run() -> None:
     nn.init.constant_(block.conv1.weight, float("nan"))
     shaken = shake(nn.Sequential(block), spec).train()
     assert isinstance(block.conv2.norm, FrozenBatchNorm2d)
-    with torch.autograd.profiler.profile() as profile:
-        shaken(torch.randn(2, 4, 6, 6))
-    assert not [event for event in profile.function_events if "convolution" in event.name]
+    assert convolutions(shaken) == []
+
+
+def convolutions(network: nn.Module) -> list[torch.Tensor]:
+    """The weights of those that run in a forward pass."""
+    weights: list[torch.Tensor] = []
+
+    class Recorder(TorchFunctionMode):
+        def __torch_function__(self, function, types, args=(), kwargs=None):
+            if function is torch.nn.functional.conv2d:
+                weights.append(args[1])
+            return function(*args, **(kwargs or {}))
+
+    with Recorder():
+        network(torch.randn(2, 4, 6, 6))
+    return weights
+
+
+@pytest.mark.parametrize("skip, expected", [("never", 2), ("exact", 1), ("always", 1)])
+def test_the_last_convolution_of_a_dropped_branch_does_not_run(skip, expected) -> None:
+    spec = ShakeDropSpec(survival_prob=0.0, decay="constant", skip=skip)
+    shaken = shake(nn.Sequential(BasicBlock(4, 4, norm="FrozenBN")), spec).train()
+    assert len(convolutions(shaken)) == expected
+
+
+@pytest.mark.parametrize("fuse", ["none", "norm", "conv"])
+def test_a_frozen_norm_is_folded_into_the_convolution_only_if_asked_to(fuse) -> None:
+    spec = ShakeDropSpec(alpha=(-1, 1), survival_prob=0.0, decay="constant", fuse=fuse)
+    block = BasicBlock(4, 4, norm="FrozenBN")
+    first, last = convolutions(shake(nn.Sequential(block), spec).train())
+    assert first is block.conv1.weight
+    assert (last is not block.conv2.weight) == (fuse == "conv")
+
+
+def test_a_hook_keeps_a_branch_running_but_one_on_the_shortcut_does_not() -> None:
+    spec = ShakeDropSpec(beta=(0, 0), survival_prob=0.0, decay="constant")
+    for watched, expected in (("conv1", 3), ("shortcut", 1)):
+        block = BasicBlock(4, 6, stride=2, norm="FrozenBN")
+        getattr(block, watched).register_forward_hook(lambda *_: None)
+        assert len(convolutions(shake(nn.Sequential(block), spec).train())) == expected
