@@ -36,8 +36,9 @@ $(RUNTIME): requirements/build.txt requirements/runtime.txt requirements/detectr
 	$(PIP) install --no-deps --no-build-isolation --editable .
 	touch $@
 
-$(DEV): $(RUNTIME) requirements/dev.txt
+$(DEV): $(RUNTIME) requirements/dev.txt requirements/optional.txt
 	$(PIP) install --require-hashes -r requirements/dev.txt
+	$(PIP) install --require-hashes -r requirements/optional.txt
 	touch $@
 
 demo: $(RUNTIME)
@@ -61,13 +62,14 @@ format: $(DEV)
 bench: $(RUNTIME)
 	$(PY) tools/benchmark.py --output output/benchmark
 
-# After a change of requirements/*.in; needs uv.
+# After a change of requirements/*.in; needs uv. Only optional.in is limited to some platforms.
+UV_COMPILE := uv pip compile --quiet --universal --python-version 3.10 --generate-hashes \
+  --no-emit-index-url --no-emit-find-links --no-header --no-annotate
 requirements:
 	for name in build runtime dev; do \
-	  uv pip compile --quiet --universal --python-version 3.10 --generate-hashes \
-	    --no-emit-index-url --no-emit-find-links --no-header --no-annotate \
-	    requirements/$$name.in -o requirements/$$name.txt; \
+	  $(UV_COMPILE) --no-config requirements/$$name.in -o requirements/$$name.txt; \
 	done
+	$(UV_COMPILE) requirements/optional.in -o requirements/optional.txt
 
 clean:
 	rm -rf $(VENV) output build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -36,5 +36,7 @@ setup(
         "dev": ["black", "hypothesis", "mypy", "pytest", "pytest-timeout", "ruff"],
         "export": ["onnx", "onnxruntime", "onnxscript"],
         "timm": ["timm"],
+        "safetensors": ["safetensors"],
+        "fast-eval": ["faster-coco-eval"],
     },
 )

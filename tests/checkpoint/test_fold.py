@@ -9,10 +9,10 @@ import torch
 from detectron2.layers import FrozenBatchNorm2d
 from detectron2.modeling import build_model
 from detectron2.modeling.backbone.resnet import BasicBlock, BottleneckBlock
-from modeling.networks import group_norm, images, narrow_resnet
 
 from shakedrop_det import ShakeDropSpec, fold, shake
 from shakedrop_det.modeling import BlockSampler, ShakenBlock
+from tests.modeling.networks import group_norm, images, narrow_resnet
 
 FORMS = {
     "final ReLU": {},
