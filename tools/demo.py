@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Pretrain, fine-tune, evaluate and draw: both stages on handwritten digits, on a CPU in minutes."""
+"""Pretrain, fine-tune, evaluate and draw: both stages on handwritten digits, in minutes."""
 
 import argparse
 import os
