@@ -11,6 +11,8 @@ from detectron2.modeling import META_ARCH_REGISTRY, Backbone, build_backbone
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .batch_mixing import BatchMixing
+
 
 @META_ARCH_REGISTRY.register()
 class ImageClassifier(nn.Module):
@@ -33,6 +35,9 @@ class ImageClassifier(nn.Module):
         in_feature: str = "res5",
         pixel_mean: Sequence[float],
         pixel_std: Sequence[float],
+        label_smoothing: float = 0.0,
+        mixup_alpha: float = 0.0,
+        cutmix_alpha: float = 0.0,
     ) -> None:
         """
         Args:
@@ -41,9 +46,12 @@ class ImageClassifier(nn.Module):
             in_feature: name of the bottom-up network's feature map to classify.
             pixel_mean, pixel_std: per channel, in the order of the input's channels and in the
                 units of its pixels (0 to 255).
+            label_smoothing: part of each target, in [0, 1), that is spread evenly over all classes.
+            mixup_alpha, cutmix_alpha: see :class:`BatchMixing`.
 
         Raises:
-            ValueError: if the backbone has no feature map of that name.
+            ValueError: if the backbone has no feature map of that name, or a number is out of its
+                range; the message names the config key.
         """
         super().__init__()
         bottom_up = getattr(backbone, "bottom_up", backbone)
@@ -53,6 +61,12 @@ class ImageClassifier(nn.Module):
                 f"MODEL.IMAGE_CLASSIFIER.IN_FEATURE {in_feature!r} is no feature map of the "
                 f"backbone; MODEL.RESNETS.OUT_FEATURES gives {', '.join(shapes)}"
             )
+        if not 0 <= label_smoothing < 1:
+            raise ValueError(
+                f"MODEL.IMAGE_CLASSIFIER.LABEL_SMOOTHING must be in [0, 1), got {label_smoothing!r}"
+            )
+        self.label_smoothing = label_smoothing
+        self.mixing = BatchMixing(num_classes, mixup_alpha=mixup_alpha, cutmix_alpha=cutmix_alpha)
         self.backbone = nn.ModuleDict({"bottom_up": bottom_up})
         self.in_feature = in_feature
         self.linear = nn.Linear(shapes[in_feature].channels, num_classes)
@@ -64,10 +78,14 @@ class ImageClassifier(nn.Module):
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
+        node = cfg.MODEL.IMAGE_CLASSIFIER
         return {
             "backbone": build_backbone(cfg),
-            "num_classes": cfg.MODEL.IMAGE_CLASSIFIER.NUM_CLASSES,
-            "in_feature": cfg.MODEL.IMAGE_CLASSIFIER.IN_FEATURE,
+            "num_classes": node.NUM_CLASSES,
+            "in_feature": node.IN_FEATURE,
+            "label_smoothing": node.LABEL_SMOOTHING,
+            "mixup_alpha": node.MIXUP_ALPHA,
+            "cutmix_alpha": node.CUTMIX_ALPHA,
             "pixel_mean": cfg.MODEL.PIXEL_MEAN,
             "pixel_std": cfg.MODEL.PIXEL_STD,
         }
@@ -86,11 +104,17 @@ class ImageClassifier(nn.Module):
             dict[str, Tensor]: in training, the loss; else a list with, for each image, a dict of
             ``scores``, the (num_classes,) probabilities.
         """
-        logits = self.logits(self.preprocess_image(batched_inputs))
+        if not batched_inputs:  # Each image of a batch was unreadable.
+            return []
+        images = self.preprocess_image(batched_inputs)
         if not self.training:
-            return [{"scores": scores} for scores in logits.float().softmax(dim=1)]
+            return [{"scores": scores} for scores in self.logits(images).float().softmax(dim=1)]
         labels = torch.as_tensor([x["label"] for x in batched_inputs], device=self.device)
-        return {"loss_cls": F.cross_entropy(logits.float(), labels)}
+        images, targets = self.mixing(images, labels)
+        loss = F.cross_entropy(
+            self.logits(images).float(), targets, label_smoothing=self.label_smoothing
+        )
+        return {"loss_cls": loss}
 
     def preprocess_image(self, batched_inputs: list[dict[str, Any]]) -> Tensor:
         """Stack the images on the model's device and normalize them: (N, C, H, W)."""
