@@ -1,0 +1,80 @@
+"""Other ways to perturb a residual block, for comparison."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from detectron2.modeling.backbone.resnet import BottleneckBlock
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchvision.ops import StochasticDepth
+
+from shakedrop_det.modeling.replace import replace_modules, shallow_copy
+from shakedrop_det.modeling.residual_branch import BottleneckBranch
+
+
+class _PublicScale(torch.autograd.Function):
+    """The formulation in common use: a Function that scales, then an addition, then a ReLU. The
+    gate is read back from a tensor, and each block draws for itself."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, survival_prob: float) -> Tensor:
+        gate = torch.empty(1, device=x.device).bernoulli_(survival_prob)
+        ctx.save_for_backward(gate)
+        if gate.item() == 0:
+            alpha = torch.empty(x.shape[0], 1, 1, 1, device=x.device, dtype=x.dtype)
+            return alpha.uniform_(-1, 1).expand_as(x) * x
+        return x
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        (gate,) = ctx.saved_tensors
+        if gate.item() == 0:
+            beta = torch.empty(grad.shape[0], 1, 1, 1, device=grad.device, dtype=grad.dtype)
+            return beta.uniform_(0, 1).expand_as(grad) * grad, None
+        return grad, None
+
+
+def public_junction(
+    shortcut: Tensor, residual: Tensor, norm: nn.Module, *, survival_prob: float, relu: bool = True
+) -> Tensor:
+    """The junction as public implementations have it."""
+    out = shortcut + _PublicScale.apply(norm(residual), survival_prob)
+    return F.relu(out) if relu else out
+
+
+class PublicBlock(BottleneckBranch, BottleneckBlock):
+    """A bottleneck block with :func:`public_junction`."""
+
+    survival_prob = 0.5
+
+    def forward(self, x: Tensor) -> Tensor:
+        residual = self.last_conv(self.residual_input(x))
+        shortcut = x if self.shortcut is None else self.shortcut(x)
+        return public_junction(shortcut, residual, nn.Identity(), survival_prob=self.survival_prob)
+
+
+class StochasticDepthBlock(BottleneckBranch, BottleneckBlock):
+    """A bottleneck block with torchvision's ``StochasticDepth`` before the addition."""
+
+    survival_prob = 0.5
+
+    def forward(self, x: Tensor) -> Tensor:
+        residual = self.last_conv(self.residual_input(x))
+        shortcut = x if self.shortcut is None else self.shortcut(x)
+        residual = StochasticDepth(1 - self.survival_prob, "batch")(residual)
+        return F.relu_(residual + shortcut)
+
+
+def replace_bottlenecks(
+    module: nn.Module, block_type: type[nn.Module], survival_prob: float
+) -> nn.Module:
+    """Put blocks of another type in place of stock bottlenecks, with linearly decaying p_l."""
+    blocks = [m for m in module.modules() if type(m) is BottleneckBlock]
+    replacements: dict[int, nn.Module] = {}
+    for index, block in enumerate(blocks, start=1):
+        new = shallow_copy(block, block_type)
+        new.survival_prob = 1 - index / len(blocks) * (1 - survival_prob)  # type: ignore[assignment]
+        replacements[id(block)] = new
+    return replace_modules(module, replacements)
