@@ -19,7 +19,8 @@ def main() -> None:
     args = parser.parse_args()
     state_dict = torch.load(args.source, map_location="cpu", weights_only=True)
     model = torchvision_to_detectron2(state_dict)
-    torch.save({"model": model, "__author__": "torchvision", "matching_heuristics": True}, args.output)
+    checkpoint = {"model": model, "__author__": "torchvision", "matching_heuristics": True}
+    torch.save(checkpoint, args.output)
     print(f"Wrote {len(model)} tensors to {args.output}")
 
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-from typing import Dict, List, Tuple
 
 from torch import Tensor
 
-StateDict = Dict[str, Tensor]
+StateDict = dict[str, Tensor]
 
 # torchvision's names on the left; each tensor of a ResNet matches exactly one.
-_RULES: List[Tuple[str, str]] = [
+_RULES: list[tuple[str, str]] = [
     (r"conv1\.(.+)", r"stem.conv1.\1"),
     (r"bn1\.(.+)", r"stem.conv1.norm.\1"),
     (r"layer(\d)\.(\d+)\.conv(\d)\.(.+)", r"res{stage}.\2.conv\3.\4"),
@@ -37,7 +36,7 @@ def torchvision_to_detectron2(state_dict: StateDict) -> StateDict:
         ValueError: listing the keys that are not of a ResNet.
     """
     converted: StateDict = {}
-    unknown: List[str] = []
+    unknown: list[str] = []
     for name, tensor in state_dict.items():
         if name.endswith("num_batches_tracked"):
             continue
