@@ -26,7 +26,8 @@ def main(args: argparse.Namespace) -> None:
 
     def draw(self: ScaleSampler, batch_size: int) -> Any:
         drawn = draw_stock(self, batch_size)
-        scales = [drawn.scales(block, torch.empty(0)) for block in range(len(self.channels))]
+        images = torch.empty(batch_size, 0)
+        scales = [drawn.scales(block, images) for block in range(len(self.channels))]
         draws.append(torch.stack([torch.stack(pair[:2]) for pair in scales]).clone())
         return drawn
 
