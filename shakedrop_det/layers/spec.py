@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -102,7 +103,8 @@ def _is_number(value: Any) -> bool:
 
 
 def _as_range(name: str, value: Any) -> tuple[float, float]:
-    is_pair = isinstance(value, (tuple, list)) and len(value) == 2
+    # Any sequence: lazy configs hand over omegaconf's lists.
+    is_pair = isinstance(value, Sequence) and len(value) == 2
     if not is_pair or not all(_is_number(v) for v in value) or value[0] > value[1]:
         raise ValueError(
             f"{name} must be two finite numbers [low, high] with low <= high, got {value!r}"

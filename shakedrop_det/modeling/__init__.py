@@ -2,6 +2,7 @@
 
 from .backbone import (
     build_shakedrop_resnet_backbone,
+    build_shakedrop_resnet_deeplab_backbone,
     build_shakedrop_resnet_fpn_backbone,
     build_shakedrop_retinanet_resnet_fpn_backbone,
 )
@@ -13,6 +14,7 @@ from .blocks import (
     ShakenDeformBottleneckBlock,
 )
 from .classifier import ImageClassifier
+from .lazy import resnext_stages, shaken_resnet, shaken_stage
 from .res5_head import ShakeDropRes5ROIHeads
 from .shake import BlockSampler, shake, without_noise
 
@@ -26,8 +28,12 @@ __all__ = [
     "ShakenBottleneckBlock",
     "ShakenDeformBottleneckBlock",
     "build_shakedrop_resnet_backbone",
+    "build_shakedrop_resnet_deeplab_backbone",
     "build_shakedrop_resnet_fpn_backbone",
     "build_shakedrop_retinanet_resnet_fpn_backbone",
+    "resnext_stages",
     "shake",
+    "shaken_resnet",
+    "shaken_stage",
     "without_noise",
 ]

@@ -38,6 +38,15 @@ def build_shakedrop_retinanet_resnet_fpn_backbone(cfg: CfgNode, input_shape: Sha
     return _shake_backbone(build_retinanet_resnet_fpn_backbone(cfg, input_shape), cfg)
 
 
+@BACKBONE_REGISTRY.register()
+def build_shakedrop_resnet_deeplab_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> Backbone:
+    """``build_resnet_deeplab_backbone`` of ``detectron2.projects.deeplab`` under ShakeDrop."""
+    # Here, since not every build of detectron2 brings its projects along.
+    from detectron2.projects.deeplab import build_resnet_deeplab_backbone
+
+    return _shake_backbone(build_resnet_deeplab_backbone(cfg, input_shape), cfg)
+
+
 def num_residual_blocks(depth: int) -> int:
     """L of a whole ResNet (res2 to res5): its layers but for stem and classifier, by block."""
     return (depth - 2) // (2 if depth < 50 else 3)

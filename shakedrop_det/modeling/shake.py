@@ -56,7 +56,9 @@ class BlockSampler(ScaleSampler):
                     owner._forward_hooks_always_called.pop(key, None)
 
     def _before(self, owner: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        if owner.training:
+        # Blocks that always survive ask for no scales: whatever else is random, such as which
+        # proposals a detector learns from, is then as in the stock network.
+        if owner.training and min(self.survival_probs) < 1.0:
             self.store.open(self(_batch_size(owner, (*args, *kwargs.values()))))
 
     def _after(self, owner: nn.Module, args: Any, output: Any) -> None:
