@@ -53,15 +53,17 @@ class ScaleSampler(nn.Module):
         self.survival_probs = tuple(survival_probs)
         self.channels = tuple(channels)
         self.store = ScaleStore()
-        self._set_constants(torch.device("cpu"))
+        self._set_constants(torch.empty(0).device)  # where torch makes tensors by default
 
     def _set_constants(self, device: torch.device) -> None:
         spec = self.spec
         divisors = [spec.expected_scale(p) for p in self.survival_probs] if spec.inverted else [1.0]
-        divisor = torch.tensor(divisors, dtype=torch.float64).view(1, -1, 1, 1, 1, 1)
-        ranges = torch.tensor([spec.alpha, spec.beta], dtype=torch.float64)
+        divisor = torch.tensor(divisors, dtype=torch.float64, device="cpu").view(1, -1, 1, 1, 1, 1)
+        ranges = torch.tensor([spec.alpha, spec.beta], dtype=torch.float64, device="cpu")
         low, high = (bound.view(2, 1, 1, 1, 1, 1) / divisor for bound in ranges.unbind(1))
-        probs = torch.tensor(self.survival_probs, dtype=torch.float64).view(-1, 1, 1, 1, 1)
+        probs = torch.tensor(self.survival_probs, dtype=torch.float64, device="cpu").view(
+            -1, 1, 1, 1, 1
+        )
         constants = {"_probs": probs, "_low": low, "_width": high - low, "_kept": 1.0 / divisor}
         for name, value in constants.items():
             self.register_buffer(name, value.to(device, torch.float32), persistent=False)

@@ -41,21 +41,22 @@ def shaken_resnet(
     return shake(ResNet(stem, stages, **kwargs), spec, num_blocks)
 
 
-def shaken_stage(
-    *, blocks: Sequence[CNNBlockBase], spec: ShakeDropSpec, num_blocks: int
-) -> nn.Module:
+def shaken_stage(*, spec: ShakeDropSpec, last_block: int, **kwargs: Any) -> nn.Module:
     """The last stage of a network under ShakeDrop: the ``res5`` of a C4 detector's head.
 
+    It takes the place of ``ResNet.make_stage`` as the ``_target_`` of a lazy config.
+
     Args:
-        blocks: such as ``ResNet.make_stage`` returns.
         spec: ShakeDrop's settings, those of the backbone.
-        num_blocks: L, the number of blocks of the backbone's stages and this one.
+        last_block: L, the number of blocks of the whole network, this stage's being the last.
+        kwargs: arguments of ``ResNet.make_stage``.
 
     Returns:
         nn.Sequential: the blocks.
     """
-    first_block = num_blocks - len(blocks) + 1
-    return shake(nn.Sequential(*blocks), spec, num_blocks, first_block=first_block)
+    blocks = ResNet.make_stage(**kwargs)
+    first_block = last_block - len(blocks) + 1
+    return shake(nn.Sequential(*blocks), spec, last_block, first_block=first_block)
 
 
 def resnext_stages(

@@ -1,0 +1,9 @@
+from detectron2.model_zoo import get_config
+
+from ..common.backbone import shake_resnet
+
+_stock = get_config("new_baselines/mask_rcnn_R_50_FPN_100ep_LSJ.py")
+dataloader, model = _stock.dataloader, _stock.model
+lr_multiplier, optimizer, train = _stock.lr_multiplier, _stock.optimizer, _stock.train
+
+shake_resnet(model.backbone.bottom_up, inverted=False)  # it trains from scratch
