@@ -1,27 +1,107 @@
 #!/usr/bin/env python
-"""Turn a torchvision ResNet state dict into weights for ``MODEL.WEIGHTS``.
+"""Convert ImageNet weights of a ResNet for MODEL.WEIGHTS, or trained ones for other libraries.
 
-The result goes with INPUT.FORMAT RGB, MODEL.PIXEL_MEAN [123.675, 116.28, 103.53],
-MODEL.PIXEL_STD [58.395, 57.12, 57.375] and MODEL.RESNETS.STRIDE_IN_1X1 False.
+    tools/convert_weights.py torchvision:resnet18 weights/resnet18.pth
+    tools/convert_weights.py timm:resnet50.a1_in1k weights/resnet50.safetensors
+    tools/convert_weights.py resnet18-f37072fd.pth weights/resnet18.pth
+    tools/convert_weights.py output/model_final.pth resnet50.pth --to torchvision
+
+ResNet-18 to 152, ResNeXts and wide ResNets. Both networks then run on the same images; if a stage
+differs by more than 1e-4 of its largest value, nothing is written. The file says which pixels the
+weights expect, and training with other ones is refused.
 """
 
+from __future__ import annotations
+
 import argparse
+from typing import Any
 
-import torch
+from shakedrop_det.checkpoint.convert import TARGETS, Conversion, convert
+from shakedrop_det.checkpoint.sources import Source, open_source
+from shakedrop_det.checkpoint.verification import random_images, read_images, table
+from shakedrop_det.checkpoint.weight_files import write_weights
+from shakedrop_det.engine import reported_to_user
 
-from shakedrop_det.checkpoint.convert import torchvision_to_detectron2
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "source",
+        help="torchvision:NAME or timm:NAME, optionally with .WEIGHTS after the name; or a file of "
+        "either library, of detectron2 or of tools/train_net.py",
+    )
+    parser.add_argument("output", help="file to write: .safetensors, or else as torch.save does")
+    parser.add_argument("--to", choices=TARGETS, default=TARGETS[0], help="default: %(default)s")
+    parser.add_argument(
+        "--weights", metavar="FILE", help="weights of the network named, instead of a download"
+    )
+    parser.add_argument("--images", nargs="+", default=[], metavar="FILE", help="to compare on")
+    parser.add_argument("--no-ema", action="store_true", help="leave averaged weights aside")
+    parser.add_argument(
+        "--fold",
+        action="store_true",
+        help="multiply ShakeDrop's test scale into the weights; always so for other libraries",
+    )
+    parser.add_argument(
+        "--allow-pickle", action="store_true", help="run code that the file may carry: trust it?"
+    )
+    parser.add_argument(
+        "--bn-eps", type=float, metavar="EPS", help="of the norms of a file; default: 1e-5"
+    )
+    group = parser.add_argument_group("what the weights expect, where the file does not say it")
+    group.add_argument("--format", choices=("RGB", "BGR"), help="order of the channels")
+    for name in ("mean", "std"):
+        group.add_argument(
+            f"--pixel-{name}", nargs=3, type=float, metavar="X", help="per channel, of 0 to 255"
+        )
+    group.add_argument("--stride-in-1x1", action=argparse.BooleanOptionalAction)
+    return parser.parse_args()
+
+
+def conventions(args: argparse.Namespace) -> dict[str, Any]:
+    """Those that are given."""
+    given = {
+        "INPUT.FORMAT": args.format,
+        "MODEL.PIXEL_MEAN": args.pixel_mean,
+        "MODEL.PIXEL_STD": args.pixel_std,
+        "MODEL.RESNETS.STRIDE_IN_1X1": args.stride_in_1x1,
+    }
+    return {key: value for key, value in given.items() if value is not None}
+
+
+def report(source: Source, result: Conversion, args: argparse.Namespace) -> None:
+    print(f"{source.name}: {result.num_tensors} tensors converted, {len(result.left_out)} left out")
+    if result.left_out:
+        print(f"Left out: {', '.join(result.left_out)}")
+    number = f"{len(args.images)} images" if args.images else "an image of noise"
+    print(f"Largest difference on {number}, relative to the largest value:")
+    print(table(result.differences))
+    print("The weights belong to:")
+    expected = {**source.architecture.config, **source.conventions}
+    if args.to == "detectron2":
+        expected.update(result.content["shakedrop"])
+    for key, value in expected.items():
+        print(f"  {key} {value}")
+    print(f"Wrote {args.output}")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("source", help="file with a torchvision state dict (.pth)")
-    parser.add_argument("output", help="detectron2 checkpoint to write (.pth)")
-    args = parser.parse_args()
-    state_dict = torch.load(args.source, map_location="cpu", weights_only=True)
-    model = torchvision_to_detectron2(state_dict)
-    checkpoint = {"model": model, "__author__": "torchvision", "matching_heuristics": True}
-    torch.save(checkpoint, args.output)
-    print(f"Wrote {len(model)} tensors to {args.output}")
+    args = parse_args()
+    with reported_to_user():
+        source = open_source(
+            args.source,
+            weights=args.weights,
+            allow_pickle=args.allow_pickle,
+            use_ema=not args.no_ema,
+            bn_eps=args.bn_eps,
+            conventions=conventions(args),
+        )
+        images = read_images(args.images, source.conventions) or random_images(224)
+        result = convert(source, target=args.to, images=images, folded=args.fold)
+        write_weights(args.output, result.content)
+        report(source, result, args)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torchvision
 from detectron2.config import get_cfg
@@ -51,8 +52,17 @@ class ResNetArchitecture:
         }
 
     @property
-    def blocks(self) -> tuple[bool, tuple[int, ...]]:
-        """Whether blocks are bottlenecks, and the number of them in each stage."""
+    def is_bottleneck(self) -> bool:
+        """Whether blocks have three convolutions rather than two."""
+        return self._blocks[0]
+
+    @property
+    def num_blocks(self) -> tuple[int, ...]:
+        """Of each stage."""
+        return self._blocks[1]
+
+    @property
+    def _blocks(self) -> tuple[bool, tuple[int, ...]]:
         return next(blocks for blocks, depth in _DEPTHS.items() if depth == self.depth)
 
 
@@ -126,18 +136,10 @@ def build_torchvision(
     Raises:
         ValueError: if torchvision has no ResNet of these widths.
     """
-    is_bottleneck, blocks = architecture.blocks
-    expected = (64, 256 if is_bottleneck else 64)
-    found = (architecture.stem_out_channels, architecture.res2_out_channels)
-    if found != expected:
-        raise ValueError(
-            f"torchvision has no ResNet with {found[0]} channels after the stem and {found[1]} "
-            f"after res2, only {expected[0]} and {expected[1]}: weights of other widths stay in "
-            "detectron2"
-        )
+    _check_widths(architecture, "torchvision")
     network = torchvision.models.ResNet(
-        Bottleneck if is_bottleneck else BasicBlock,
-        list(blocks),
+        Bottleneck if architecture.is_bottleneck else BasicBlock,
+        list(architecture.num_blocks),
         num_classes=architecture.num_classes or 1,
         groups=architecture.num_groups,
         width_per_group=architecture.width_per_group,
@@ -146,6 +148,43 @@ def build_torchvision(
     if architecture.num_classes is None:
         network.fc = nn.Identity()
     return network.eval()
+
+
+def build_timm(architecture: ResNetArchitecture) -> nn.Module:
+    """The same network of timm, in test mode; without a classifier its ``fc`` is empty.
+
+    Args:
+        architecture: of the network.
+
+    Raises:
+        ValueError: if timm has no ResNet of these widths, or is not installed.
+    """
+    _check_widths(architecture, "timm")
+    try:
+        from timm.models import resnet
+    except ImportError as error:
+        raise ValueError("A network of timm needs the package timm: pip install timm") from error
+    # Annotated in timm as an instance of either, where it wants the class.
+    block: Any = resnet.Bottleneck if architecture.is_bottleneck else resnet.BasicBlock
+    network = resnet.ResNet(
+        block,
+        architecture.num_blocks,
+        num_classes=architecture.num_classes or 0,
+        cardinality=architecture.num_groups,
+        base_width=architecture.width_per_group,
+    )
+    return network.eval()
+
+
+def _check_widths(architecture: ResNetArchitecture, library: str) -> None:
+    expected = (64, 256 if architecture.is_bottleneck else 64)
+    found = (architecture.stem_out_channels, architecture.res2_out_channels)
+    if found != expected:
+        raise ValueError(
+            f"{library} has no ResNet with {found[0]} channels after the stem and {found[1]} "
+            f"after res2, only {expected[0]} and {expected[1]}: weights of other widths stay in "
+            "detectron2"
+        )
 
 
 def load_exactly(network: nn.Module, state: StateDict) -> None:

@@ -1,62 +1,133 @@
-"""Turn ResNet weights of torchvision into those of detectron2, and back."""
+"""ResNet weights of torchvision, timm and classification training to detectron2, and back."""
 
 from __future__ import annotations
 
-import re
+from dataclasses import dataclass
+from typing import Any, Sequence
 
 from torch import Tensor
 
-StateDict = dict[str, Tensor]
+from .architecture import build_timm, build_torchvision, load_exactly
+from .conventions import CONVENTIONS, SHAKEDROP, STRIDE_KEY
+from .fold import fold
+from .resnet_names import COUNTER, StateDict, detectron2_to_torchvision
+from .sources import STOCK, Source, backbone_state, build_backbone
+from .verification import (
+    check_differences,
+    detectron2_features,
+    largest_differences,
+    torchvision_features,
+)
 
-# torchvision's names on the left; each tensor of a ResNet matches exactly one.
-_RULES: list[tuple[str, str]] = [
-    (r"conv1\.(.+)", r"stem.conv1.\1"),
-    (r"bn1\.(.+)", r"stem.conv1.norm.\1"),
-    (r"layer(\d)\.(\d+)\.conv(\d)\.(.+)", r"res{stage}.\2.conv\3.\4"),
-    (r"layer(\d)\.(\d+)\.bn(\d)\.(.+)", r"res{stage}.\2.conv\3.norm.\4"),
-    (r"layer(\d)\.(\d+)\.downsample\.0\.(.+)", r"res{stage}.\2.shortcut.\3"),
-    (r"layer(\d)\.(\d+)\.downsample\.1\.(.+)", r"res{stage}.\2.shortcut.norm.\3"),
-    (r"fc\.(.+)", r"linear.\1"),
-]
+TARGETS = ("detectron2", "torchvision", "timm")
 
 
-def torchvision_to_detectron2(state_dict: StateDict) -> StateDict:
-    """Rename the tensors of a torchvision ResNet or ResNeXt to detectron2's names.
+@dataclass(frozen=True)
+class Conversion:
+    """Converted weights, shown to compute what their source does.
 
-    The renaming is that of detectron2's ``tools/convert-torchvision-to-d2.py``. BatchNorm's
-    ``num_batches_tracked`` has no use there and is left out.
+    Attributes:
+        content: to be written by :func:`.weight_files.write_weights`.
+        num_tensors: how many there are.
+        left_out: names, in the source, of tensors that have no place in ``content``.
+        differences: in each stage on the images, see :func:`.verification.largest_differences`.
+    """
+
+    content: dict[str, Any]
+    num_tensors: int
+    left_out: tuple[str, ...]
+    differences: dict[str, float]
+
+
+def convert(
+    source: Source, *, target: str, images: Sequence[Tensor], folded: bool = False
+) -> Conversion:
+    """Convert to the format of a library and compare what the two networks compute.
 
     Args:
-        state_dict: of :func:`torchvision.models.resnet18` or any of its relatives.
-
-    Returns:
-        dict[str, Tensor]: keys ``stem.*``, ``res2.*`` to ``res5.*`` and ``linear.*``.
+        source: see :func:`.sources.open_source`.
+        target: one of :data:`TARGETS`.
+        images: to compare on, (N, 3, H, W) each and normalized.
+        folded: whether, for detectron2 too, ShakeDrop's test scale becomes part of the weights.
 
     Raises:
-        ValueError: listing the keys that are not of a ResNet.
+        ValueError: if the target has no such network, or computes something else.
     """
-    converted: StateDict = {}
-    unknown: list[str] = []
-    for name, tensor in state_dict.items():
-        if name.endswith("num_batches_tracked"):
-            continue
-        new_name = _rename(name)
-        if new_name:
-            converted[new_name] = tensor
-        else:
-            unknown.append(name)
-    if unknown or not converted:
+    if target == "detectron2":
+        return to_detectron2(source, images=images, folded=folded)
+    return to_torchvision(source, library=target, images=images)
+
+
+def to_detectron2(source: Source, *, images: Sequence[Tensor], folded: bool = False) -> Conversion:
+    """Make a checkpoint for ``MODEL.WEIGHTS``, of this package or of stock detectron2.
+
+    Its keys are those of :class:`detectron2.modeling.backbone.ResNet`; a classifier's are
+    ``linear.*``, as in :class:`shakedrop_det.modeling.ImageClassifier`. With them come the
+    conventions that :class:`.checkpointer.Checkpointer` compares.
+
+    Args and errors: see :func:`convert`.
+    """
+    state = {key: value for key, value in source.state.items() if not key.endswith(COUNTER)}
+    settings = source.shakedrop
+    if folded:
+        state, settings = folded_state(source), STOCK
+    backbone = build_backbone(source.architecture, source.conventions, settings)
+    load_exactly(backbone, backbone_state(state))
+    differences = largest_differences(source.features, detectron2_features(backbone, state), images)
+    check_differences(differences)
+    content = {
+        "model": state,
+        "__author__": source.name,
+        "matching_heuristics": True,
+        CONVENTIONS: source.conventions,
+        SHAKEDROP: settings,
+    }
+    counters = tuple(key for key in source.state if key.endswith(COUNTER))
+    return Conversion(content, len(state), (*source.left_out, *counters), differences)
+
+
+def to_torchvision(source: Source, *, library: str, images: Sequence[Tensor]) -> Conversion:
+    """Make a state dict for a ResNet of torchvision or timm, which loads strictly.
+
+    ShakeDrop's test scale becomes part of the weights, see :func:`shakedrop_det.fold`.
+
+    Args:
+        library: "torchvision" or "timm"; the names are the same, and verified on its network.
+        source, images: see :func:`convert`.
+
+    Raises:
+        ValueError: see :func:`convert`.
+    """
+    if source.architecture.is_bottleneck and source.conventions[STRIDE_KEY]:
         raise ValueError(
-            "This is no state dict of a torchvision ResNet; keys without a place: "
-            + (", ".join(unknown) or "(the file is empty)")
+            f"{source.name} has {STRIDE_KEY} True; the ResNets of {library} have their stride in "
+            "the 3x3 convolution, and would compute something else with these weights"
         )
-    return converted
+    state = detectron2_to_torchvision(folded_state(source)).state
+    build = build_torchvision if library == "torchvision" else build_timm
+    network = build(source.architecture)
+    load_exactly(network, state)
+    has_classifier = source.num_classes is not None
+    features = torchvision_features(network, has_classifier=has_classifier)
+    differences = largest_differences(source.features, features, images)
+    check_differences(differences)
+    return Conversion(state, len(state), source.left_out, differences)
 
 
-def _rename(name: str) -> str:
-    for pattern, template in _RULES:
-        match = re.fullmatch(pattern, name)
-        if match:
-            stage = int(match[1]) + 1 if "{stage}" in template else 0
-            return match.expand(template.replace("{stage}", str(stage)))
-    return ""
+def folded_state(source: Source) -> StateDict:
+    """The weights for stock blocks: the test scale is multiplied into the last norm of each.
+
+    Raises:
+        ValueError: if the blocks have no final ReLU.
+    """
+    if not source.shakedrop["MODEL.SHAKEDROP.ENABLED"]:
+        return dict(source.state)
+    if source.shakedrop.get("MODEL.SHAKEDROP.ERASE_RELU"):
+        raise ValueError(
+            f"{source.name} was trained with MODEL.SHAKEDROP.ERASE_RELU True: its blocks end "
+            "without the ReLU that each block of torchvision, timm and stock detectron2 ends with, "
+            "so that no weights make theirs compute the same"
+        )
+    network = build_backbone(source.architecture, source.conventions, source.shakedrop)
+    load_exactly(network, backbone_state(source.state))
+    return {**source.state, **fold(network).state_dict()}

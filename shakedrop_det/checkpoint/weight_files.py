@@ -56,7 +56,8 @@ def read_weights(path: str, *, allow_pickle: bool = False, use_ema: bool = True)
         raise FileNotFoundError(f"There is no file {path!r}")
     content = _read(path, allow_pickle)
     state, found_in = _unwrap(content, path=path, use_ema=use_ema)
-    extra = {} if not found_in else {k: v for k, v in content.items() if k not in found_in}
+    outermost = found_in.partition(".")[0]
+    extra = {k: v for k, v in content.items() if k != outermost} if found_in else {}
     kept, left_out = _without_prefix(state)
     return WeightFile({k: _as_tensor(v) for k, v in kept.items()}, found_in, left_out, extra)
 

@@ -1,0 +1,244 @@
+"""Where weights to convert come from: torchvision and timm by name, or files."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from detectron2.modeling.backbone import ResNet
+from torch import Tensor, nn
+
+from shakedrop_det.layers import ShakeDropSpec
+from shakedrop_det.modeling import shake
+
+from .architecture import (
+    ResNetArchitecture,
+    build_detectron2,
+    build_torchvision,
+    infer_architecture,
+    load_exactly,
+)
+from .conventions import CONVENTIONS, PIXEL_KEYS, SHAKEDROP, STRIDE_KEY
+from .libraries import LIBRARIES, load_network
+from .resnet_names import COUNTER, Renamed, StateDict, torchvision_to_detectron2
+from .verification import Features, detectron2_features, torchvision_features
+from .weight_files import read_weights
+
+IMAGENET_CONVENTIONS: dict[str, Any] = {
+    "INPUT.FORMAT": "RGB",
+    "MODEL.PIXEL_MEAN": [123.675, 116.28, 103.53],
+    "MODEL.PIXEL_STD": [58.395, 57.12, 57.375],
+    STRIDE_KEY: False,
+}
+"""Of torchvision, and of most weights of timm."""
+
+STOCK: dict[str, Any] = {"MODEL.SHAKEDROP.ENABLED": False}
+BN_EPS = 1e-5
+"""What detectron2's norms add to the variance, trainable ones and frozen ones."""
+
+_BACKBONES = ("backbone.bottom_up.", "backbone.", "")
+_RES5_HEAD = "roi_heads.res5."
+
+
+@dataclass(frozen=True)
+class Source:
+    """The weights of a ResNet, and what it computes.
+
+    Attributes:
+        name: where they are from, for people.
+        state: under detectron2's names, with the ``eps`` of its norms.
+        architecture: of the network.
+        features: of the network as its library, or this package, runs it.
+        conventions: values of ``PIXEL_KEYS``.
+        shakedrop: what it was trained with, see :func:`.conventions.shakedrop_settings`.
+        left_out: names of tensors that are not among ``state``.
+    """
+
+    name: str
+    state: StateDict
+    architecture: ResNetArchitecture
+    features: Features
+    conventions: dict[str, Any]
+    shakedrop: dict[str, Any] = field(default_factory=lambda: dict(STOCK))
+    left_out: tuple[str, ...] = ()
+
+    @property
+    def num_classes(self) -> int | None:
+        return self.architecture.num_classes
+
+
+def open_source(
+    source: str,
+    *,
+    weights: str | None = None,
+    allow_pickle: bool = False,
+    use_ema: bool = True,
+    bn_eps: float | None = None,
+    conventions: dict[str, Any] | None = None,
+) -> Source:
+    """Get a network with its weights.
+
+    Args:
+        source: ``torchvision:NAME`` or ``timm:NAME``, where a name may end with that of its
+            weights, as in ``torchvision:resnet50.IMAGENET1K_V1``; or the path of a file: a state
+            dict of either library, or a checkpoint of detectron2 or of this package.
+        weights: file to take the weights of a named network from, instead of the library's.
+        allow_pickle, use_ema: see :func:`.weight_files.read_weights`.
+        bn_eps: what the norms of a file of torchvision or timm add to the variance, 1e-5 if None.
+        conventions: values of ``PIXEL_KEYS`` that replace those of the source.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if these are not weights of a ResNet that detectron2 can build, or cannot be
+            read.
+    """
+    given = conventions or {}
+    if source.partition(":")[0] not in LIBRARIES:
+        if weights is not None:
+            raise ValueError(
+                f"A second file, {weights!r}, goes with torchvision:NAME or timm:NAME, not with "
+                f"the file {source!r}"
+            )
+        return _open_file(source, given, bn_eps=bn_eps, allow_pickle=allow_pickle, use_ema=use_ema)
+    if bn_eps is not None:
+        raise ValueError(f"{source} has norms with an eps of its own; leave out --bn-eps")
+    file = weights and read_weights(weights, allow_pickle=allow_pickle, use_ema=use_ema)
+    network, pixels = load_network(source, file.state if file else None)
+    name = f"{source}, {_of_file(weights or '', file.found_in)}" if file else source
+    left_out = file.left_out if file else ()
+    return _of_network(network, name, {**IMAGENET_CONVENTIONS, **pixels, **given}, left_out)
+
+
+def _of_file(path: str, found_in: str) -> str:
+    return f"{os.path.basename(path)}[{found_in}]" if found_in else os.path.basename(path)
+
+
+def _of_network(
+    network: nn.Module, name: str, conventions: dict[str, Any], left_out: tuple[str, ...] = ()
+) -> Source:
+    """The source that a network of torchvision or timm is."""
+    renamed = torchvision_to_detectron2(with_bn_eps(network))
+    architecture = infer_architecture(renamed.state)
+    has_classifier = architecture.num_classes is not None
+    return Source(
+        name=name,
+        state=renamed.state,
+        architecture=architecture,
+        features=torchvision_features(network.eval(), has_classifier=has_classifier),
+        conventions=conventions,
+        left_out=(*left_out, *renamed.left_out),
+    )
+
+
+def with_bn_eps(network: nn.Module, eps: float = BN_EPS) -> StateDict:
+    """The weights of a network for norms that add ``eps`` to the variance, whatever its own add.
+
+    What they add beyond that becomes part of the variance, so that outputs stay the same.
+    """
+    state = {key: value.detach().clone() for key, value in network.state_dict().items()}
+    for name, module in network.named_modules():
+        variance, own = f"{name}.running_var", getattr(module, "eps", eps)
+        if variance in state and own != eps:
+            state[variance] = (state[variance].double() + (own - eps)).float()
+    return state
+
+
+def _open_file(
+    path: str,
+    given: dict[str, Any],
+    *,
+    bn_eps: float | None,
+    allow_pickle: bool,
+    use_ema: bool,
+) -> Source:
+    file = read_weights(path, allow_pickle=allow_pickle, use_ema=use_ema)
+    name = _of_file(path, file.found_in)
+    if any(key.startswith("layer1.") for key in file.state):
+        architecture = infer_architecture(torchvision_to_detectron2(file.state).state)
+        network = build_torchvision(architecture, bn_eps=BN_EPS if bn_eps is None else bn_eps)
+        load_exactly(network, file.state)
+        return _of_network(network, name, {**IMAGENET_CONVENTIONS, **given}, file.left_out)
+    if bn_eps is not None:
+        raise ValueError(f"{path!r} is of detectron2, whose norms have an eps of {BN_EPS:g}")
+    renamed = resnet_within(file.state, path=path)
+    conventions = {**(file.extra.get(CONVENTIONS) or {}), **given}
+    _check_complete(conventions, path)
+    architecture = infer_architecture(renamed.state)
+    settings = file.extra.get(SHAKEDROP) or dict(STOCK)
+    backbone = build_backbone(architecture, conventions, settings)
+    load_exactly(backbone, backbone_state(renamed.state))
+    return Source(
+        name=name,
+        state=renamed.state,
+        architecture=architecture,
+        features=detectron2_features(backbone, renamed.state),
+        conventions=conventions,
+        shakedrop=settings,
+        left_out=(*file.left_out, *renamed.left_out),
+    )
+
+
+def resnet_within(state: StateDict, *, path: str) -> Renamed:
+    """Find the ResNet in the weights of a classifier, of a detector, or of a ResNet alone.
+
+    Args:
+        state: with detectron2's names.
+        path: of their file, for the message.
+
+    Returns:
+        Renamed: keys ``stem.*``, ``res2.*`` to ``res5.*`` and, of a classifier, ``linear.*``; the
+        weights of a detector's other parts are left out.
+
+    Raises:
+        ValueError: if there is none.
+    """
+    prefix = next((p for p in _BACKBONES if f"{p}stem.conv1.weight" in state), None)
+    if prefix is None:
+        raise ValueError(
+            f"{path!r} holds no ResNet of torchvision, timm or detectron2, but: "
+            f"{', '.join(list(state)[:10])}, ..."
+        )
+    names = {}
+    for key in state:
+        if key.startswith(prefix):
+            names[key] = key.removeprefix(prefix)
+        elif key.startswith(_RES5_HEAD):
+            names[key] = key.removeprefix("roi_heads.")
+        elif key.startswith("linear."):
+            names[key] = key
+    left_out = tuple(key for key in state if key not in names)
+    return Renamed({name: state[key] for key, name in names.items()}, left_out)
+
+
+def _check_complete(conventions: dict[str, Any], path: str) -> None:
+    missing = [key for key in PIXEL_KEYS if key not in conventions]
+    if missing:
+        raise ValueError(
+            f"{path!r} does not say what its weights expect of {', '.join(missing)}: pass "
+            "--format, --pixel-mean, --pixel-std and --stride-in-1x1 or --no-stride-in-1x1, as in "
+            "the config that it was trained with"
+        )
+
+
+def build_backbone(
+    architecture: ResNetArchitecture, conventions: dict[str, Any], settings: dict[str, Any]
+) -> ResNet:
+    """detectron2's ResNet, under ShakeDrop if the settings say so; in test mode."""
+    network = build_detectron2(architecture, stride_in_1x1=conventions[STRIDE_KEY])
+    if settings["MODEL.SHAKEDROP.ENABLED"]:
+        prefix = "MODEL.SHAKEDROP."
+        fields = {key.removeprefix(prefix).lower(): value for key, value in settings.items()}
+        fields.pop("enabled")
+        shake(network, ShakeDropSpec(**fields))
+    return network.eval()
+
+
+def backbone_state(state: StateDict) -> dict[str, Tensor]:
+    """The weights but for the classifier and BatchNorm's counters."""
+    return {
+        key: torch.as_tensor(value)
+        for key, value in state.items()
+        if not key.startswith("linear.") and not key.endswith(COUNTER)
+    }
