@@ -25,6 +25,7 @@ from .conventions import (
     shakedrop_remedy,
     shakedrop_settings,
 )
+from .weight_files import read_safetensors
 
 EMA = "ema"
 """Where a checkpoint keeps the exponential moving average of its model's weights."""
@@ -113,6 +114,10 @@ class Checkpointer(DetectionCheckpointer):
                 f"MODEL.WEIGHTS: {filename!r} cannot be read as a checkpoint ({reason}); it may "
                 "be damaged, or hold more than tensors, numbers and names"
             ) from error
+
+    def _torch_load(self, filename: str) -> dict[str, Any]:
+        is_safetensors = filename.endswith(".safetensors")
+        return read_safetensors(filename) if is_safetensors else super()._torch_load(filename)
 
     def _load_model(self, checkpoint: dict[str, Any]) -> Any:
         """Convert names as the file needs, check the backbone, and load."""

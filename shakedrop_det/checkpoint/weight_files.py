@@ -64,7 +64,7 @@ def read_weights(path: str, *, allow_pickle: bool = False, use_ema: bool = True)
 
 def _read(path: str, allow_pickle: bool) -> Any:
     if path.endswith(".safetensors"):
-        return _read_safetensors(path)
+        return read_safetensors(path)
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, EOFError, RuntimeError, UnicodeDecodeError) as error:
@@ -145,7 +145,12 @@ def write_weights(path: str, content: Mapping[str, Any]) -> None:
         f.write(data)
 
 
-def _read_safetensors(path: str) -> dict[str, Any]:
+def read_safetensors(path: str) -> dict[str, Any]:
+    """Read a checkpoint: "model", its tensors, and what :func:`write_weights` put beside them.
+
+    Raises:
+        ValueError: if the file is damaged.
+    """
     library = _safetensors()
     try:
         with library.safe_open(path, framework="pt") as f:
