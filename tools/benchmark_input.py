@@ -1,0 +1,36 @@
+#!/usr/bin/env python
+"""Time the classification input pipeline against torchvision's reference, on the same images."""
+
+import argparse
+
+from shakedrop_det.benchmark.input_pipeline import time_input_pipelines
+from shakedrop_det.benchmark.report import machine
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("root", help="folder of class folders with images, as of ImageNet")
+    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--batches", type=int, default=16, help="per round")
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--workers", type=int, default=1, help="worker processes of each loader")
+    args = parser.parse_args()
+    timings = time_input_pipelines(
+        args.root,
+        batch_size=args.batch_size,
+        batches=args.batches,
+        rounds=args.rounds,
+        num_workers=args.workers,
+    )
+    print(machine("cpu"))
+    for name, timing in timings.items():
+        # A ratio of speeds is one over that of times.
+        high, low = (1 / ratio for ratio in timing.ratio_interval())
+        print(
+            f"{name:22s} {1 / timing.median:7.1f} images/s, {1 / timing.ratio:.3f} times the "
+            f"reference (95 % interval {low:.3f}-{high:.3f})"
+        )
+
+
+if __name__ == "__main__":
+    main()
