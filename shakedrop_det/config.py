@@ -104,6 +104,11 @@ def add_shakedrop_config(cfg: CfgNode) -> None:
     _C.SOLVER.STEP_EPOCHS = ()
     _C.SOLVER.CHECKPOINT_EPOCHS = 0.0
     _C.TEST.EVAL_EPOCHS = 0.0
+    # Who computes COCO's metrics: "detectron2", its C++ where that is built, else pycocotools;
+    # "pycocotools"; or "faster_coco_eval", an optional package, with the numbers of pycocotools.
+    _C.TEST.COCO_BACKEND = "detectron2"
+    # Whether an evaluation on COCO's metrics also draws precision over recall, and AP by size.
+    _C.TEST.COCO_PLOTS = False
     # Number of parts that a batch of IMS_PER_BATCH images goes through the network in, one after
     # the other, for one step of the optimizer with the mean of their losses.
     _C.SOLVER.ACCUMULATION_STEPS = 1

@@ -10,6 +10,7 @@ from detectron2.utils.file_io import PathManager
 
 from shakedrop_det.checkpoint.atomic import is_local
 from shakedrop_det.data import check_dataset
+from shakedrop_det.evaluation import check_coco_backend
 
 
 def is_classifier(cfg: CfgNode) -> bool:
@@ -27,14 +28,15 @@ def check_config(cfg: CfgNode, *, train: bool = True) -> None:
     Raises:
         ValueError: naming the key, its value and the remedy, if ``OUTPUT_DIR`` cannot be written
             to, a data set is unknown, unreadable or empty or has more categories than the model
-            classes, ``TEST.AUG`` is set for a model without it, a batch cannot be divided, or a
-            norm cannot be computed.
+            classes, ``TEST.AUG`` is set for a model without it, ``TEST.COCO_BACKEND`` is unknown or
+            not installed, a batch cannot be divided, or a norm cannot be computed.
     """
     if cfg.TEST.AUG.ENABLED and cfg.MODEL.META_ARCHITECTURE != "GeneralizedRCNN":
         raise ValueError(
             "TEST.AUG.ENABLED True needs MODEL.META_ARCHITECTURE 'GeneralizedRCNN', got "
             f"{cfg.MODEL.META_ARCHITECTURE!r}; set it to False"
         )
+    check_coco_backend(cfg.TEST.COCO_BACKEND)
     if train:
         check_batch_size(cfg)
         check_norms(cfg)

@@ -9,7 +9,6 @@ from detectron2.data import MetadataCatalog
 from detectron2.evaluation import (
     CityscapesInstanceEvaluator,
     CityscapesSemSegEvaluator,
-    COCOEvaluator,
     COCOPanopticEvaluator,
     DatasetEvaluator,
     DatasetEvaluators,
@@ -18,7 +17,7 @@ from detectron2.evaluation import (
     SemSegEvaluator,
 )
 
-from shakedrop_det.evaluation import ClassificationEvaluator
+from shakedrop_det.evaluation import ClassificationEvaluator, DetectionEvaluator
 
 EVALUATOR_TYPES = (
     "classification",
@@ -39,12 +38,13 @@ def build_evaluator(
     """The evaluator that a data set's metadata asks for, as in detectron2's ``train_net.py``.
 
     Args:
-        cfg: of which ``OUTPUT_DIR`` is read.
+        cfg: of which ``OUTPUT_DIR``, ``TEST`` and what the model predicts are read.
         dataset_name: name of a registered data set.
         output_folder: where predictions are written, ``OUTPUT_DIR/inference`` by default.
 
     Raises:
-        ValueError: if the metadata has no ``evaluator_type``, or one that is not known.
+        ValueError: if the metadata has no ``evaluator_type``, or one that is not known, or for a
+            value of ``TEST.COCO_BACKEND`` that is not allowed.
     """
     output_folder = output_folder or os.path.join(cfg.OUTPUT_DIR, "inference")
     evaluator_type = MetadataCatalog.get(dataset_name).get("evaluator_type")
@@ -68,7 +68,34 @@ def build_evaluator(
     if evaluator_type in ("sem_seg", "coco_panoptic_seg"):
         evaluators.append(SemSegEvaluator(dataset_name, output_dir=output_folder))
     if evaluator_type in ("coco", "coco_panoptic_seg"):
-        evaluators.append(COCOEvaluator(dataset_name, output_dir=output_folder))
+        evaluators.append(
+            DetectionEvaluator(
+                dataset_name,
+                coco_tasks(cfg),
+                output_dir=output_folder,
+                kpt_oks_sigmas=cfg.TEST.KEYPOINT_OKS_SIGMAS,
+                backend=cfg.TEST.COCO_BACKEND,
+                plots=cfg.TEST.COCO_PLOTS,
+            )
+        )
     if evaluator_type == "coco_panoptic_seg":
         evaluators.append(COCOPanopticEvaluator(dataset_name, output_folder))
     return evaluators[0] if len(evaluators) == 1 else DatasetEvaluators(evaluators)
+
+
+def coco_tasks(cfg: CfgNode) -> tuple[str, ...] | None:
+    """What COCO's metrics are computed of, from the heads that the model has.
+
+    Left to itself, detectron2 looks at the predictions, and reports only boxes when there are none.
+
+    Returns:
+        tuple: of "bbox", "segm" and "keypoints"; None, which leaves it to the predictions, for a
+        meta-architecture whose heads these keys do not tell.
+    """
+    architecture = cfg.MODEL.META_ARCHITECTURE
+    if architecture == "RetinaNet":
+        return ("bbox",)
+    if architecture not in ("GeneralizedRCNN", "PanopticFPN"):
+        return None
+    heads = {"bbox": True, "segm": cfg.MODEL.MASK_ON, "keypoints": cfg.MODEL.KEYPOINT_ON}
+    return tuple(task for task, is_on in heads.items() if is_on)

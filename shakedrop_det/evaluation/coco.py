@@ -1,0 +1,76 @@
+"""detectron2's COCO evaluation with a choice of backend, a table by category and plots."""
+
+from __future__ import annotations
+
+import os
+from typing import Any, Sequence
+
+from detectron2.evaluation import COCOEvaluator
+
+from .coco_backends import check_coco_backend, computed_by
+from .coco_plots import draw_precision_recall, draw_sizes
+from .coco_tables import category_table, metrics_by_category, write_category_table
+
+
+class DetectionEvaluator(COCOEvaluator):
+    """:class:`detectron2.evaluation.COCOEvaluator`, which also says where the numbers come from.
+
+    The metrics are the same under the same names. Where predictions are written, so are, for each
+    task, ``categories_TASK.csv`` and, if asked for, ``precision_recall_TASK.png`` and
+    ``sizes_TASK.png``.
+    """
+
+    def __init__(
+        self,
+        dataset_name: str,
+        tasks: Sequence[str] | None = None,
+        distributed: bool = True,
+        output_dir: str | None = None,
+        *,
+        backend: str = "detectron2",
+        plots: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        """
+        Args:
+            dataset_name, tasks, distributed, output_dir, kwargs: see the base class.
+            backend: who computes the numbers, one of ``COCO_BACKENDS``: "detectron2", its C++ where
+                that is built, else pycocotools; "pycocotools"; or "faster_coco_eval".
+            plots: whether to draw plots into ``output_dir``.
+
+        Raises:
+            ValueError: for another backend, or one that is not installed.
+        """
+        check_coco_backend(backend)
+        kwargs["use_fast_impl"] = backend == "detectron2"
+        super().__init__(dataset_name, tasks, distributed, output_dir, **kwargs)
+        if backend == "faster_coco_eval":
+            self._use_fast_impl = True  # the name that computed_by() replaces
+        self._backend = backend
+        self._plots = plots
+
+    def _eval_predictions(self, predictions: Any, img_ids: Any = None) -> None:
+        with computed_by(self._backend):
+            super()._eval_predictions(predictions, img_ids)
+
+    def _derive_coco_results(
+        self, coco_eval: Any, iou_type: str, class_names: Sequence[str] | None = None
+    ) -> dict[str, float]:
+        # Without names the base class leaves out its own table.
+        results = super()._derive_coco_results(coco_eval, iou_type)
+        if coco_eval is None:
+            return results
+        names = class_names or [
+            c["name"] for c in coco_eval.cocoGt.loadCats(coco_eval.params.catIds)
+        ]
+        rows = metrics_by_category(coco_eval, names)
+        self._logger.info("%s by category:\n%s", iou_type, category_table(rows))
+        if class_names is not None and len(class_names) > 1:
+            results.update({f"AP-{row.category}": row.metrics["AP"] for row in rows[:-1]})
+        if self._output_dir:
+            path = os.path.join(self._output_dir, "{}_" + iou_type + ".{}")
+            write_category_table(rows, path.format("categories", "csv"))
+            if self._plots:
+                draw_precision_recall(coco_eval, names, path.format("precision_recall", "png"))
+                draw_sizes(coco_eval, rows, path.format("sizes", "png"))
+        return results

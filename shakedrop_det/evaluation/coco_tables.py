@@ -1,0 +1,113 @@
+"""COCO's numbers by category."""
+
+from __future__ import annotations
+
+import csv
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Sequence
+
+import numpy as np
+from tabulate import tabulate
+
+AREAS = {"small": "s", "medium": "m", "large": "l"}
+"""COCO's names of the sizes of objects, and what is appended to AP and AR."""
+
+
+@dataclass(frozen=True)
+class CategoryMetrics:
+    """The numbers of one category, or of all.
+
+    Attributes:
+        category: its name.
+        num_objects: how many are annotated, crowds not counted.
+        metrics: AP, AP50, AP75, AR and, by size, APs, APm, APl, ARs, ARm, ARl, in percent; NaN
+            where there is no object. AR is for the greatest number of detections per image.
+    """
+
+    category: str
+    num_objects: int
+    metrics: dict[str, float]
+
+
+def metrics_by_category(coco_eval: Any, class_names: Sequence[str]) -> list[CategoryMetrics]:
+    """Average precision and recall of each category, and of all in the last row.
+
+    Args:
+        coco_eval: a ``COCOeval`` after ``accumulate``, of whichever backend.
+        class_names: of the categories, in the order of their ids.
+
+    Returns:
+        list: one entry per category, and one called "all", whose metrics are the means over the
+        categories that have them: COCO's own.
+    """
+    found = []
+    for index, name in enumerate(class_names):
+        metrics = _metrics(coco_eval, slice(index, index + 1))
+        found.append(CategoryMetrics(name, num_objects(coco_eval, index), metrics))
+    total = sum(row.num_objects for row in found)
+    return [*found, CategoryMetrics("all", total, _metrics(coco_eval, slice(None)))]
+
+
+def _metrics(coco_eval: Any, categories: slice) -> dict[str, float]:
+    params = coco_eval.params
+    precision = coco_eval.eval["precision"][
+        :, :, categories, :, -1
+    ]  # (IoU, recall, category, area)
+    recall = coco_eval.eval["recall"][:, categories, :, -1]  # (IoU, category, area)
+    metrics = {"AP": _percent(precision[..., 0])}
+    for iou in (50, 75):
+        at_iou = np.isclose(params.iouThrs, iou / 100)
+        metrics[f"AP{iou}"] = _percent(precision[at_iou][..., 0])
+    sizes = [(AREAS[label], area) for area, label in enumerate(params.areaRngLbl) if area > 0]
+    metrics.update({f"AP{size}": _percent(precision[..., area]) for size, area in sizes})
+    metrics["AR"] = _percent(recall[..., 0])
+    metrics.update({f"AR{size}": _percent(recall[..., area]) for size, area in sizes})
+    return metrics
+
+
+def _percent(values: np.ndarray) -> float:
+    there = values[values > -1]  # -1 stands for no object
+    return float(100 * np.mean(there)) if there.size else float("nan")
+
+
+def num_objects(coco_eval: Any, category: int | None = None, *, area: int = 0) -> int:
+    """How many objects there are to find.
+
+    Args:
+        coco_eval: see :func:`metrics_by_category`.
+        category: position of the category; None for all.
+        area: position of the range of areas in ``coco_eval.params.areaRng``.
+    """
+    params = coco_eval.params
+    numbers = params.catIds if category is None else [params.catIds[category]]
+    coco = coco_eval.cocoGt
+    low, high = params.areaRng[area]
+    annotations = coco.loadAnns(coco.getAnnIds(imgIds=params.imgIds, catIds=numbers, iscrowd=False))
+    if params.iouType == "keypoints":
+        annotations = [a for a in annotations if a["num_keypoints"]]
+    return sum(low <= annotation["area"] <= high for annotation in annotations)
+
+
+def category_table(rows: Sequence[CategoryMetrics]) -> str:
+    """A markdown table, of :func:`metrics_by_category`."""
+    cells = [[r.category, r.num_objects, *(f"{v:.1f}" for v in r.metrics.values())] for r in rows]
+    headers = ["category", "objects", *rows[0].metrics]
+    align = ("left", *("right" for _ in headers[1:]))
+    return tabulate(cells, headers, tablefmt="pipe", colalign=align, disable_numparse=True)
+
+
+def write_category_table(rows: Sequence[CategoryMetrics], path: str | os.PathLike[str]) -> None:
+    """Write the table as CSV, in full precision, "nan" where there is no object.
+
+    Args:
+        rows: of :func:`metrics_by_category`.
+        path: of the file; its folder is made if need be.
+    """
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["category", "objects", *rows[0].metrics])
+        for row in rows:
+            writer.writerow([row.category, row.num_objects, *row.metrics.values()])
