@@ -31,11 +31,7 @@ def check_config(cfg: CfgNode, *, train: bool = True) -> None:
             classes, ``TEST.AUG`` is set for a model without it, ``TEST.COCO_BACKEND`` is unknown or
             not installed, a batch cannot be divided, or a norm cannot be computed.
     """
-    if cfg.TEST.AUG.ENABLED and cfg.MODEL.META_ARCHITECTURE != "GeneralizedRCNN":
-        raise ValueError(
-            "TEST.AUG.ENABLED True needs MODEL.META_ARCHITECTURE 'GeneralizedRCNN', got "
-            f"{cfg.MODEL.META_ARCHITECTURE!r}; set it to False"
-        )
+    check_tta(cfg)
     check_coco_backend(cfg.TEST.COCO_BACKEND)
     if train:
         check_batch_size(cfg)
@@ -46,6 +42,27 @@ def check_config(cfg: CfgNode, *, train: bool = True) -> None:
     if comm.get_local_rank() == 0:
         check_datasets(cfg, train=train)
     comm.synchronize()
+
+
+def check_tta(cfg: CfgNode) -> None:
+    """Stop if ``TEST.AUG`` is set for a model that detectron2 has no test-time augmentation for.
+
+    Raises:
+        ValueError: naming the keys.
+    """
+    if not cfg.TEST.AUG.ENABLED:
+        return
+    if cfg.MODEL.META_ARCHITECTURE != "GeneralizedRCNN":
+        raise ValueError(
+            "TEST.AUG.ENABLED True needs MODEL.META_ARCHITECTURE 'GeneralizedRCNN', got "
+            f"{cfg.MODEL.META_ARCHITECTURE!r}; set it to False"
+        )
+    for key in ("KEYPOINT_ON", "LOAD_PROPOSALS"):
+        if cfg.MODEL[key]:
+            raise ValueError(
+                f"TEST.AUG.ENABLED True needs MODEL.{key} False, got True; set TEST.AUG.ENABLED to "
+                "False"
+            )
 
 
 def check_batch_size(cfg: CfgNode) -> None:

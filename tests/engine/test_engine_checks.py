@@ -89,6 +89,9 @@ def test_test_time_augmentation_needs_an_rcnn(tiny: Tiny) -> None:
     check_config(tiny("mask_rcnn", "TEST.AUG.ENABLED", True))
     with pytest.raises(ValueError, match="TEST.AUG.ENABLED.*'RetinaNet'"):
         check_config(tiny("retinanet", "TEST.AUG.ENABLED", True))
+    for key in ("KEYPOINT_ON", "LOAD_PROPOSALS"):
+        with pytest.raises(ValueError, match=f"TEST.AUG.ENABLED.*MODEL.{key} False"):
+            check_config(tiny("mask_rcnn", "TEST.AUG.ENABLED", True, f"MODEL.{key}", True))
 
 
 def test_batches_must_be_divisible(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
