@@ -1,0 +1,49 @@
+"""tools/benchmark_coco.py: what it measures is the same work."""
+
+import json
+import subprocess
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pycocotools.coco import COCO
+
+from shakedrop_det.benchmark.coco import coco_variants, made_up_detections
+
+TOOL = Path(__file__).parents[2] / "tools" / "benchmark_coco.py"
+
+
+@pytest.fixture
+def annotations(datasets_root: str) -> Path:
+    return Path(datasets_root, "digit_scenes", "annotations", "instances_val.json")
+
+
+def test_detections_are_near_objects(annotations: Path) -> None:
+    coco = COCO(annotations)
+    detections = made_up_detections(coco, per_image=20)
+    assert Counter(d["image_id"] for d in detections) == {i: 20 for i in coco.getImgIds()}
+    boxes = {i: [a["bbox"] for a in coco.imgToAnns[i]] for i in coco.getImgIds()}
+    for found in detections:
+        moved = np.abs(np.array(boxes[found["image_id"]]) - found["bbox"]).max(axis=1)
+        assert moved.min() < 30
+
+
+@pytest.mark.parametrize("task", ["bbox", "segm"])
+def test_backends_give_the_same(annotations: Path, task: str) -> None:
+    variants = coco_variants(annotations, task, per_image=20)
+    first, *others = [run().stats for run in variants.values()]
+    assert 0.1 < first[0] < 0.9
+    for stats in others:
+        np.testing.assert_array_equal(stats, first)
+
+
+def test_table(start: Callable[..., "subprocess.Popen[str]"], tmp_path: Path) -> None:
+    process = start(TOOL, "--rounds", 1, "--per-image", 5, "--output", tmp_path)
+    out, err = process.communicate(timeout=100)
+    assert process.returncode == 0, err
+    cases = json.loads((tmp_path / "benchmark.json").read_text())["cases"]
+    assert cases.keys() == {"bbox", "segm"}
+    assert "pycocotools" in cases["bbox"]
+    assert all(line in out for line in (tmp_path / "benchmark.md").read_text().splitlines())

@@ -1,0 +1,50 @@
+#!/usr/bin/env python
+"""Time the backends of COCO's metrics side by side, on the same detections.
+
+Detections are made up from the annotations: each object, moved a little, several times over. The
+first backend, pycocotools, is what the ratios are to. On a CPU it is the process's CPU time, of all
+threads, that counts.
+"""
+
+import argparse
+from pathlib import Path
+
+from detectron2.data import DatasetCatalog, MetadataCatalog
+
+import shakedrop_det  # noqa: F401  (registers the data sets)
+from shakedrop_det.benchmark import report, time_interleaved
+from shakedrop_det.benchmark.coco import coco_variants
+from shakedrop_det.benchmark.report import machine, table
+from shakedrop_det.engine import reported_to_user
+
+EXAMPLES = """examples:
+  tools/benchmark_coco.py
+  DETECTRON2_DATASETS=datasets tools/benchmark_coco.py --dataset coco_2017_val --rounds 5
+"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--dataset", default="digit_scenes_val", help="a registered data set with COCO annotations"
+    )
+    parser.add_argument("--per-image", type=int, default=100, help="detections in each image")
+    parser.add_argument("--rounds", type=int, default=15, help="timings of each backend")
+    parser.add_argument("--output", type=Path, default=Path("output/benchmark_coco"))
+    args = parser.parse_args()
+    DatasetCatalog.get(args.dataset)  # makes what has to be made
+    annotations = Path(MetadataCatalog.get(args.dataset).json_file)
+    results = {}
+    with reported_to_user():
+        for task in ("bbox", "segm"):
+            print(task, flush=True)
+            variants = coco_variants(annotations, task, per_image=args.per_image)
+            results[task] = time_interleaved(variants, rounds=args.rounds, seconds_per_call=0.0)
+    report(results, args.output, device="cpu")
+    print(f"\n{machine('cpu')}\n\n{table(results)}\n\nWritten to {args.output}/")
+
+
+if __name__ == "__main__":
+    main()
