@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NoReturn
+
 from detectron2.layers import CNNBlockBase, FrozenBatchNorm2d
 from detectron2.modeling.backbone.resnet import (
     BasicBlock,
@@ -18,6 +20,7 @@ from shakedrop_det.layers import (
     junction,
     skip_branch,
     skip_conv,
+    takes_scales,
 )
 
 from .fusion import (
@@ -26,7 +29,7 @@ from .fusion import (
     can_skip_conv,
     conv_with_frozen_norm,
     conv_without_norm,
-    separable_norm,
+    is_plain,
 )
 from .replace import shallow_copy
 from .residual_branch import BasicBranch, BottleneckBranch, DeformBottleneckBranch, ResidualBranch
@@ -108,9 +111,10 @@ class ShakenBlock(ResidualBranch, CNNBlockBase):
         draw = self._store.draw(self._position, x)
         gate = draw.gate(self._position)
         conv = self.last_conv
-        norm = None if spec.fuse == "none" else separable_norm(conv)
-        is_frozen_norm = type(norm) is FrozenBatchNorm2d
-        if gate and not spec.inverted and not is_frozen_norm:  # both scales are 1
+        # Then nobody else sees what it computes.
+        plain = spec.fuse != "none" and is_plain(conv)
+        norm = conv.norm if plain else None
+        if gate and not spec.inverted and not takes_scales(norm):  # both scales are 1
             return self._unscaled(x)
         dropped = gate is False and spec.alpha == (0.0, 0.0) and spec.skip != "never"
         without_gradient = dropped and spec.beta == (0.0, 0.0)
@@ -118,16 +122,23 @@ class ShakenBlock(ResidualBranch, CNNBlockBase):
             parameters = [p for m in branch_modules(self) for p in m.parameters(recurse=False)]
             return skip_branch(self._shortcut(x), parameters, relu=relu)
         branch_input = self.residual_input(x)
-        if norm is None:
+        if not plain:
             residual = conv(branch_input)
         elif dropped and can_skip_conv(conv, branch_input):
             residual = skip_conv(conv, branch_input)
-        elif is_frozen_norm and spec.fuse == "conv":
+        elif type(norm) is FrozenBatchNorm2d and spec.fuse == "conv":
             residual, norm = conv_with_frozen_norm(conv, branch_input), None
         else:
             residual = conv_without_norm(conv, branch_input)
         scales = draw.scales(self._position, residual)
-        return junction(self._shortcut(x), residual, scales, norm=norm, relu=relu)
+        return junction(self._shortcut(x), residual, scales, norm=norm, relu=relu, inplace=plain)
+
+    def __prepare_scriptable__(self) -> NoReturn:
+        raise TypeError(
+            "torch.jit.script cannot compile the random part of blocks under ShakeDrop: script "
+            "shakedrop_det.fold(copy.deepcopy(model)), which computes the same at test time. "
+            "torch.jit.trace needs no such step."
+        )
 
     def extra_repr(self) -> str:
         test_scale = self.spec.test_scale(self.survival_prob)

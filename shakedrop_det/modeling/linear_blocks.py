@@ -13,7 +13,7 @@ class _LinearBlock(ResidualBranch, CNNBlockBase):
     """``y = x + F(x)``; x is projected where the number of channels changes."""
 
     def forward(self, x: Tensor) -> Tensor:
-        out = self.last_conv(self.residual_input(x))
+        out = self.residual(x)
         out += x if self.shortcut is None else self.shortcut(x)
         return out
 

@@ -6,6 +6,8 @@ the part up to the last convolution.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from detectron2.layers import Conv2d
 from torch import Tensor, nn
@@ -14,6 +16,9 @@ from torch.nn import functional as F
 
 class ResidualBranch:
     """What the junction needs to know of a residual branch."""
+
+    # TorchScript compiles properties, and has none that are modules.
+    __jit_unused_properties__ = ["last_conv"]
 
     @property
     def last_conv(self) -> Conv2d:
@@ -24,12 +29,17 @@ class ResidualBranch:
         """The input of :attr:`last_conv`, from the input of the block; both (N, C, H, W)."""
         raise NotImplementedError
 
+    def residual(self, x: Tensor) -> Tensor:
+        """F(x), of :attr:`last_conv`, from the input of the block; both (N, C, H, W)."""
+        raise NotImplementedError
+
 
 class BasicBranch(ResidualBranch):
     """Of :class:`detectron2.modeling.backbone.resnet.BasicBlock`."""
 
-    conv1: nn.Module
-    conv2: Conv2d
+    if TYPE_CHECKING:  # TorchScript would take them for attributes, of types unknown to it.
+        conv1: nn.Module
+        conv2: Conv2d
 
     @property
     def last_conv(self) -> Conv2d:
@@ -38,13 +48,17 @@ class BasicBranch(ResidualBranch):
     def residual_input(self, x: Tensor) -> Tensor:
         return F.relu_(self.conv1(x))
 
+    def residual(self, x: Tensor) -> Tensor:
+        return self.conv2(self.residual_input(x))
+
 
 class BottleneckBranch(ResidualBranch):
     """Of :class:`detectron2.modeling.backbone.resnet.BottleneckBlock`."""
 
-    conv1: nn.Module
-    conv2: nn.Module
-    conv3: Conv2d
+    if TYPE_CHECKING:
+        conv1: nn.Module
+        conv2: nn.Module
+        conv3: Conv2d
 
     @property
     def last_conv(self) -> Conv2d:
@@ -53,12 +67,16 @@ class BottleneckBranch(ResidualBranch):
     def residual_input(self, x: Tensor) -> Tensor:
         return F.relu_(self.conv2(F.relu_(self.conv1(x))))
 
+    def residual(self, x: Tensor) -> Tensor:
+        return self.conv3(self.residual_input(x))
+
 
 class DeformBottleneckBranch(BottleneckBranch):
     """Of :class:`detectron2.modeling.backbone.resnet.DeformBottleneckBlock`."""
 
-    conv2_offset: nn.Module
-    deform_modulated: bool
+    if TYPE_CHECKING:
+        conv2_offset: nn.Module
+        deform_modulated: bool
 
     def residual_input(self, x: Tensor) -> Tensor:
         out = F.relu_(self.conv1(x))
