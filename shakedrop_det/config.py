@@ -56,6 +56,12 @@ def add_shakedrop_config(cfg: CfgNode) -> None:
     # Whether residual blocks begin as the identity, the weight of their last norm being 0: for
     # training from scratch.
     _C.MODEL.RESNETS.ZERO_INIT_RESIDUAL = False
+    # First layers of build_shakedrop_resnet_backbone: "imagenet", a 7x7 convolution and pooling,
+    # of stride 4; or "cifar", a 3x3 convolution of stride 1.
+    _C.MODEL.RESNETS.STEM = "imagenet"
+    # Residual block of the networks for CIFAR: "basic", for a DEPTH of 6 n + 2; or "bottleneck",
+    # for one of 9 n + 2. n is the number of blocks in each of the three stages.
+    _C.MODEL.RESNETS.BLOCK = "basic"
 
     _C.MODEL.IMAGE_CLASSIFIER = CfgNode()
     # Number of classes of the ImageClassifier meta-architecture.

@@ -13,6 +13,7 @@ from .blocks import (
     ShakenBottleneckBlock,
     ShakenDeformBottleneckBlock,
 )
+from .cifar_backbone import build_shakedrop_cifar_resnet_backbone
 from .classifier import ImageClassifier
 from .lazy import resnext_stages, shaken_resnet, shaken_stage
 from .res5_head import ShakeDropRes5ROIHeads
@@ -27,6 +28,7 @@ __all__ = [
     "ShakenBlock",
     "ShakenBottleneckBlock",
     "ShakenDeformBottleneckBlock",
+    "build_shakedrop_cifar_resnet_backbone",
     "build_shakedrop_resnet_backbone",
     "build_shakedrop_resnet_deeplab_backbone",
     "build_shakedrop_resnet_fpn_backbone",

@@ -18,29 +18,34 @@ from shakedrop_det.config import spec_from_config
 
 from .initialization import zero_init_residual
 from .shake import shake
+from .stem import check_imagenet_stem, with_configured_stem
 
 
 @BACKBONE_REGISTRY.register()
 def build_shakedrop_resnet_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> Backbone:
     """:func:`detectron2.modeling.build_resnet_backbone` under ShakeDrop."""
-    return _shake_backbone(build_resnet_backbone(cfg, input_shape), cfg)
+    resnet = with_configured_stem(build_resnet_backbone(cfg, input_shape), cfg)
+    return _shake_backbone(resnet, cfg)
 
 
 @BACKBONE_REGISTRY.register()
 def build_shakedrop_resnet_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> Backbone:
     """:func:`detectron2.modeling.backbone.build_resnet_fpn_backbone` under ShakeDrop."""
+    check_imagenet_stem(cfg)
     return _shake_backbone(build_resnet_fpn_backbone(cfg, input_shape), cfg)
 
 
 @BACKBONE_REGISTRY.register()
 def build_shakedrop_retinanet_resnet_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> Backbone:
     """detectron2's ``build_retinanet_resnet_fpn_backbone`` under ShakeDrop."""
+    check_imagenet_stem(cfg)
     return _shake_backbone(build_retinanet_resnet_fpn_backbone(cfg, input_shape), cfg)
 
 
 @BACKBONE_REGISTRY.register()
 def build_shakedrop_resnet_deeplab_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> Backbone:
     """``build_resnet_deeplab_backbone`` of ``detectron2.projects.deeplab`` under ShakeDrop."""
+    check_imagenet_stem(cfg)
     # Here, since not every build of detectron2 brings its projects along.
     from detectron2.projects.deeplab import build_resnet_deeplab_backbone
 
@@ -53,13 +58,29 @@ def num_residual_blocks(depth: int) -> int:
 
 
 def _shake_backbone(backbone: Backbone, cfg: CfgNode) -> Backbone:
+    shaken = shake_backbone(backbone, cfg, num_residual_blocks(cfg.MODEL.RESNETS.DEPTH))
+    if cfg.MODEL.SHAKEDROP.ENABLED:
+        _check_res5_head(cfg)
+    return shaken
+
+
+def shake_backbone(backbone: Backbone, cfg: CfgNode, num_blocks: int) -> Backbone:
+    """What a config asks for of a newly built backbone: its initialization, and ShakeDrop.
+
+    Args:
+        backbone: with stock residual blocks.
+        cfg: read are ``MODEL.SHAKEDROP`` and ``MODEL.RESNETS.ZERO_INIT_RESIDUAL``.
+        num_blocks: L of the whole network, also if ``backbone`` ends early.
+
+    Returns:
+        Backbone: ``backbone``, changed in place.
+    """
     spec = spec_from_config(cfg)
     if cfg.MODEL.RESNETS.ZERO_INIT_RESIDUAL:
         zero_init_residual(backbone)
     if not cfg.MODEL.SHAKEDROP.ENABLED:
         return backbone
-    _check_res5_head(cfg)
-    return shake(backbone, spec, num_residual_blocks(cfg.MODEL.RESNETS.DEPTH))
+    return shake(backbone, spec, num_blocks)
 
 
 def _check_res5_head(cfg: CfgNode) -> None:

@@ -1,0 +1,96 @@
+"""Backbones of three stages for images of 32 x 32 pixels."""
+
+from __future__ import annotations
+
+from typing import Any, Sequence
+
+from detectron2.config import CfgNode
+from detectron2.layers import CNNBlockBase, ShapeSpec
+from detectron2.modeling import BACKBONE_REGISTRY, Backbone
+from detectron2.modeling.backbone import ResNet
+from detectron2.modeling.backbone.resnet import BasicBlock, BottleneckBlock
+
+from .backbone import shake_backbone
+from .stem import CifarStem
+
+NUM_STAGES = 3
+_LAYERS = {"basic": 2, "bottleneck": 3}
+"""Convolutions of a residual branch, by the values of ``MODEL.RESNETS.BLOCK``."""
+
+
+@BACKBONE_REGISTRY.register()
+def build_shakedrop_cifar_resnet_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> Backbone:
+    """The ResNets for CIFAR of He et al., CVPR 2016, section 4.2, under ShakeDrop.
+
+    Three stages, res2 to res4, of detectron2's blocks: ``MODEL.RESNETS.DEPTH`` is 6 n + 2 with
+    ``MODEL.RESNETS.BLOCK`` "basic" (20, 56, 110), and 9 n + 2 with "bottleneck" (164). Where the
+    number of channels changes, the shortcut is a 1x1 convolution, as throughout detectron2.
+    """
+    node = cfg.MODEL.RESNETS
+    num_blocks = blocks_per_stage(node.DEPTH, node.BLOCK)
+    stages: list[list[CNNBlockBase]] = []
+    in_channels = node.STEM_OUT_CHANNELS
+    for index in range(NUM_STAGES):
+        out_channels = node.RES2_OUT_CHANNELS * 2**index
+        kwargs: dict[str, Any] = {"block_class": BasicBlock}
+        if node.BLOCK == "bottleneck":
+            kwargs = {
+                "block_class": BottleneckBlock,
+                "bottleneck_channels": node.NUM_GROUPS * node.WIDTH_PER_GROUP * 2**index,
+                "num_groups": node.NUM_GROUPS,
+                "stride_in_1x1": node.STRIDE_IN_1X1,
+            }
+        stages.append(
+            ResNet.make_stage(
+                num_blocks=num_blocks,
+                stride_per_block=strides(index, num_blocks),
+                in_channels=in_channels,
+                out_channels=out_channels,
+                norm=node.NORM,
+                **kwargs,
+            )
+        )
+        in_channels = out_channels
+    stem = CifarStem(input_shape.channels, node.STEM_OUT_CHANNELS, norm=node.NORM)
+    return three_stage_backbone(cfg, stem, stages)
+
+
+def blocks_per_stage(depth: int, block: str) -> int:
+    """n: residual blocks in each of the three stages.
+
+    Args:
+        depth: layers of the network with stem and classifier.
+        block: "basic" or "bottleneck".
+
+    Raises:
+        ValueError: for another block, or a depth that does not go with it.
+    """
+    if block not in _LAYERS:
+        raise ValueError(f"MODEL.RESNETS.BLOCK must be one of {', '.join(_LAYERS)}, got {block!r}")
+    layers = NUM_STAGES * _LAYERS[block]
+    num_blocks, rest = divmod(depth - 2, layers)
+    if num_blocks < 1 or rest:
+        raise ValueError(
+            f"MODEL.RESNETS.DEPTH must be {layers} n + 2 with MODEL.RESNETS.BLOCK {block!r}, such "
+            f"as {', '.join(str(layers * n + 2) for n in (2, 3, 18))}; got {depth!r}"
+        )
+    return num_blocks
+
+
+def strides(stage: int, num_blocks: int) -> list[int]:
+    """Strides of the blocks of a stage, counted from 0: all but the first begin with 2."""
+    return [2 if stage else 1] + [1] * (num_blocks - 1)
+
+
+def three_stage_backbone(
+    cfg: CfgNode, stem: CNNBlockBase, stages: Sequence[Sequence[CNNBlockBase]]
+) -> Backbone:
+    """The network of a stem and all its stages, under the ShakeDrop of a config."""
+    backbone = ResNet(
+        stem,
+        stages,
+        out_features=cfg.MODEL.RESNETS.OUT_FEATURES,
+        freeze_at=cfg.MODEL.BACKBONE.FREEZE_AT,
+    )
+    num_blocks = NUM_STAGES * blocks_per_stage(cfg.MODEL.RESNETS.DEPTH, cfg.MODEL.RESNETS.BLOCK)
+    return shake_backbone(backbone, cfg, num_blocks)
