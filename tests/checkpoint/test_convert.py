@@ -4,7 +4,6 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-import timm
 import torch
 import torchvision
 from torch import nn
@@ -106,15 +105,11 @@ def test_networks_without_a_classifier(tmp_path: Path) -> None:
 
 
 def test_weights_of_timm_keep_their_pixels(tmp_path: Path) -> None:
-    """timm's name for ImageNet weights trained on pixels from -1 to 1."""
-    name = "resnet50.ra_in1k"
-    network = build("timm", name, pretrained_cfg_overlay={"mean": (0.5,) * 3, "std": (0.5,) * 3})
-    assert network.pretrained_cfg["mean"] == (0.5, 0.5, 0.5)
-    create = partial(timm.create_model, pretrained_cfg_overlay={"mean": (0.5,) * 3})
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(timm, "create_model", create)
-        source = open_source(f"timm:{name}", weights=saved(network, tmp_path))
+    """timm says of these that they were trained with pixels from -1 to 1."""
+    name = "resnet34.ra4_e3600_r224_in1k"
+    source = open_source(f"timm:{name}", weights=saved(build("timm", name), tmp_path))
     assert source.conventions["MODEL.PIXEL_MEAN"] == [127.5, 127.5, 127.5]
+    assert source.conventions["MODEL.PIXEL_STD"] == [127.5, 127.5, 127.5]
 
 
 @pytest.mark.parametrize("name", ["resnetblur18", "resnetblur50", "resnetaa50"])

@@ -1,0 +1,147 @@
+"""The command line of conversion: what it writes, prints and refuses."""
+
+import importlib.util
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+from detectron2.config import CfgNode
+from PIL import Image
+
+from shakedrop_det.checkpoint.sources import open_source
+from shakedrop_det.engine import load_config
+from tests.checkpoint.resnets import build
+from tests.checkpoint.test_weight_files import Malicious
+
+TOOL = Path(__file__).parents[2] / "tools" / "convert_weights.py"
+BACKBONES = sorted((TOOL.parents[1] / "configs" / "Base-Backbone").glob("*.yaml"))
+
+Run = Callable[..., tuple[str, str]]
+Tiny = Callable[..., CfgNode]
+
+
+@pytest.fixture(scope="module")
+def tool() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("convert_weights", TOOL)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def convert_weights(
+    tool: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Run:
+    """``convert_weights(*args, code=0)``: what the tool wrote to stdout and stderr."""
+
+    def run(*args: object, code: int = 0) -> tuple[str, str]:
+        monkeypatch.setattr(sys, "argv", [str(TOOL), *map(str, args)])
+        if code == 0:
+            tool.main()
+        else:
+            with pytest.raises(SystemExit) as error:
+                tool.main()
+            assert error.value.code == code
+        return tuple(capsys.readouterr())
+
+    return run
+
+
+def test_the_tool_runs_by_its_path(
+    start: Callable[..., "subprocess.Popen[str]"], tmp_path: Path
+) -> None:
+    torch.save(build("torchvision", "resnet18").state_dict(), tmp_path / "source.pth")
+    process = start(TOOL, tmp_path / "source.pth", tmp_path / "converted.pth")
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    assert out.splitlines()[-1] == f"Wrote {tmp_path / 'converted.pth'}"
+    assert "stem.conv1.weight" in torch.load(tmp_path / "converted.pth", weights_only=True)["model"]
+
+
+def test_there_and_back(convert_weights: Run, tmp_path: Path) -> None:
+    """With real images, through safetensors."""
+    network = build("torchvision", "resnet18")
+    torch.save(network.state_dict(), tmp_path / "source.pth")
+    pictures = [tmp_path / f"{i}.png" for i in range(2)]
+    for picture in pictures:
+        pixels = torch.randint(0, 256, (240, 300, 3), dtype=torch.uint8).numpy()
+        Image.fromarray(pixels).save(picture)
+    converted, back = tmp_path / "folder" / "converted.safetensors", tmp_path / "back.pth"
+    out, _ = convert_weights(tmp_path / "source.pth", converted, "--images", *pictures)
+    assert "on 2 images" in out and "bn1.num_batches_tracked" in out
+    stages = dict(re.findall(r"^  (\w+) +(\d\.\de[-+]\d\d)$", out, flags=re.MULTILINE))
+    assert stages.keys() == {"stem", "res2", "res3", "res4", "res5", "linear"}
+    assert all(float(value) < 1e-4 for value in stages.values())
+    assert "MODEL.RESNETS.DEPTH 18" in out and "INPUT.FORMAT RGB" in out
+
+    convert_weights(converted, back, "--to", "timm")
+    found = torch.load(back, weights_only=True)
+    expected = network.state_dict()
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[key], value) for key, value in expected.items())
+
+
+def test_nothing_is_written_that_does_not_compute_the_same(
+    convert_weights: Run, tmp_path: Path
+) -> None:
+    torch.save(build("timm", "resnetblur18").state_dict(), tmp_path / "source.pth")
+    output = tmp_path / "converted.pth"
+    args = ["timm:resnetblur18", output, "--weights", tmp_path / "source.pth"]
+    _, err = convert_weights(*args, code=2)
+    assert "error: The converted network computes something else" in err
+    assert "Traceback" not in err and not output.exists()
+
+
+def test_a_file_that_carries_code_is_refused(convert_weights: Run, tmp_path: Path) -> None:
+    trace, output = tmp_path / "trace", tmp_path / "converted.pth"
+    state = build("torchvision", "resnet18").state_dict()
+    torch.save({"state_dict": state, "args": Malicious(trace)}, tmp_path / "source.pth")
+    _, err = convert_weights(tmp_path / "source.pth", output, code=2)
+    assert "--allow-pickle" in err and not trace.exists() and not output.exists()
+    convert_weights(tmp_path / "source.pth", output, "--allow-pickle")
+    assert trace.exists() and output.exists()
+
+
+@pytest.mark.parametrize("path", BACKBONES, ids=lambda path: path.stem)
+def test_commands_in_configs_make_the_weights_of_the_config(
+    tool: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, path: Path
+) -> None:
+    cfg = load_config(str(path))
+    command = re.search(r"tools/convert_weights.py .*", path.read_text())
+    if command is None:
+        assert path.stem not in ("R_18", "R_34", "R_152")
+        return
+    monkeypatch.setattr(sys, "argv", shlex.split(command[0]))
+    args = tool.parse_args()
+    assert args.output == cfg.MODEL.WEIGHTS and args.to == "detectron2"
+    network = build("torchvision", args.source.removeprefix("torchvision:"), num_classes=1000)
+    torch.save(network.state_dict(), tmp_path / "weights.pth")
+    source = open_source(args.source, weights=str(tmp_path / "weights.pth"))
+    for key, value in {**source.architecture.config, **source.conventions}.items():
+        node = cfg
+        for name in key.split("."):
+            node = node[name]
+        assert node == value, key
+
+
+@pytest.mark.slow
+def test_converted_weights_are_evaluated_and_other_pixels_refused(
+    convert_weights: Run, train_net: Run, tiny: Tiny, tmp_path: Path
+) -> None:
+    """The classifier comes along, so that the accuracy is that of the network converted."""
+    torch.save(build("torchvision", "resnet18").state_dict(), tmp_path / "source.pth")
+    convert_weights(tmp_path / "source.pth", tmp_path / "converted.pth")
+    options = ["MODEL.WEIGHTS", tmp_path / "converted.pth", "OUTPUT_DIR", tmp_path / "output"]
+    options += ["MODEL.RESNETS.DEPTH", 18, "MODEL.RESNETS.STEM_OUT_CHANNELS", 64]
+    options += ["MODEL.RESNETS.RES2_OUT_CHANNELS", 64]
+    out, _ = train_net("classifier", "--eval-only", *options)
+    assert "top1" in out and "are not used by the model" not in out
+    _, err = train_net("mask_rcnn", "--eval-only", *options, "INPUT.FORMAT", "BGR", code=2)
+    assert "  INPUT.FORMAT RGB  (now BGR)" in err
