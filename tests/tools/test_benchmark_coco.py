@@ -23,7 +23,7 @@ def annotations(datasets_root: str) -> Path:
 def test_detections_are_near_objects(annotations: Path) -> None:
     coco = COCO(annotations)
     detections = made_up_detections(coco, per_image=20)
-    assert Counter(d["image_id"] for d in detections) == {i: 20 for i in coco.getImgIds()}
+    assert Counter(d["image_id"] for d in detections) == dict.fromkeys(coco.getImgIds(), 20)
     boxes = {i: [a["bbox"] for a in coco.imgToAnns[i]] for i in coco.getImgIds()}
     for found in detections:
         moved = np.abs(np.array(boxes[found["image_id"]]) - found["bbox"]).max(axis=1)

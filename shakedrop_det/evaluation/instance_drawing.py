@@ -1,0 +1,57 @@
+"""Drawing objects into photographs."""
+
+from __future__ import annotations
+
+import colorsys
+from typing import Any, Sequence
+
+import numpy as np
+from detectron2.data import Metadata
+from detectron2.utils.visualizer import Visualizer
+
+_SMALL = 400  # pixels; labels could not be read in smaller pictures
+_GOLDEN = 0.618034
+
+
+def distinct_colours(number: int) -> list[tuple[float, float, float]]:
+    """So many RGB colours, from 0 to 1, each far from those before it, and the same every time."""
+    hues = [(0.58 + _GOLDEN * index) % 1 for index in range(number)]
+    return [colorsys.hsv_to_rgb(hue, 0.75, (1.0, 0.8)[i % 2]) for i, hue in enumerate(hues)]
+
+
+def readable_scale(height: int, width: int) -> float:
+    """How many times larger a small picture has to be drawn for its labels to be read."""
+    return float(max(1, round(_SMALL / max(height, width))))
+
+
+def draw_instances(
+    image: np.ndarray,
+    *,
+    labels: Sequence[str],
+    boxes: np.ndarray | None,
+    masks: Any = None,
+    keypoints: Any = None,
+    metadata: Metadata | None = None,
+) -> np.ndarray:
+    """Draw objects into a picture with detectron2's ``Visualizer``, in distinct colours.
+
+    Args:
+        image: (H, W, 3), uint8, RGB.
+        labels: of the N objects.
+        boxes: (N, 4), in pixels, left, top, right, bottom; or None.
+        masks: what ``Visualizer.overlay_instances`` takes, or None.
+        keypoints: (N, K, 3) x, y and visibility, or None.
+        metadata: for the names and connections of keypoints.
+
+    Returns:
+        np.ndarray: (H, W, 3), uint8, RGB, enlarged if it was small.
+    """
+    visualizer = Visualizer(image, metadata, scale=readable_scale(*image.shape[:2]))
+    visualizer.overlay_instances(
+        boxes=boxes,
+        masks=masks,
+        labels=list(labels),
+        keypoints=keypoints,
+        assigned_colors=distinct_colours(len(labels)),
+    )
+    return visualizer.get_output().get_image()

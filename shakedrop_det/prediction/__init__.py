@@ -1,0 +1,7 @@
+"""Predictions for images and videos that belong to no data set."""
+
+from .inputs import Inputs, find_inputs
+from .predictor import Predictor
+from .run import PredictionSummary, predict
+
+__all__ = ["Inputs", "PredictionSummary", "Predictor", "find_inputs", "predict"]

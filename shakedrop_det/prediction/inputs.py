@@ -1,0 +1,104 @@
+"""From what a user names to images and videos."""
+
+from __future__ import annotations
+
+import glob
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Iterable, Iterator
+
+import cv2
+import numpy as np
+from torchvision.datasets.folder import IMG_EXTENSIONS
+
+from shakedrop_det.data.reading import UnreadableImageError
+
+VIDEO_EXTENSIONS = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm")
+"""Files that end so are read as videos."""
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What there is to predict for, in order."""
+
+    images: tuple[Path, ...]
+    videos: tuple[Path, ...]
+
+
+def find_inputs(names: Iterable[str]) -> Inputs:
+    """List images and videos.
+
+    Args:
+        names: files; folders, of which all images and videos are taken, but not those in folders
+            below; or patterns such as ``"photos/**/*.jpg"``. What is named twice counts once.
+
+    Raises:
+        FileNotFoundError: if a file is not there, or nothing is in a folder or matches a pattern.
+    """
+    found: dict[Path, None] = {}
+    for name in names:
+        found.update(dict.fromkeys(_files(name)))
+    videos = tuple(path for path in found if _is_video(path))
+    return Inputs(tuple(path for path in found if not _is_video(path)), videos)
+
+
+def _files(name: str) -> list[Path]:
+    path = Path(name)
+    if path.is_dir():
+        files = [p for p in sorted(path.iterdir()) if p.suffix.lower() in IMG_EXTENSIONS]
+        files += [p for p in sorted(path.iterdir()) if _is_video(p)]
+        if not files:
+            raise FileNotFoundError(f"folder {name!r} holds no images and no videos")
+        return files
+    if path.exists():
+        return [path]
+    files = [Path(p) for p in sorted(glob.glob(name, recursive=True)) if Path(p).is_file()]
+    if not files:
+        raise FileNotFoundError(f"{name!r} is no file and no folder, and no file matches it")
+    return files
+
+
+def _is_video(path: Path) -> bool:
+    return path.suffix.lower() in VIDEO_EXTENSIONS
+
+
+class Video:
+    """The frames of a video file."""
+
+    def __init__(self, path: Path) -> None:
+        """
+        Args:
+            path: of the file.
+
+        Raises:
+            UnreadableImageError: if it cannot be read as a video.
+        """
+        self.path = path
+        self._capture = cv2.VideoCapture(str(path))
+        if not self._capture.isOpened() or self.size[0] < 1:
+            raise UnreadableImageError(f"cannot read video {path}: it is no video, or damaged")
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of its frames, in pixels."""
+        properties = (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT)
+        width, height = (int(self._capture.get(p)) for p in properties)
+        return width, height
+
+    @property
+    def frames_per_second(self) -> float:
+        """As the file says, or 25 if it does not."""
+        return self._capture.get(cv2.CAP_PROP_FPS) or 25.0
+
+    def __len__(self) -> int:
+        """The number of frames as the file says, which may be wrong, or 0."""
+        return max(int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT)), 0)
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        """Each frame, (H, W, 3) uint8 BGR."""
+        while True:
+            is_there, frame = self._capture.read()
+            if not is_there:
+                break
+            yield frame
+        self._capture.release()

@@ -1,0 +1,103 @@
+"""A trained model with what it needs around it, for one image at a time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from detectron2.config import CfgNode
+from detectron2.data import Metadata, MetadataCatalog
+from detectron2.engine import DefaultPredictor
+from torch import nn
+
+from shakedrop_det.checkpoint import Checkpointer, fold
+from shakedrop_det.data import ClassificationMapper
+from shakedrop_det.modeling import ShakenBlock
+
+
+class Predictor(DefaultPredictor):
+    """:class:`detectron2.engine.DefaultPredictor`, also for image classifiers, folded by default.
+
+    Weights are loaded as for training and evaluation: such as do not fit the backbone, or were
+    trained with other pixels, are refused; averaged weights are preferred.
+    """
+
+    model: nn.Module
+
+    def __init__(self, cfg: CfgNode, *, folded: bool = True) -> None:
+        """
+        Args:
+            cfg: of the model, with ``MODEL.WEIGHTS``; the first of ``DATASETS.TEST`` tells the
+                names of the classes.
+            folded: whether a network under ShakeDrop becomes a plain one, which computes the same.
+
+        Raises:
+            FileNotFoundError, ValueError: see :class:`shakedrop_det.checkpoint.Checkpointer`; also
+                if ``MODEL.WEIGHTS`` is empty.
+        """
+        if not cfg.MODEL.WEIGHTS:
+            raise ValueError("MODEL.WEIGHTS is empty: name the checkpoint of a trained model")
+        unloaded = cfg.clone()
+        unloaded.defrost()
+        unloaded.MODEL.WEIGHTS = ""
+        super().__init__(unloaded)
+        self.cfg = cfg.clone()
+        Checkpointer(self.model, cfg=cfg).load(cfg.MODEL.WEIGHTS)
+        if folded and any(isinstance(module, ShakenBlock) for module in self.model.modules()):
+            self.model = fold(self.model)
+        self.is_classifier = cfg.MODEL.META_ARCHITECTURE == "ImageClassifier"
+        self._mapper = ClassificationMapper(cfg, False) if self.is_classifier else None
+        self.metadata = class_metadata(cfg)
+
+    def __call__(self, original_image: np.ndarray) -> dict[str, Any]:
+        """
+        Args:
+            original_image: (H, W, 3), uint8, BGR.
+
+        Returns:
+            dict: what the model gives for one image, see detectron2; ``scores``, the probabilities
+            of the classes, if it is a classifier.
+        """
+        if self._mapper is None:
+            return super().__call__(original_image)
+        rgb = np.ascontiguousarray(original_image[:, :, ::-1])
+        with torch.no_grad():
+            return self.model([self._mapper({"image": rgb, "label": 0})])[0]
+
+
+def class_metadata(cfg: CfgNode) -> Metadata:
+    """Metadata of the first data set for testing, or else training; empty if there is none."""
+    names = (*cfg.DATASETS.TEST, *cfg.DATASETS.TRAIN)
+    if not names:
+        return Metadata()
+    metadata = MetadataCatalog.get(names[0])
+    if not metadata.get("classes") and not metadata.get("thing_classes"):
+        try:
+            metadata.get("prepare", lambda: None)()
+        except OSError:
+            return metadata  # The data set is not on this machine: classes have numbers then.
+    return metadata
+
+
+def class_names(metadata: Metadata, num_classes: int) -> list[str]:
+    """Names of a model's classes; their numbers where the metadata has no or other names."""
+    names = metadata.get("thing_classes") or metadata.get("classes") or []
+    return list(names) if len(names) >= num_classes else [str(i) for i in range(num_classes)]
+
+
+def set_confidence(cfg: CfgNode, confidence: float) -> None:
+    """Let a detector give only what it is that sure of, in place.
+
+    Args:
+        cfg: not frozen.
+        confidence: from 0 to 1.
+
+    Raises:
+        ValueError: for another value.
+    """
+    if not 0 <= confidence <= 1:
+        raise ValueError(f"--confidence must be in [0, 1], got {confidence!r}")
+    cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST = confidence
+    cfg.MODEL.RETINANET.SCORE_THRESH_TEST = confidence
+    cfg.MODEL.PANOPTIC_FPN.COMBINE.INSTANCES_CONFIDENCE_THRESH = confidence

@@ -1,0 +1,76 @@
+"""Predictions as files in COCO's format."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from detectron2.data import Metadata
+from detectron2.evaluation.coco_evaluation import instances_to_coco_json
+from detectron2.structures import Instances
+
+TOP = 5
+"""How many of the likeliest classes of an image a classifier's results list."""
+
+
+class CocoResults:
+    """Collects predictions, for ``results.json`` and ``image_info.json``.
+
+    The first is COCO's format of results, the second that of the images of a test set:
+    ``COCO("image_info.json").loadRes("results.json")`` reads both. Images are numbered from 1 in
+    their order. A classifier's results have ``category_id`` and ``score`` alone.
+    """
+
+    def __init__(self, metadata: Metadata, names: list[str]) -> None:
+        """
+        Args:
+            metadata: tells COCO's ids of the classes, if they are not the model's numbers + 1.
+            names: of the classes.
+        """
+        ids = metadata.get("thing_dataset_id_to_contiguous_id")
+        self._ids = {number: category for category, number in ids.items()} if ids else {}
+        self._categories = [{"id": self._id(i), "name": name} for i, name in enumerate(names)]
+        self._images: list[dict[str, Any]] = []
+        self._results: list[dict[str, Any]] = []
+
+    def _id(self, number: int) -> int:
+        return self._ids.get(number, number + 1)
+
+    def add(self, output: dict[str, Any], *, height: int, width: int, **image: Any) -> int:
+        """Take the predictions for one image.
+
+        Args:
+            output: of :class:`~shakedrop_det.prediction.Predictor`, on the CPU.
+            height, width: of the image, in pixels.
+            image: what else is known of it: ``file_name``, and ``frame`` of a video.
+
+        Returns:
+            int: the number of results.
+        """
+        image_id = len(self._images) + 1
+        self._images.append({"id": image_id, "height": height, "width": width, **image})
+        if "scores" in output:
+            scores, classes = output["scores"].topk(min(TOP, len(output["scores"])))
+            found = [
+                {"image_id": image_id, "category_id": number, "score": score}
+                for number, score in zip(classes.tolist(), scores.tolist(), strict=True)
+            ]
+        else:
+            instances = output.get("instances", Instances((height, width)))
+            has_any = bool(instances.get_fields())
+            found = instances_to_coco_json(instances, image_id) if has_any else []
+        for result in found:
+            result["category_id"] = self._id(result["category_id"])
+        self._results += found
+        return len(found)
+
+    def write(self, folder: Path) -> None:
+        """Write the two files.
+
+        Args:
+            folder: where; it is there.
+        """
+        info = {"images": self._images, "categories": self._categories}
+        for name, content in (("results.json", self._results), ("image_info.json", info)):
+            (folder / name).write_text(json.dumps(content))

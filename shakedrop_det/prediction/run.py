@@ -1,0 +1,145 @@
+"""From files to drawn files and results."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Iterable, Iterator
+
+import cv2
+import numpy as np
+from detectron2.config import CfgNode
+from detectron2.data.detection_utils import read_image
+from detectron2.utils.video_visualizer import VideoVisualizer
+from PIL import Image
+from tqdm import tqdm
+
+from shakedrop_det.data.reading import UnreadableImageError, naming_file
+from shakedrop_det.engine.checks import num_classes
+
+from .drawing import draw_frame, draw_output
+from .inputs import Inputs, Video, find_inputs
+from .predictor import Predictor, class_names
+from .results import CocoResults
+
+
+@dataclass
+class PredictionSummary:
+    """What was done.
+
+    Attributes:
+        num_images, num_frames: images and frames of videos that were read.
+        num_results: objects that were found; for a classifier, classes that were listed.
+        skipped: for each file that could not be read, what was wrong with it.
+    """
+
+    num_images: int = 0
+    num_frames: int = 0
+    num_results: int = 0
+    skipped: list[str] = field(default_factory=list)
+
+
+def predict(
+    cfg: CfgNode, names: Iterable[str], output: Path, *, folded: bool = True
+) -> PredictionSummary:
+    """Predict for images and videos, draw what is found and write it in COCO's format.
+
+    The folder gets ``drawn/``, with a picture or video of each file, ``results.json`` and
+    ``image_info.json``, see :class:`~shakedrop_det.prediction.results.CocoResults`.
+
+    Args:
+        cfg: see :class:`~shakedrop_det.prediction.Predictor`.
+        names: see :func:`~shakedrop_det.prediction.find_inputs`.
+        output: the folder; made if need be.
+        folded: see :class:`~shakedrop_det.prediction.Predictor`.
+
+    Raises:
+        FileNotFoundError: if a name stands for nothing, or the weights are missing.
+        UnreadableImageError: if none of the files could be read.
+    """
+    inputs = find_inputs(names)
+    run = _Run(Predictor(cfg, folded=folded), output)
+    run.images(inputs)
+    run.videos(inputs)
+    run.results.write(output)
+    summary = run.summary
+    if not summary.num_images + summary.num_frames:
+        raise UnreadableImageError("no file could be read: " + "; ".join(summary.skipped))
+    return summary
+
+
+class _Run:
+    def __init__(self, predictor: Predictor, output: Path) -> None:
+        self.predictor = predictor
+        self.summary = PredictionSummary()
+        self.names = class_names(predictor.metadata, num_classes(predictor.cfg)[1] or 0)
+        self.results = CocoResults(predictor.metadata, self.names)
+        self.drawn = output / "drawn"
+        self.drawn.mkdir(parents=True, exist_ok=True)
+        self._taken: set[Path] = set()
+
+    def images(self, inputs: Inputs) -> None:
+        for path in tqdm(inputs.images, desc="images", disable=not inputs.images):
+            with self._noting_unreadable():
+                with naming_file(str(path)):
+                    image = read_image(str(path), format="RGB")
+                output = self._predict(image, file_name=str(path))
+                self.summary.num_images += 1
+                drawn = draw_output(image, output, **self._classes)
+                suffix = path.suffix if path.suffix.lower() in (".jpg", ".jpeg") else ".png"
+                Image.fromarray(drawn).save(self._path(path.stem, suffix), quality=92)
+
+    def videos(self, inputs: Inputs) -> None:
+        for path in inputs.videos:
+            with self._noting_unreadable():
+                self._video(Video(path))
+
+    def _video(self, video: Video) -> None:
+        target = str(self._path(video.path.stem, ".mp4"))
+        codec = cv2.VideoWriter.fourcc(*"mp4v")
+        writer = cv2.VideoWriter(target, codec, video.frames_per_second, video.size)
+        visualizer = VideoVisualizer(self.predictor.metadata)
+        frames = tqdm(video, desc=video.path.name, total=len(video) or None)
+        for index, bgr in enumerate(frames):
+            frame = np.ascontiguousarray(bgr[:, :, ::-1])
+            output = self._predict(frame, file_name=str(video.path), frame=index)
+            self.summary.num_frames += 1
+            drawn = draw_frame(frame, output, visualizer=visualizer, **self._classes)
+            writer.write(np.ascontiguousarray(drawn[:, :, ::-1]))
+        writer.release()
+        if not frames.n:
+            Path(target).unlink(missing_ok=True)
+            raise UnreadableImageError(f"cannot read video {video.path}: it has no frames")
+
+    @property
+    def _classes(self) -> dict[str, Any]:
+        return {"names": self.names, "metadata": self.predictor.metadata}
+
+    def _predict(self, image: np.ndarray, **about: Any) -> dict[str, Any]:
+        output = {key: _to_cpu(value) for key, value in self.predictor(image[:, :, ::-1]).items()}
+        height, width = image.shape[:2]
+        self.summary.num_results += self.results.add(output, height=height, width=width, **about)
+        return output
+
+    def _path(self, stem: str, suffix: str) -> Path:
+        """Where a picture goes; files of one name in several folders are told apart by number."""
+        path, number = self.drawn / f"{stem}{suffix}", 1
+        while path in self._taken:
+            number += 1
+            path = self.drawn / f"{stem}_{number}{suffix}"
+        self._taken.add(path)
+        return path
+
+    @contextmanager
+    def _noting_unreadable(self) -> Iterator[None]:
+        try:
+            yield
+        except UnreadableImageError as error:
+            self.summary.skipped.append(str(error))
+
+
+def _to_cpu(value: Any) -> Any:
+    if isinstance(value, tuple):  # of panoptic segmentation
+        return tuple(_to_cpu(part) for part in value)
+    return value.to("cpu") if hasattr(value, "to") else value

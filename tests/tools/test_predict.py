@@ -1,0 +1,91 @@
+"""tools/predict.py as a user runs it."""
+
+from __future__ import annotations
+
+import json
+import re
+import runpy
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from detectron2.config import CfgNode
+
+from shakedrop_det.checkpoint import Checkpointer
+from shakedrop_det.engine import Trainer
+
+ROOT = Path(__file__).parents[2]
+TOOL = ROOT / "tools" / "predict.py"
+CONFIG = ROOT / "tests" / "configs" / "tiny_mask_rcnn.yaml"
+
+
+@pytest.fixture
+def weights(tiny: Callable[..., CfgNode], tmp_path: Path) -> Path:
+    cfg = tiny("mask_rcnn")
+    Checkpointer(Trainer.build_model(cfg), str(tmp_path), cfg=cfg).save("weights")
+    return tmp_path / "weights.pth"
+
+
+def test_folder(
+    start: Callable[..., "subprocess.Popen[str]"],
+    weights: Path,
+    datasets_root: str,
+    tmp_path: Path,
+) -> None:
+    photos, output = tmp_path / "photos", tmp_path / "output"
+    shutil.copytree(Path(datasets_root, "digit_scenes", "val"), photos)
+    (photos / "broken.jpg").write_text("no picture")
+    options = ["--config-file", CONFIG, "--weights", weights, "--output", output]
+    few = ["--opts", "TEST.DETECTIONS_PER_IMAGE", 3]
+    process = start(TOOL, photos, *options, "--confidence", 0.01, *few)
+    out, err = process.communicate(timeout=100)
+    assert process.returncode == 0, err
+    results = json.loads((output / "results.json").read_text())
+    last = f"{len(results)} results in 4 images and 0 frames of videos, 1 files skipped: {output}/"
+    assert out.splitlines()[-1] == last
+    assert f"Skipped: cannot read image {photos}/broken.jpg" in out
+    assert 0 < len(results) <= 12
+    assert {path.name for path in (output / "drawn").iterdir()} == {
+        path.name for path in photos.glob("*.png")
+    }
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["{here}/missing.png"], "error: '.*missing.png' is no file and no folder"),
+        (["{weights}", "--weights", "no.pth"], "error: MODEL.WEIGHTS: there is no file 'no.pth'"),
+        (["{weights}"], "error: MODEL.WEIGHTS is empty: name the checkpoint"),
+        (["{weights}", "--confidence", "7"], "error: --confidence must be in .0, 1., got 7.0"),
+        (["{weights}", "--weights", "{weights}"], "error: no file could be read: .*weights.pth"),
+    ],
+)
+def test_mistakes_of_the_user(
+    weights: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    message: str,
+) -> None:
+    here = {"here": weights.parent, "weights": weights}
+    command = [a.format(**here) for a in arguments] + ["--config-file", str(CONFIG)]
+    command += ["--output", str(weights.parent / "output")]
+    monkeypatch.setattr(sys, "argv", [str(TOOL), *command])
+    with pytest.raises(SystemExit) as leave:
+        runpy.run_path(str(TOOL), run_name="__main__")
+    assert leave.value.code == 2
+    (line,) = (x for x in capsys.readouterr().err.splitlines() if x.startswith("error: "))
+    assert re.match(message, line)
+
+
+def test_help_has_examples(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", [str(TOOL), "--help"])
+    with pytest.raises(SystemExit) as leave:
+        runpy.run_path(str(TOOL), run_name="__main__")
+    assert leave.value.code == 0
+    assert "tools/predict.py photos/ --config-file" in capsys.readouterr().out

@@ -1,0 +1,84 @@
+#!/usr/bin/env python
+"""Predict for images and videos: draw what is found, and write it in COCO's format.
+
+A network under ShakeDrop is folded into a plain one first, which computes the same. The folder
+OUTPUT gets
+
+  drawn/           each image and video, with what was found; small images enlarged
+  results.json     COCO's format of results; of a classifier, the five likeliest classes
+  image_info.json  the images by their number, and the categories; pycocotools reads both files:
+                   COCO("image_info.json").loadRes("results.json")
+
+Files that cannot be read are named and left out. Exit status 2 if none could be, or for another
+mistake.
+"""
+
+import argparse
+from pathlib import Path
+
+from shakedrop_det.engine import load_config, reported_to_user
+from shakedrop_det.engine.setup import fall_back_to_cpu
+from shakedrop_det.prediction import predict
+from shakedrop_det.prediction.predictor import set_confidence
+
+EXAMPLES = """examples:
+  # all images and videos of a folder, with a trained checkpoint
+  tools/predict.py photos/ --config-file configs/Demo/mask_rcnn_digit_scenes.yaml \\
+      --weights output/model_final.pth --output output/predictions
+
+  # what is found with 80 % confidence, in files that match a pattern, and in a video
+  tools/predict.py 'photos/**/*.jpg' street.mp4 --config-file FILE --weights FILE --confidence 0.8
+
+  # on the CPU, at a smaller size; options are those of the config file
+  tools/predict.py photo.jpg --config-file FILE --weights FILE \\
+      --opts MODEL.DEVICE cpu INPUT.MIN_SIZE_TEST 480
+"""
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "inputs",
+        nargs="+",
+        help="images, videos, folders of them, or quoted patterns ('**' is any)",
+    )
+    parser.add_argument("--config-file", required=True, metavar="FILE", help="of the model")
+    parser.add_argument(
+        "--weights", metavar="FILE", help="checkpoint; default: MODEL.WEIGHTS of the config"
+    )
+    parser.add_argument("--output", type=Path, default=Path("output/predictions"), metavar="FOLDER")
+    parser.add_argument(
+        "--confidence",
+        type=float,
+        default=0.5,
+        help="least score of an object, from 0 to 1 (default: 0.5)",
+    )
+    parser.add_argument("--no-fold", action="store_true", help="keep the network under ShakeDrop")
+    parser.add_argument(
+        "--opts", nargs=argparse.REMAINDER, default=[], help="config options: KEY VALUE ..."
+    )
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_args()
+    with reported_to_user():
+        cfg = load_config(args.config_file, args.opts)
+        set_confidence(cfg, args.confidence)
+        if args.weights:
+            cfg.MODEL.WEIGHTS = args.weights
+        if fall_back_to_cpu(cfg):
+            print("There is no GPU: running on the CPU")
+        done = predict(cfg, args.inputs, args.output, folded=not args.no_fold)
+    for reason in done.skipped:
+        print(f"Skipped: {reason}")
+    read = f"{done.num_images} images and {done.num_frames} frames of videos"
+    print(
+        f"{done.num_results} results in {read}, {len(done.skipped)} files skipped: {args.output}/"
+    )
+
+
+if __name__ == "__main__":
+    main()
