@@ -10,6 +10,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from detectron2.config import CfgNode
+
 from .model_zoo import config_root, get_config, list_configs
 
 FAMILIES = (
@@ -52,30 +54,30 @@ def form_files(name: str) -> dict[str, str]:
         dict: the text of each file by its name. A config that trains from scratch, without
         ``MODEL.WEIGHTS``, has no forms for pretrained weights.
     """
-    weights = get_config(name).MODEL.WEIGHTS
+    cfg = get_config(name)
     stem = name.removesuffix(".yaml")
     files = {}
     for form, parts in FORMS.items():
-        if "pretrained" in parts and not weights:
+        if "pretrained" in parts and not cfg.MODEL.WEIGHTS:
             continue
         bases = [f"{Path(stem).name}.yaml", *(f"../Base-Form/{part}.yaml" for part in parts)]
         text = f"_BASE_: [{', '.join(f'{base!r}' for base in bases)}]\n".replace("'", '"')
         if "pretrained" in parts:
             erase_relu = "_erase_relu" if "erase_relu" in parts else ""
-            path = f"weights/{_pretrained(name)}_shakedrop{erase_relu}.pth"
+            path = f"weights/{_pretrained(name, cfg)}_shakedrop{erase_relu}.pth"
             text += f'MODEL:\n  WEIGHTS: "{path}"\n'
         files[f"{stem}_{form}.yaml"] = text
     return files
 
 
-def _pretrained(name: str) -> str:
+def _pretrained(name: str, cfg: CfgNode) -> str:
     """What is trained before: the classifier of that backbone, or a detector for Cityscapes."""
     match = re.search(r"[RX]_\d+(_\d+x\d+d)?", name)
     assert match, name
     backbone = match[0]
     if name.startswith("Cityscapes/"):
         return f"mask_rcnn_{backbone}_FPN_3x"
-    return f"{backbone}_gn" if get_config(name).MODEL.RESNETS.NORM == "GN" else backbone
+    return f"{backbone}_gn" if cfg.MODEL.RESNETS.NORM == "GN" else backbone
 
 
 def write_forms() -> list[str]:
