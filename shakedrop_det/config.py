@@ -52,6 +52,10 @@ def add_shakedrop_config(cfg: CfgNode) -> None:
     # nothing else depends on it; "always", also where BatchNorm would have updated its running
     # statistics from it, which then only see the steps in which the branch runs.
     _C.MODEL.SHAKEDROP.SKIP = "exact"
+    # In blocks of two branches, what is scaled: "sum", the two together (type A of the paper);
+    # "each", by scales of its own (type B); or "shake_shake", by a and 1 - a, without gates, which
+    # needs SURVIVAL_PROB 0.0 and DECAY "constant".
+    _C.MODEL.SHAKEDROP.BRANCHES = "sum"
 
     # Whether residual blocks begin as the identity, the weight of their last norm being 0: for
     # training from scratch.
@@ -62,6 +66,9 @@ def add_shakedrop_config(cfg: CfgNode) -> None:
     # Residual block of the networks for CIFAR: "basic", for a DEPTH of 6 n + 2; or "bottleneck",
     # for one of 9 n + 2. n is the number of blocks in each of the three stages.
     _C.MODEL.RESNETS.BLOCK = "basic"
+    # Widening factor of a PyramidNet: its last block has so many channels more than its stem
+    # (bottlenecks: four times as many as both together).
+    _C.MODEL.RESNETS.PYRAMID_ALPHA = 48.0
 
     _C.MODEL.IMAGE_CLASSIFIER = CfgNode()
     # Number of classes of the ImageClassifier meta-architecture.

@@ -12,19 +12,27 @@ from shakedrop_det.modeling.blocks import (
     ShakenBasicBlock,
     ShakenBottleneckBlock,
     ShakenDeformBottleneckBlock,
+    ShakenPyramidBasicBlock,
+    ShakenPyramidBottleneckBlock,
 )
 from shakedrop_det.modeling.linear_blocks import (
     LinearBasicBlock,
     LinearBottleneckBlock,
     LinearDeformBottleneckBlock,
 )
+from shakedrop_det.modeling.pyramid_blocks import PyramidBasicBlock, PyramidBottleneckBlock
 from shakedrop_det.modeling.replace import replace_modules, shallow_copy
 from shakedrop_det.modeling.shake import SAMPLER_NAME
+from shakedrop_det.modeling.shaken_two_branch import ShakenTwoBranchBlock
+from shakedrop_det.modeling.two_branch_blocks import TwoBranchBlock
 
 STOCK_BLOCKS: dict[type[ShakenBlock], type[CNNBlockBase]] = {
     ShakenBasicBlock: BasicBlock,
     ShakenBottleneckBlock: BottleneckBlock,
     ShakenDeformBottleneckBlock: DeformBottleneckBlock,
+    ShakenPyramidBasicBlock: PyramidBasicBlock,
+    ShakenPyramidBottleneckBlock: PyramidBottleneckBlock,
+    ShakenTwoBranchBlock: TwoBranchBlock,
 }
 LINEAR_BLOCKS: dict[type[ShakenBlock], type[CNNBlockBase]] = {
     ShakenBasicBlock: LinearBasicBlock,
@@ -40,7 +48,8 @@ def fold(module: nn.Module) -> nn.Module:
     The expected scale e of each block (eq. 8 of the paper) goes into the last norm of its residual
     branch, or into the last convolution where there is none. Blocks that keep their final
     ReLU become detectron2's own, so that the state_dict is that of a stock network with the same
-    keys; those without become blocks that differ from detectron2's in that ReLU alone.
+    keys; those without become blocks that differ from detectron2's in that ReLU alone. Blocks of
+    PyramidNet and of two branches, which have no such ReLU, become this package's plain ones.
 
     The result is for inference: its training would start from scaled norms, without noise.
 
@@ -57,7 +66,8 @@ def fold(module: nn.Module) -> nn.Module:
     if not blocks:
         raise ValueError(f"{type(module).__name__} holds no block under ShakeDrop to fold")
     for block in blocks:
-        _scale_residual(block, block.spec.test_scale(block.survival_prob))
+        for conv, scale in block.test_scales():
+            _scale_residual(conv, scale)
     result = replace_modules(module, {id(block): _plain(block) for block in blocks})
     for owner in list(result.modules()):
         BlockSampler.detach(owner)
@@ -65,7 +75,8 @@ def fold(module: nn.Module) -> nn.Module:
 
 
 def _plain(block: ShakenBlock) -> CNNBlockBase:
-    plain_type = (LINEAR_BLOCKS if block.spec.erase_relu else STOCK_BLOCKS)[type(block)]
+    keeps_relu = not block.spec.erase_relu or not block.ENDS_IN_RELU
+    plain_type = (STOCK_BLOCKS if keeps_relu else LINEAR_BLOCKS)[type(block)]
     plain = shallow_copy(block, plain_type)
     for name in ShakenBlock.OWN_ATTRIBUTES:
         plain.__dict__.pop(name, None)
@@ -73,9 +84,8 @@ def _plain(block: ShakenBlock) -> CNNBlockBase:
     return plain
 
 
-def _scale_residual(block: ShakenBlock, scale: float) -> None:
-    """Multiply what the last convolution and its norm compute by a number."""
-    conv = block.last_conv
+def _scale_residual(conv: nn.Module, scale: float) -> None:
+    """Multiply what the last convolution of a branch and its norm compute by a number."""
     norm = getattr(conv, "norm", None)
     target = conv if norm is None else norm
     weight = getattr(target, "weight", None)

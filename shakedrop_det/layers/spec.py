@@ -12,6 +12,7 @@ LEVELS = ("batch", "image", "channel", "pixel")
 GATE_LEVELS = ("batch", "image")
 FUSIONS = ("none", "norm", "conv")
 SKIPS = ("never", "exact", "always")
+BRANCHES = ("sum", "each", "shake_shake")
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,10 @@ class ShakeDropSpec:
             last "conv". The result differs by rounding at most.
         skip: whether a branch that is dropped for the whole batch is left out: "never", where this
             is "exact", or "always": then also where batch statistics would have been updated.
+        branches: what is scaled in blocks of two branches: their "sum" (type A of the paper), or
+            "each" by scales of its own (type B); or "shake_shake", ``y = x + a F1 + (1 - a) F2``
+            (Gastaldi 2017), whose ``a`` and backward counterpart are uniform in ``alpha`` and
+            ``beta``, no block surviving: it needs survival_prob 0 with constant decay.
 
     Raises:
         ValueError: for a value that is not allowed; the message names the field and the value.
@@ -54,6 +59,7 @@ class ShakeDropSpec:
     inverted: bool = False
     fuse: str = "norm"
     skip: str = "exact"
+    branches: str = "sum"
 
     def __post_init__(self) -> None:
         for name in ("alpha", "beta"):
@@ -69,6 +75,7 @@ class ShakeDropSpec:
             "gate_level": GATE_LEVELS,
             "fuse": FUSIONS,
             "skip": SKIPS,
+            "branches": BRANCHES,
         }
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
@@ -78,6 +85,8 @@ class ShakeDropSpec:
         for name in ("erase_relu", "inverted"):
             if not isinstance(getattr(self, name), bool):
                 raise ValueError(f"{name} must be True or False, got {getattr(self, name)!r}")
+        if self.branches == "shake_shake":
+            self._check_shake_shake()
         # The expected scale falls or rises monotonically with depth from (almost) 1, so the last
         # block's decides whether any block would have to be divided by zero.
         if self.inverted and self.expected_scale(self.survival_prob) <= 0.0:
@@ -87,6 +96,16 @@ class ShakeDropSpec:
                 f"{self.expected_scale(self.survival_prob)} in the last; raise survival_prob, "
                 "move alpha up, or set inverted to False"
             )
+
+    def _check_shake_shake(self) -> None:
+        """Two scales that add up to 1 leave no room for a gate or for another expectation."""
+        needed = {"survival_prob": (0.0,), "decay": ("constant",), "inverted": (False,)}
+        for name, allowed in {**needed, "level": ("batch", "image")}.items():
+            if getattr(self, name) not in allowed:
+                raise ValueError(
+                    f"{name} must be {' or '.join(map(repr, allowed))} with branches "
+                    f"'shake_shake', got {getattr(self, name)!r}"
+                )
 
     def expected_scale(self, survival_prob: float) -> float:
         """E[s] = p + (1 - p) E[a]: what the residual is multiplied by at test time, in the

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NoReturn
 
-from detectron2.layers import CNNBlockBase, FrozenBatchNorm2d
+from detectron2.layers import CNNBlockBase, Conv2d, FrozenBatchNorm2d
 from detectron2.modeling.backbone.resnet import (
     BasicBlock,
     BottleneckBlock,
@@ -31,6 +31,7 @@ from .fusion import (
     conv_without_norm,
     is_plain,
 )
+from .pyramid_blocks import PyramidBasicBlock, PyramidBottleneckBlock
 from .replace import shallow_copy
 from .residual_branch import BasicBranch, BottleneckBranch, DeformBottleneckBranch, ResidualBranch
 
@@ -50,6 +51,10 @@ class ShakenBlock(ResidualBranch, CNNBlockBase):
     OWN_ATTRIBUTES = ("spec", "survival_prob", "frozen", "noise", "_store", "_position")
     """What a shaken block has beyond the stock one."""
 
+    NUM_BRANCHES = 1
+    ENDS_IN_RELU = True
+    """Whether the stock block has a ReLU after the addition."""
+
     @classmethod
     def from_block(
         cls, block: CNNBlockBase, *, spec: ShakeDropSpec, survival_prob: float
@@ -60,7 +65,16 @@ class ShakenBlock(ResidualBranch, CNNBlockBase):
             block: a residual block of the type that this class derives from.
             spec: ShakeDrop's settings.
             survival_prob: p_l of this block.
+
+        Raises:
+            ValueError: if the spec asks for Shake-Shake, and the block has one branch.
         """
+        if spec.branches == "shake_shake" and cls.NUM_BRANCHES == 1:
+            raise ValueError(
+                f"branches 'shake_shake' needs residual blocks of two branches, and "
+                f"{type(block).__name__} has one: set MODEL.SHAKEDROP.BRANCHES to 'sum', or "
+                "MODEL.BACKBONE.NAME to 'build_shake_shake_backbone'"
+            )
         shaken = shallow_copy(block, cls)
         shaken.spec = spec
         shaken.survival_prob = survival_prob
@@ -69,8 +83,19 @@ class ShakenBlock(ResidualBranch, CNNBlockBase):
         shaken.frozen = bool(parameters) and not any(p.requires_grad for p in parameters)
         return shaken
 
+    @property
+    def num_draws(self) -> int:
+        """How many entries of a sampler's draws the block takes, one after the other."""
+        return 1
+
+    def test_scales(self) -> list[tuple[Conv2d, float]]:
+        """The last convolution of each branch, and what its output is multiplied by at test
+        time."""
+        return [(self.last_conv, self.spec.test_scale(self.survival_prob))]
+
     def draw_from(self, sampler: ScaleSampler, position: int) -> None:
-        """Take this block's training scales from entry ``position`` of ``sampler``'s draws."""
+        """Take this block's training scales from entry ``position`` of ``sampler``'s draws, and
+        from those after it if :attr:`num_draws` is more than 1."""
         self._store = sampler.store  # Not the module: that is registered once, where it runs.
         self._position = position
 
@@ -92,9 +117,11 @@ class ShakenBlock(ResidualBranch, CNNBlockBase):
             return self._unscaled(x)
         if self.training and self.noise and not self.frozen:
             return self._perturbed(x)
-        residual = self.last_conv(self.residual_input(x))
-        scale = self.spec.test_scale(self.survival_prob)
-        return expected_junction(self._shortcut(x), residual, scale, relu=not self.spec.erase_relu)
+        return self._expected(x)
+
+    @property
+    def _relu(self) -> bool:
+        return self.ENDS_IN_RELU and not self.spec.erase_relu
 
     def _shortcut(self, x: Tensor) -> Tensor:
         return x if self.shortcut is None else self.shortcut(x)
@@ -103,11 +130,17 @@ class ShakenBlock(ResidualBranch, CNNBlockBase):
         """The arithmetic of the stock block."""
         out = self.last_conv(self.residual_input(x))
         out += self._shortcut(x)
-        return out if self.spec.erase_relu else F.relu_(out)
+        return F.relu_(out) if self._relu else out
+
+    def _expected(self, x: Tensor) -> Tensor:
+        """As at test time."""
+        residual = self.last_conv(self.residual_input(x))
+        scale = self.spec.test_scale(self.survival_prob)
+        return expected_junction(self._shortcut(x), residual, scale, relu=self._relu)
 
     def _perturbed(self, x: Tensor) -> Tensor:
         """One training step, by the way that costs least."""
-        spec, relu = self.spec, not self.spec.erase_relu
+        spec, relu = self.spec, self._relu
         draw = self._store.draw(self._position, x)
         gate = draw.gate(self._position)
         conv = self.last_conv
@@ -141,9 +174,9 @@ class ShakenBlock(ResidualBranch, CNNBlockBase):
         )
 
     def extra_repr(self) -> str:
-        test_scale = self.spec.test_scale(self.survival_prob)
+        scales = dict.fromkeys(f"{scale:.4g}" for _, scale in self.test_scales())
         frozen = ", frozen" if self.frozen else ""
-        return f"survival_prob={self.survival_prob:.4g}, test_scale={test_scale:.4g}{frozen}"
+        return f"survival_prob={self.survival_prob:.4g}, test_scale={' and '.join(scales)}{frozen}"
 
 
 class ShakenBasicBlock(BasicBranch, ShakenBlock, BasicBlock):
@@ -158,9 +191,13 @@ class ShakenDeformBottleneckBlock(DeformBottleneckBranch, ShakenBlock, DeformBot
     """:class:`detectron2.modeling.backbone.resnet.DeformBottleneckBlock` under ShakeDrop."""
 
 
-SHAKEN_BLOCKS: dict[type[CNNBlockBase], type[ShakenBlock]] = {
-    BasicBlock: ShakenBasicBlock,
-    BottleneckBlock: ShakenBottleneckBlock,
-    DeformBottleneckBlock: ShakenDeformBottleneckBlock,
-}
-"""The shaken counterpart of each residual block of detectron2."""
+class ShakenPyramidBasicBlock(ShakenBlock, PyramidBasicBlock):
+    """:class:`PyramidBasicBlock` under ShakeDrop."""
+
+    ENDS_IN_RELU = False
+
+
+class ShakenPyramidBottleneckBlock(ShakenBlock, PyramidBottleneckBlock):
+    """:class:`PyramidBottleneckBlock` under ShakeDrop."""
+
+    ENDS_IN_RELU = False

@@ -11,7 +11,9 @@ from detectron2.modeling.backbone import ResNet
 from detectron2.modeling.backbone.resnet import BasicBlock, BottleneckBlock
 
 from .backbone import shake_backbone
-from .stem import CifarStem
+from .pyramid_blocks import PyramidBasicBlock, PyramidBottleneckBlock, pyramid_channels
+from .stem import CifarStem, FinalActivation
+from .two_branch_blocks import BottleneckResidual, TwoBranchBlock
 
 NUM_STAGES = 3
 _LAYERS = {"basic": 2, "bottleneck": 3}
@@ -52,6 +54,79 @@ def build_shakedrop_cifar_resnet_backbone(cfg: CfgNode, input_shape: ShapeSpec) 
         )
         in_channels = out_channels
     stem = CifarStem(input_shape.channels, node.STEM_OUT_CHANNELS, norm=node.NORM)
+    return three_stage_backbone(cfg, stem, stages)
+
+
+@BACKBONE_REGISTRY.register()
+def build_shakedrop_pyramidnet_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> Backbone:
+    """The additive PyramidNets of Han et al., CVPR 2017, for CIFAR, under ShakeDrop.
+
+    Depth and kind of blocks are as in :func:`build_shakedrop_cifar_resnet_backbone`;
+    ``MODEL.RESNETS.PYRAMID_ALPHA`` is the widening factor. A norm and a ReLU follow the last block.
+    """
+    node = cfg.MODEL.RESNETS
+    num_blocks = blocks_per_stage(node.DEPTH, node.BLOCK)
+    in_channels = node.STEM_OUT_CHANNELS
+    channels = pyramid_channels(NUM_STAGES * num_blocks, node.PYRAMID_ALPHA, first=in_channels)
+    stages: list[list[CNNBlockBase]] = []
+    for index in range(NUM_STAGES):
+        stages.append([])
+        for stride in strides(index, num_blocks):
+            out_channels = channels.pop(0)
+            if node.BLOCK == "basic":
+                block: CNNBlockBase = PyramidBasicBlock(
+                    in_channels, out_channels, stride=stride, norm=node.NORM
+                )
+            else:
+                block = PyramidBottleneckBlock(
+                    in_channels,
+                    4 * out_channels,
+                    bottleneck_channels=out_channels,
+                    stride=stride,
+                    norm=node.NORM,
+                )
+            stages[-1].append(block)
+            in_channels = block.out_channels
+    stages[-1].append(FinalActivation(in_channels, norm=node.NORM))
+    stem = CifarStem(input_shape.channels, node.STEM_OUT_CHANNELS, norm=node.NORM, relu=False)
+    return three_stage_backbone(cfg, stem, stages)
+
+
+@BACKBONE_REGISTRY.register()
+def build_shake_shake_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> Backbone:
+    """The networks of two residual branches of Gastaldi (Shake-Shake, 2017), for CIFAR.
+
+    Depth and kind of branches are as in :func:`build_shakedrop_cifar_resnet_backbone`: 26 2x64d has
+    ``MODEL.RESNETS.DEPTH`` 26 and ``RES2_OUT_CHANNELS`` 64. ``MODEL.SHAKEDROP.BRANCHES`` says how
+    the branches are perturbed; without ShakeDrop they are added up. A ReLU follows the last block.
+    """
+    node = cfg.MODEL.RESNETS
+    num_blocks = blocks_per_stage(node.DEPTH, node.BLOCK)
+    stages: list[list[CNNBlockBase]] = []
+    in_channels = node.STEM_OUT_CHANNELS
+    for index in range(NUM_STAGES):
+        out_channels = node.RES2_OUT_CHANNELS * 2**index
+        kwargs: dict[str, Any] = {}
+        if node.BLOCK == "bottleneck":
+            kwargs = {
+                "make_branch": BottleneckResidual,
+                "bottleneck_channels": node.NUM_GROUPS * node.WIDTH_PER_GROUP * 2**index,
+                "num_groups": node.NUM_GROUPS,
+            }
+        stages.append(
+            ResNet.make_stage(
+                TwoBranchBlock,
+                num_blocks,
+                stride_per_block=strides(index, num_blocks),
+                in_channels=in_channels,
+                out_channels=out_channels,
+                norm=node.NORM,
+                **kwargs,
+            )
+        )
+        in_channels = out_channels
+    stages[-1].append(FinalActivation(in_channels))
+    stem = CifarStem(input_shape.channels, node.STEM_OUT_CHANNELS, norm=node.NORM, relu=False)
     return three_stage_backbone(cfg, stem, stages)
 
 

@@ -5,15 +5,27 @@ from __future__ import annotations
 from detectron2.modeling.backbone.resnet import BasicBlock, BottleneckBlock, DeformBottleneckBlock
 from torch import nn
 
+from .pyramid_blocks import PyramidBasicBlock, PyramidBottleneckBlock
+from .two_branch_blocks import BasicResidual, BottleneckResidual
+
+_TWO_CONVS = (BasicBlock, PyramidBasicBlock, BasicResidual)
+_THREE_CONVS = (
+    BottleneckBlock,
+    DeformBottleneckBlock,
+    PyramidBottleneckBlock,
+    BottleneckResidual,
+)
+
 
 def zero_init_residual(module: nn.Module) -> nn.Module:
-    """Let each residual block of detectron2 begin as the identity, in place.
+    """Let each residual block begin as the identity, in place.
 
     The weight of the last norm of each branch becomes 0. See "Accurate, Large Minibatch SGD:
     Training ImageNet in 1 Hour", section 5.1.
 
     Args:
-        module: holds residual blocks of detectron2, under ShakeDrop or not.
+        module: holds residual blocks, under ShakeDrop or not, of detectron2, of PyramidNet or of
+            two branches.
 
     Returns:
         nn.Module: ``module``.
@@ -21,10 +33,10 @@ def zero_init_residual(module: nn.Module) -> nn.Module:
     Raises:
         ValueError: if a branch ends in no norm with a weight to train.
     """
-    for name, block in module.named_modules():
-        if not isinstance(block, (BasicBlock, BottleneckBlock, DeformBottleneckBlock)):
+    for name, branch in module.named_modules():
+        if not isinstance(branch, (*_TWO_CONVS, *_THREE_CONVS)):
             continue
-        last_conv = block.conv2 if isinstance(block, BasicBlock) else block.conv3
+        last_conv = branch.conv2 if isinstance(branch, _TWO_CONVS) else branch.conv3
         weight = getattr(last_conv.norm, "weight", None)
         if not isinstance(weight, nn.Parameter):
             raise ValueError(

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from shakedrop_det.layers import ScaleSampler, ShakeDropSpec, survival_probs
 
-from .blocks import SHAKEN_BLOCKS, ShakenBlock
+from .blocks import ShakenBlock
+from .known_blocks import SHAKEN_BLOCKS
 from .replace import replace_modules
 
 SAMPLER_NAME = "shakedrop"
@@ -29,13 +30,14 @@ class BlockSampler(ScaleSampler):
             spec: ShakeDrop's settings.
             blocks: the blocks to draw for, in the order of their depth.
         """
+        drawn_for = [block for block in blocks for _ in range(block.num_draws)]
         super().__init__(
             spec,
-            [block.survival_prob for block in blocks],
-            channels=[block.out_channels for block in blocks],
+            [block.survival_prob for block in drawn_for],
+            channels=[block.out_channels for block in drawn_for],
         )
-        for position, block in enumerate(blocks):
-            block.draw_from(self, position)
+        for block in blocks:
+            block.draw_from(self, drawn_for.index(block))
         # Not in the module that runs the blocks: nn.Sequential would run the sampler as well.
         blocks[0].add_module(SAMPLER_NAME, self)
 
@@ -94,7 +96,8 @@ def shake(
 
     Args:
         module: a block, backbone, detector or any other module that holds BasicBlock,
-            BottleneckBlock or DeformBottleneckBlock of detectron2.
+            BottleneckBlock or DeformBottleneckBlock of detectron2, or this package's blocks of
+            PyramidNet or of two branches.
         spec: ShakeDrop's settings.
         num_blocks: L of the survival schedule. By default the number of blocks up to the last
             one found; give it if ``module`` is only part of a network.
@@ -104,8 +107,8 @@ def shake(
         nn.Module: ``module``, or its replacement if ``module`` is itself a residual block.
 
     Raises:
-        ValueError: if there is no block to replace, a block is under ShakeDrop already, or
-            ``num_blocks`` is too small.
+        ValueError: if there is no block to replace, a block is under ShakeDrop already,
+            ``num_blocks`` is too small, or a block of one branch is to be under Shake-Shake.
     """
     found = _find_blocks(module)
     last_block = first_block + len(found) - 1

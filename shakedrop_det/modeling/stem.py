@@ -1,13 +1,14 @@
-"""Stems for images of 32 x 32 pixels."""
+"""Begin and end of networks for images of 32 x 32 pixels."""
 
 from __future__ import annotations
 
-import fvcore.nn.weight_init as weight_init
 from detectron2.config import CfgNode
-from detectron2.layers import CNNBlockBase, Conv2d, get_norm
+from detectron2.layers import CNNBlockBase, get_norm
 from detectron2.modeling.backbone import ResNet
 from torch import Tensor
 from torch.nn import functional as F
+
+from .convolution import conv_norm
 
 STEMS = ("imagenet", "cifar")
 """The values of ``MODEL.RESNETS.STEM``."""
@@ -32,15 +33,7 @@ class CifarStem(CNNBlockBase):
         """
         super().__init__(in_channels, out_channels, 1)
         self.relu = relu
-        self.conv1 = Conv2d(
-            in_channels,
-            out_channels,
-            kernel_size=3,
-            padding=1,
-            bias=False,
-            norm=get_norm(norm, out_channels),
-        )
-        weight_init.c2_msra_fill(self.conv1)
+        self.conv1 = conv_norm(in_channels, out_channels, 3, norm=norm)
 
     def forward(self, x: Tensor) -> Tensor:
         """
@@ -52,6 +45,32 @@ class CifarStem(CNNBlockBase):
         """
         x = self.conv1(x)
         return F.relu_(x) if self.relu else x
+
+
+class FinalActivation(CNNBlockBase):
+    """What ends a network whose blocks have no ReLU after the addition: a norm, a ReLU.
+
+    It is the last member of the last stage.
+    """
+
+    def __init__(self, channels: int, *, norm: str = "") -> None:
+        """
+        Args:
+            channels: of the last residual block's output.
+            norm: see detectron2's ``get_norm``; none by default.
+        """
+        super().__init__(channels, channels, 1)
+        self.norm = get_norm(norm, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """
+        Args:
+            x: (N, channels, H, W).
+
+        Returns:
+            Tensor: of the same shape.
+        """
+        return F.relu(x if self.norm is None else self.norm(x))
 
 
 def with_configured_stem(resnet: ResNet, cfg: CfgNode) -> ResNet:

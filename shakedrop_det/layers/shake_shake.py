@@ -1,0 +1,18 @@
+"""Shake-Shake: two residual branches that share one random weight (Gastaldi 2017)."""
+
+from __future__ import annotations
+
+from .scales import Scales
+
+
+def complement(scales: Scales) -> Scales:
+    """The scales ``1 - s`` and ``1 - t`` of the second branch, from those of the first.
+
+    In "Shake-Shake regularization" (Gastaldi, arXiv 1705.07485), the forward pass computes
+    ``y = x + a F1 + (1 - a) F2``, and the backward pass hands ``B dy`` to the first branch and
+    ``(1 - B) dy`` to the second, B drawn independently of a.
+
+    Args:
+        scales: a and B of the first branch.
+    """
+    return Scales(1 - scales.forward, 1 - scales.backward)
