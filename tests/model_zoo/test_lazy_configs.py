@@ -1,0 +1,215 @@
+"""Lazy configs: the models are those of the yaml configs, and detectron2's script trains them."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import detectron2
+import pytest
+import torch
+from detectron2 import model_zoo as stock_zoo
+from detectron2.config import CfgNode, LazyConfig, instantiate
+from detectron2.modeling import build_model
+from omegaconf import DictConfig, ListConfig
+from torch import nn
+
+from shakedrop_det import ShakeDropSpec, model_zoo
+from shakedrop_det.modeling import ShakenBlock, resnext_stages, shaken_resnet, shaken_stage
+
+from .trees import BACKBONES
+
+TESTS = Path(__file__).parents[1]
+SCRIPT = Path(detectron2.__file__).parents[1] / "tools" / "lazyconfig_train_net.py"
+NAMES = [name for name in model_zoo.list() if name.startswith("lazy/")]
+FAMILIES = [
+    *[
+        f"COCO-Detection/{kind}_{{}}_FPN_{n}x"
+        for kind in ("faster_rcnn", "retinanet")
+        for n in "13"
+    ],
+    "COCO-Detection/fcos_{}_FPN_1x",
+    *[f"COCO-InstanceSegmentation/mask_rcnn_{{}}_FPN_{n}x" for n in "13"],
+    *[f"COCO-Keypoints/keypoint_rcnn_{{}}_FPN_{n}x" for n in "13"],
+    *[f"COCO-PanopticSegmentation/panoptic_fpn_{{}}_{n}x" for n in "13"],
+    *[f"Misc/cascade_mask_rcnn_{{}}_FPN_{n}x" for n in "13"],
+]
+
+
+def stock_names() -> list[str]:
+    """detectron2's own lazy configs of ResNets built from its own blocks."""
+    root = Path(stock_zoo.__file__).parent / "configs"
+    names = (path.relative_to(root).as_posix() for path in root.rglob("*.py"))
+    left_out = ("common/", "Misc/", "new_baselines/mask_rcnn_regnet")
+    return sorted(n for n in names if not n.startswith(left_out) and "regnet" not in n)
+
+
+def plain(value: Any) -> Any:
+    """Nested dicts and lists of what a lazy config says, interpolations as they are written."""
+    if isinstance(value, DictConfig):
+        return {key: plain(value._get_node(key)) for key in value}
+    if isinstance(value, ListConfig):
+        return [plain(value._get_node(index)) for index in range(len(value))]
+    value = value._value() if hasattr(value, "_value") else value
+    if isinstance(value, (tuple, list)):
+        return list(value)
+    if callable(value):
+        module = value.__module__ or ""  # none, or one at random, for a function of a config file
+        return value.__qualname__ if "_cfg_loader" in module else f"{module}.{value.__qualname__}"
+    return value if isinstance(value, (str, int, float, bool, type(None))) else repr(value)
+
+
+def on_meta(lazy_model: DictConfig) -> nn.Module:
+    with torch.device("meta"):
+        return instantiate(lazy_model)
+
+
+def shapes(model: nn.Module) -> dict[str, torch.Size]:
+    return {key: value.shape for key, value in model.state_dict().items()}
+
+
+def test_each_family_is_there_for_each_backbone_and_each_config_of_detectron2() -> None:
+    wanted = {f"lazy/{family}.py".format(b) for family in FAMILIES for b in BACKBONES}
+    assert set(NAMES) == wanted | {f"lazy/{name}" for name in stock_names()}
+
+
+@pytest.mark.parametrize("name", stock_names())
+def test_a_lazy_config_of_detectron2_differs_in_how_its_resnet_is_built(name) -> None:
+    stock, cfg = plain(stock_zoo.get_config(name)), plain(model_zoo.get_config(f"lazy/{name}"))
+    backbone = cfg["model"]["backbone"]
+    resnet = backbone.get("bottom_up", backbone)
+    stock_backbone = stock["model"]["backbone"]
+    stock_resnet = stock_backbone.get("bottom_up", stock_backbone)
+    assert resnet.pop("spec")["_target_"].endswith("ShakeDropSpec")
+    assert resnet["_target_"].endswith("shaken_resnet")
+    resnet["_target_"] = stock_resnet["_target_"]
+    if "C4" in name:
+        res5 = cfg["model"]["roi_heads"]["res5"]
+        assert (res5.pop("spec"), res5.pop("last_block")) == ("${...backbone.spec}", 16)
+        assert res5["_target_"].endswith("shaken_stage")
+        res5["_target_"] = stock["model"]["roi_heads"]["res5"]["_target_"]
+    assert cfg == stock
+
+
+def models() -> Iterator[Any]:
+    """All but those that other tests compare; the larger ones are slow, each family is not."""
+    for name in NAMES:
+        if name.endswith("_3x.py") or "LSJ" in name:
+            continue
+        fast = "/mask_rcnn" in name or "_R_18_" in name or "_R_50_" in name
+        yield pytest.param(name, marks=[] if fast else pytest.mark.slow)
+
+
+@pytest.mark.parametrize("name", models())
+def test_the_model_and_settings_are_those_of_the_yaml_config_of_the_same_name(name) -> None:
+    cfg = model_zoo.get_config(name)
+    # detectron2 builds FCOS from lazy configs only: its backbone is RetinaNet's.
+    is_fcos = "fcos" in name
+    yaml_name = name.removeprefix("lazy/").replace("fcos", "retinanet").replace(".py", ".yaml")
+    yaml_cfg = model_zoo.get_config(yaml_name)
+    yaml_cfg.MODEL.DEVICE = "meta"
+    with torch.device("meta"):
+        expected = build_model(yaml_cfg)
+    lazy = on_meta(cfg.model)
+    if is_fcos:
+        expected, lazy = expected.backbone.bottom_up, lazy.backbone.bottom_up
+    else:
+        assert cfg.model.input_format == yaml_cfg.INPUT.FORMAT
+    assert shapes(lazy) == shapes(expected)
+    assert shaken(lazy) == shaken(expected)
+    assert frozen(lazy) == frozen(expected)
+    assert cfg.train.init_checkpoint == yaml_cfg.MODEL.WEIGHTS
+    assert cfg.optimizer.lr == yaml_cfg.SOLVER.BASE_LR
+    assert list(cfg.model.pixel_mean) == yaml_cfg.MODEL.PIXEL_MEAN
+    assert list(cfg.model.pixel_std) == yaml_cfg.MODEL.PIXEL_STD
+    for loader in (cfg.dataloader.train, cfg.dataloader.test):
+        assert loader.mapper.image_format == yaml_cfg.INPUT.FORMAT
+    assert cfg.dataloader.train.dataset.names == yaml_cfg.DATASETS.TRAIN[0]
+    assert_schedule(cfg, yaml_cfg)
+
+
+@pytest.mark.parametrize("name", [n for n in NAMES if n.endswith("_3x.py")])
+def test_a_3x_config_differs_from_its_1x_config_in_the_schedule_alone(name) -> None:
+    cfg, shorter = model_zoo.get_config(name), model_zoo.get_config(name.replace("_3x", "_1x"))
+    assert_schedule(cfg, model_zoo.get_config("Base-3x.yaml"))
+    got, expected = plain(cfg), plain(shorter)
+    assert got.pop("lr_multiplier") != expected.pop("lr_multiplier")
+    assert (got["train"].pop("max_iter"), expected["train"].pop("max_iter")) == (270000, 90000)
+    assert got == expected
+
+
+def assert_schedule(cfg: DictConfig, yaml_cfg: CfgNode) -> None:
+    assert cfg.train.max_iter == yaml_cfg.SOLVER.MAX_ITER
+    milestones = list(cfg.lr_multiplier.scheduler.milestones)
+    assert milestones == [*yaml_cfg.SOLVER.STEPS, yaml_cfg.SOLVER.MAX_ITER]
+
+
+@pytest.mark.parametrize("backbone", ["R_50", "R_101"])
+def test_large_scale_jitter_trains_the_stock_model_from_scratch_in_the_papers_form(
+    backbone,
+) -> None:
+    name = f"new_baselines/mask_rcnn_{backbone}_FPN_100ep_LSJ.py"
+    model = on_meta(model_zoo.get_config(f"lazy/{name}").model)
+    assert shapes(model) == shapes(on_meta(stock_zoo.get_config(name).model))
+    assert {spec for spec, _ in shaken(model)} == {ShakeDropSpec()}
+    assert frozen(model) == []
+
+
+def shaken(model: nn.Module) -> list[tuple[ShakeDropSpec, float]]:
+    return [(m.spec, m.survival_prob) for m in model.modules() if isinstance(m, ShakenBlock)]
+
+
+def frozen(model: nn.Module) -> list[str]:
+    return [name for name, p in model.named_parameters() if not p.requires_grad]
+
+
+def test_settings_can_be_changed_from_the_command_line() -> None:
+    cfg = model_zoo.get_config("lazy/COCO-Detection/faster_rcnn_R_18_FPN_1x.py")
+    spec = "model.backbone.bottom_up.spec"
+    cfg = LazyConfig.apply_overrides(cfg, [f"{spec}.alpha=[-1,1]", f"{spec}.erase_relu=true"])
+    spec = on_meta(cfg.model).backbone.bottom_up.res5[-1].spec
+    assert spec == ShakeDropSpec(alpha=(-1, 1), erase_relu=True, inverted=True)
+
+
+def test_a_lazy_config_can_be_saved_and_loaded(tmp_path: Path) -> None:
+    cfg = model_zoo.get_config("lazy/COCO-InstanceSegmentation/mask_rcnn_R_50_C4_1x.py")
+    LazyConfig.save(cfg, str(tmp_path / "config.yaml"))
+    loaded = LazyConfig.load(str(tmp_path / "config.yaml"))
+    assert shapes(on_meta(loaded.model)) == shapes(on_meta(cfg.model))
+
+
+def test_keyword_arguments_are_the_only_ones() -> None:
+    for function in (shaken_resnet, shaken_stage, resnext_stages):
+        with pytest.raises(TypeError, match="positional"):
+            function(1)
+
+
+def test_a_resnext_of_another_depth_is_refused() -> None:
+    with pytest.raises(ValueError, match="depth must be one of 50, 101, 152, got 18"):
+        resnext_stages(depth=18, num_groups=32, width_per_group=4)
+
+
+@pytest.mark.skipif(not SCRIPT.is_file(), reason="this detectron2 comes without its tools")
+def test_detectron2s_own_script_trains_and_evaluates(datasets_root: str, tmp_path: Path) -> None:
+    output = tmp_path / "output"
+    paths = os.pathsep.join([str(TESTS.parent), os.environ.get("PYTHONPATH", "")])
+    env = {**os.environ, "DETECTRON2_DATASETS": datasets_root, "PYTHONPATH": paths}
+    command = [sys.executable, SCRIPT, "--config-file", TESTS / "configs" / "tiny_lazy.py"]
+    options = [f"train.output_dir={output}", f"dataloader.evaluator.output_dir={output}"]
+    run = subprocess.run(
+        [*command, *options], env={**env, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True
+    )
+    assert run.returncode == 0, run.stderr
+    metrics = [json.loads(line) for line in (output / "metrics.json").read_text().splitlines()]
+    losses = [line["total_loss"] for line in metrics if "total_loss" in line]
+    assert len(losses) == 2 and all(map(math.isfinite, losses))
+    assert "Evaluation results for segm" in run.stdout
+    weights = torch.load(output / "model_final.pth", weights_only=True)["model"]
+    cfg = LazyConfig.load(str(TESTS / "configs" / "tiny_lazy.py"))
+    assert shapes(on_meta(cfg.model)) == {key: value.shape for key, value in weights.items()}
