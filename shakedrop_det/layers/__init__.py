@@ -1,7 +1,8 @@
 """The maths of ShakeDrop. Knows torch, and nothing of detectron2's config."""
 
 from .draw import Draw
-from .junction import expected_junction, junction
+from .junction import expected_junction, junction, takes_scales
+from .pixel_scales import PixelScales
 from .sampler import ScaleSampler
 from .scale_store import ScaleStore
 from .scales import Scales
@@ -14,6 +15,7 @@ __all__ = [
     "GATE_LEVELS",
     "LEVELS",
     "Draw",
+    "PixelScales",
     "ScaleSampler",
     "ScaleStore",
     "Scales",
@@ -22,5 +24,6 @@ __all__ = [
     "skip_branch",
     "skip_conv",
     "survival_probs",
+    "takes_scales",
     "expected_junction",
 ]

@@ -2,45 +2,52 @@
 
 from __future__ import annotations
 
-from typing import Any, Optional
+from typing import Any, NamedTuple, Optional
 
 import torch
 from torch import Tensor, nn
 
+from .scaled_add import zero_dropped
 from .scales import Scales
 
 
 def batch_norm_junction(
-    shortcut: Tensor, residual: Tensor, scales: Scales, norm: nn.BatchNorm2d, relu: bool
+    shortcut: Tensor, residual: Tensor, scales: Scales, norm: nn.BatchNorm2d, *, relu: bool
 ) -> Tensor:
     """``act(x + s BN(f))`` with the batch's statistics, in place of BN's output.
 
-    Where one scale serves the whole batch it goes into gamma and beta, and in the backward pass
-    into gamma, so that it costs no pass over memory. Running statistics move as in ``norm`` itself.
+    The scales go into the affine map that BN applies anyway, and in the backward pass into sums
+    over each image and channel, so that they cost no pass over memory. Running statistics move as
+    in ``norm`` itself.
 
     Args:
         shortcut: x, (N, C, H, W).
         residual: f, the output of the last convolution, of the shape of ``shortcut``.
-        scales: each broadcastable to (N, C, 1, 1), or to a batch.
+        scales: each broadcastable to (N, C, 1, 1).
         norm: in training mode, with affine parameters.
         relu: whether a ReLU follows.
     """
     momentum = _count_batch(norm)
-    dtype = residual.dtype
     return _BatchNormJunction.apply(
-        shortcut.to(dtype),
+        shortcut.to(residual.dtype),
         residual,
         norm.weight,
         norm.bias,
         scales.forward,
         scales.backward,
-        norm.running_mean,
-        norm.running_var,
-        momentum,
+        _Running(norm.running_mean, norm.running_var, momentum),
         norm.eps,
         relu,
         scales.is_dropped(),
     )
+
+
+class _Running(NamedTuple):
+    """Running statistics, if any, and the weight of this batch in them."""
+
+    mean: Optional[Tensor]
+    var: Optional[Tensor]
+    momentum: float
 
 
 def _count_batch(norm: nn.BatchNorm2d) -> float:
@@ -63,38 +70,32 @@ class _BatchNormJunction(torch.autograd.Function):
         bias: Tensor,
         scale: Tensor,
         backward_scale: Tensor,
-        running_mean: Optional[Tensor],
-        running_var: Optional[Tensor],
-        momentum: float,
+        running: _Running,
         eps: float,
         relu: bool,
         dropped: Optional[bool],
     ) -> Tensor:
-        whole_batch = scale.numel() == 1 and backward_scale.numel() == 1
-        factor = scale.view(1).to(weight.dtype) if whole_batch else 1.0
-        normed, mean, invstd = torch.native_batch_norm(
-            residual,
-            weight * factor,
-            bias * factor,
-            running_mean,
-            running_var,
-            True,
-            momentum,
-            eps,
-        )
-        # The normalized residual is nobody else's: the result takes its place.
-        if dropped:
-            out = normed.copy_(shortcut)
-        elif whole_batch:
-            out = normed.add_(shortcut)
+        if _is_fast_to_reduce(residual):
+            out, mean, invstd = _center(residual, running, eps)
+            factor = weight * invstd
         else:
-            scale = scale.to(residual.dtype)
+            out, mean, invstd = torch.native_batch_norm(
+                residual, None, None, running.mean, running.var, True, running.momentum, eps
+            )
+            factor = weight
+        # The tensor is nobody else's: the result takes its place.
+        if dropped:
+            out.copy_(shortcut)
+        else:
+            dtype, factor = residual.dtype, scale * _per_channel(factor)
             if dropped is None:
-                normed.masked_fill_(scale == 0, 0.0)
-            out = torch.addcmul(shortcut, normed, scale, out=normed)
-        ctx.whole_batch, ctx.relu, ctx.eps = whole_batch, relu, eps
+                zero_dropped(out, scale, inplace=True)
+                factor = factor.masked_fill(scale == 0, 0)  # statistics may be NaN as well
+            torch.addcmul(shortcut, out, factor.to(dtype), out=out)
+            out.add_((scale * _per_channel(bias)).to(dtype))
         if relu:
             out.relu_()
+        ctx.relu, ctx.eps = relu, eps
         ctx.save_for_backward(
             residual, weight, mean, invstd, backward_scale, *((out,) if relu else ())
         )
@@ -105,24 +106,60 @@ class _BatchNormJunction(torch.autograd.Function):
         residual, weight, mean, invstd, backward_scale, *output = ctx.saved_tensors
         if ctx.relu:
             grad = torch.ops.aten.threshold_backward(grad, output[0], 0)
-        # The backward pass of BN is linear in the gradient and in gamma.
-        if ctx.whole_batch:
-            factor = backward_scale.view(1).to(weight.dtype)
-            grad_branch, scaled_weight = grad, weight * factor
+        # Only torch's own backward pass can itself be differentiated.
+        if _is_fast_to_reduce(residual) and not torch.is_grad_enabled():
+            grads = _branch_gradients(grad, residual, weight, mean, invstd, backward_scale)
         else:
-            factor = 1.0
-            grad_branch, scaled_weight = grad * backward_scale.to(grad.dtype), weight
-        grad_residual, grad_weight, grad_bias = torch.ops.aten.native_batch_norm_backward(
-            grad_branch,
-            residual,
-            scaled_weight,
-            None,
-            None,
-            mean,
-            invstd,
-            True,
-            ctx.eps,
-            [True, True, True],
-        )
-        grads = grad, grad_residual, grad_weight * factor, grad_bias * factor
-        return *grads, None, None, None, None, None, None, None, None
+            grads = torch.ops.aten.native_batch_norm_backward(
+                grad * backward_scale.to(grad.dtype),
+                residual,
+                weight,
+                None,
+                None,
+                mean,
+                invstd,
+                True,
+                ctx.eps,
+                [True, True, True],
+            )
+        return grad, *grads, None, None, None, None, None, None
+
+
+def _is_fast_to_reduce(residual: Tensor) -> bool:
+    """Whether sums over each image and channel run along memory, in full precision. torch's own
+    kernels for this layout add up one number at a time."""
+    return residual.is_contiguous() and residual.dtype in (torch.float32, torch.float64)
+
+
+def _center(residual: Tensor, running: _Running, eps: float) -> tuple[Tensor, Tensor, Tensor]:
+    """The residual less its mean, that mean, and 1 / sqrt(var + eps), the latter of shape (C,)."""
+    count = residual.numel() // residual.shape[1]
+    mean = residual.sum((0, 2, 3)) / count
+    centered = residual - _per_channel(mean)
+    var = torch.linalg.vector_norm(centered, dim=(2, 3)).square().sum(0) / count
+    if running.mean is not None and running.var is not None:
+        running.mean.lerp_(mean.to(running.mean.dtype), running.momentum)
+        running.var.lerp_((var * (count / (count - 1))).to(running.var.dtype), running.momentum)
+    return centered, mean, (var + eps).rsqrt()
+
+
+def _branch_gradients(
+    grad: Tensor, residual: Tensor, weight: Tensor, mean: Tensor, invstd: Tensor, scale: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of residual, weight and bias of BN, for ``scale`` times the gradient ``grad``."""
+    count = residual.numel() // residual.shape[1]
+    scale = scale.to(residual.dtype)
+    centered = residual - _per_channel(mean)
+    product = grad * centered
+    # Sums over an image are scaled rather than the maps.
+    grad_bias = (grad.sum((2, 3), keepdim=True) * scale).sum((0, 2, 3))
+    dot = (product.sum((2, 3), keepdim=True) * scale).sum((0, 2, 3))
+    factor = weight * invstd
+    grad_residual = torch.mul(grad, scale * _per_channel(factor), out=product)
+    grad_residual.addcmul_(centered, _per_channel(factor * invstd.square() * dot / -count))
+    grad_residual.add_(_per_channel(factor * grad_bias / -count))
+    return grad_residual, dot * invstd, grad_bias
+
+
+def _per_channel(values: Tensor) -> Tensor:
+    return values.view(1, -1, 1, 1)

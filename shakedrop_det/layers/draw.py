@@ -7,7 +7,9 @@ from typing import NamedTuple, Optional, Protocol, Sequence
 import torch
 from torch import Tensor
 
+from .pixel_scales import PixelScales
 from .scales import Scales
+from .spec import ShakeDropSpec
 
 
 class Gates(NamedTuple):
@@ -16,10 +18,16 @@ class Gates(NamedTuple):
     Attributes:
         known: for each block True or False if Python drew it, for the whole batch; else None.
         drawn: else the gates as a tensor, boolean, of shape (L, N or 1, 1, 1, 1).
+        drop: whether a is always 0, so that a closed gate drops the branch.
     """
 
     known: Sequence[Optional[bool]]
     drawn: Optional[Tensor] = None
+    drop: bool = False
+
+    def dropped(self, block: int) -> Optional[bool]:
+        """Whether the forward scale of a block is 0, where that is known."""
+        return True if self.drop and self.known[block] is False else None
 
 
 class Constants(NamedTuple):
@@ -48,7 +56,7 @@ class Draw(Protocol):
     def gate(self, block: int) -> Optional[bool]:
         """b, if it is the same for the whole batch and known without asking a device."""
 
-    def scales(self, block: int, residual: Tensor) -> Scales:
+    def scales(self, block: int, residual: Tensor) -> Scales | PixelScales:
         """The scales of a block for a residual of this shape."""
 
 
@@ -73,27 +81,57 @@ class FixedDraw:
 
 
 class PixelDraw:
-    """Gates that are drawn; the coefficients follow where the feature map's shape is known.
+    """Gates that are drawn, and a seed; the coefficients follow where the map's shape is known.
 
-    They come from torch's default generator, whose state activation checkpointing restores.
+    Without a seed they come from torch's default generator, whose state activation checkpointing
+    restores.
 
     Args:
         gates, constants: of all blocks.
         batch_size: the number of images that the gates are for; None if all images share them.
+        spec: the ranges of the coefficients.
+        divisors: what the scales of each block are divided by.
+        seed: of this draw; None where a generator of one's own cannot be used.
     """
 
-    def __init__(self, gates: Gates, constants: Constants, batch_size: Optional[int]) -> None:
+    def __init__(
+        self,
+        gates: Gates,
+        constants: Constants,
+        batch_size: Optional[int],
+        *,
+        spec: ShakeDropSpec,
+        divisors: Sequence[float],
+        seed: Optional[int],
+    ) -> None:
         self._gates = gates
         self._constants = constants
         self._batch_size = batch_size
+        self._spec = spec
+        self._divisors = divisors
+        self._seed = seed
 
     def gate(self, block: int) -> Optional[bool]:
         return self._gates.known[block]
 
-    def scales(self, block: int, residual: Tensor) -> Scales:
+    def scales(self, block: int, residual: Tensor) -> Scales | PixelScales:
         _check_batch_size(self._batch_size, block, residual)
-        shape = (2, *residual.shape)
-        return block_scales(self._gates, self._constants, block, shape, residual.device)
+        gate, drawn, divisor = self.gate(block), self._gates.drawn, self._divisors[block]
+        if gate or self._seed is None:
+            shape = (2, *residual.shape)
+            return block_scales(self._gates, self._constants, block, shape, residual.device)
+        alpha, beta = (
+            (low / divisor, high / divisor) for low, high in (self._spec.alpha, self._spec.beta)
+        )
+        return PixelScales(
+            seed=self._seed + 2 * block,
+            ranges=(alpha, beta),
+            kept=1 / divisor,
+            shape=residual.shape,
+            device=residual.device,
+            gate=gate,
+            drawn_gate=None if drawn is None else drawn[block],
+        )
 
 
 def _check_batch_size(batch_size: Optional[int], block: int, residual: Tensor) -> None:
@@ -129,7 +167,7 @@ def block_scales(
     if gates.drawn is not None:
         coefficients = torch.where(gates.drawn[block], kept, coefficients)
     forward, backward = coefficients.unbind(0)
-    return Scales(forward, backward, gate)
+    return Scales(forward, backward, gate, gates.dropped(block))
 
 
 def all_scales(gates: Gates, constants: Constants, uniform: Tensor) -> list[Scales]:
@@ -145,6 +183,10 @@ def all_scales(gates: Gates, constants: Constants, uniform: Tensor) -> list[Scal
     kept = constants.kept.expand(1, len(gates.known), 1, 1, 1, 1)[0].unbind(0)
     forward, backward = (part.unbind(0) for part in coefficients.unbind(0))
     return [
-        Scales(kept[i], kept[i], True, False) if gate else Scales(forward[i], backward[i], gate)
+        (
+            Scales(kept[i], kept[i], True, False)
+            if gate
+            else Scales(forward[i], backward[i], gate, gates.dropped(i))
+        )
         for i, gate in enumerate(gates.known)
     ]

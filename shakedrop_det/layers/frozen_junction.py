@@ -8,7 +8,7 @@ import torch
 from detectron2.layers import FrozenBatchNorm2d
 from torch import Tensor
 
-from .scaled_add import add_scaled
+from .scaled_add import add_scaled, zero_dropped
 from .scales import Scales
 
 
@@ -20,7 +20,13 @@ def frozen_affine(norm: FrozenBatchNorm2d) -> tuple[Tensor, Tensor]:
 
 
 def frozen_junction(
-    shortcut: Tensor, residual: Tensor, scales: Scales, norm: FrozenBatchNorm2d, relu: bool
+    shortcut: Tensor,
+    residual: Tensor,
+    scales: Scales,
+    norm: FrozenBatchNorm2d,
+    *,
+    relu: bool,
+    inplace: bool,
 ) -> Tensor:
     """``act(x + s (w f + c))`` in two passes over memory, three with the ReLU.
 
@@ -32,14 +38,19 @@ def frozen_junction(
         scales: each broadcastable to (N, C, 1, 1).
         norm: holds w and c.
         relu: whether a ReLU follows.
+        inplace: whether the result may take the place of ``residual``.
     """
     weight, bias = frozen_affine(norm)
-    dtype = residual.dtype
-    scale = (scales.forward * weight).to(dtype)
-    dropped = scales.is_dropped()
-    offset = None if dropped else (scales.forward * bias).to(dtype)
     return _FrozenJunction.apply(
-        shortcut.to(dtype), residual, scale, offset, scales.backward, weight, relu, dropped
+        shortcut.to(residual.dtype),
+        residual,
+        scales.forward,
+        scales.backward,
+        weight,
+        bias,
+        relu,
+        scales.is_dropped(),
+        inplace,
     )
 
 
@@ -51,17 +62,27 @@ class _FrozenJunction(torch.autograd.Function):
         shortcut: Tensor,
         residual: Tensor,
         scale: Tensor,
-        offset: Optional[Tensor],
         backward_scale: Tensor,
         weight: Tensor,
+        bias: Tensor,
         relu: bool,
         dropped: Optional[bool],
+        inplace: bool,
     ) -> Tensor:
-        return add_scaled(shortcut, residual, scale, offset, relu=relu, dropped=dropped)
+        if dropped is None:
+            residual = zero_dropped(residual, scale, inplace=inplace)
+        dtype = residual.dtype
+        offset = None if dropped else (scale * bias).to(dtype)
+        factor = (scale * weight).to(dtype)
+        return add_scaled(
+            shortcut, residual, factor, offset, relu=relu, dropped=dropped, inplace=inplace
+        )
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        *_, backward_scale, weight, relu, _ = inputs
+        _, residual, _, backward_scale, weight, _, relu, dropped, inplace = inputs
+        if inplace and not dropped:
+            ctx.mark_dirty(residual)
         ctx.relu = relu
         ctx.save_for_backward(backward_scale, weight, *((output,) if relu else ()))
 
@@ -71,4 +92,4 @@ class _FrozenJunction(torch.autograd.Function):
         if ctx.relu:
             grad = torch.ops.aten.threshold_backward(grad, output[0], 0)
         grad_residual = grad * (backward_scale * weight).to(grad.dtype)
-        return grad, grad_residual, None, None, None, None, None, None
+        return grad, grad_residual, None, None, None, None, None, None, None

@@ -11,6 +11,8 @@ from torch.nn import functional as F
 
 from .batch_norm_junction import batch_norm_junction
 from .frozen_junction import frozen_affine, frozen_junction
+from .pixel_junction import pixel_junction
+from .pixel_scales import PixelScales
 from .scaled_add import ScaledAdd
 from .scales import Scales, can_read, is_eager
 from .triton_junction import is_available as triton_available
@@ -20,10 +22,11 @@ from .triton_junction import triton_junction
 def junction(
     shortcut: Tensor,
     residual: Tensor,
-    scales: Scales,
+    scales: Scales | PixelScales,
     *,
     norm: Optional[nn.Module] = None,
     relu: bool = True,
+    inplace: bool = False,
 ) -> Tensor:
     """Join a residual to its shortcut with independent forward and backward scales.
 
@@ -37,39 +40,55 @@ def junction(
         scales: the forward and backward scale; each broadcasts to (N, C, H, W).
         norm: the last normalization of the residual branch, if it was not yet applied.
         relu: whether a ReLU follows the addition (False for "EraseReLU").
+        inplace: whether y may take the place of the (normalized) residual, as in detectron2's
+            blocks. Saves memory, and the time to get it.
 
     Returns:
         Tensor: y, of shape (N, C, H, W) and of the dtype of the (normalized) residual, as
         detectron2's in-place addition gives under mixed precision.
     """
+    inplace = inplace and is_eager(residual.device)
+    if isinstance(scales, PixelScales):
+        residual, weight, bias = _before_frozen_norm(residual, norm)
+        return pixel_junction(
+            shortcut, residual, scales, weight=weight, bias=bias, relu=relu, inplace=inplace
+        )
     per_pixel = scales.forward.dim() == 4 and scales.forward.shape[2:].numel() > 1
     if residual.is_cuda and not per_pixel and triton_available() and is_eager(residual.device):
-        weight = bias = None
-        if type(norm) is FrozenBatchNorm2d:
-            weight, bias = frozen_affine(norm)
-        elif norm is not None:
-            residual = norm(residual)
-        return triton_junction(
-            shortcut, residual, scales.forward, scales.backward, weight=weight, bias=bias, relu=relu
-        )
+        residual, weight, bias = _before_frozen_norm(residual, norm)
+        return triton_junction(shortcut, residual, scales, weight=weight, bias=bias, relu=relu)
     if type(norm) is FrozenBatchNorm2d and not per_pixel:
-        return frozen_junction(shortcut, residual, scales, norm, relu)
+        return frozen_junction(shortcut, residual, scales, norm, relu=relu, inplace=inplace)
     # Of one value per channel BatchNorm2d makes an error, and of none nothing: leave that to it.
-    is_batch_norm = _is_trainable_batch_norm(norm) and not per_pixel and can_read(residual)
-    if is_batch_norm and residual.numel() > residual.shape[1]:
-        return batch_norm_junction(shortcut, residual, scales, norm, relu)  # type: ignore[arg-type]
+    many = residual.numel() > residual.shape[1]
+    if takes_scales(norm) and not per_pixel and many and can_read(residual):
+        assert isinstance(norm, nn.BatchNorm2d)
+        return batch_norm_junction(shortcut, residual, scales, norm, relu=relu)
     if norm is not None:
         residual = norm(residual)
     # Scales that stayed in float32 would silently lift the whole network out of half precision.
     dtype = residual.dtype
     scale, backward_scale, *_ = scales.to(dtype)
     return ScaledAdd.apply(
-        shortcut.to(dtype), residual, scale, backward_scale, relu, scales.is_dropped()
+        shortcut.to(dtype), residual, scale, backward_scale, relu, scales.is_dropped(), inplace
     )
 
 
-def _is_trainable_batch_norm(norm: Optional[nn.Module]) -> bool:
+def takes_scales(norm: Optional[nn.Module]) -> bool:
+    """Whether :func:`junction` has a way to compute this norm and what follows at once, which is
+    not slower than each by itself even where both scales are 1."""
+    if type(norm) is FrozenBatchNorm2d:
+        return True
     return type(norm) is nn.BatchNorm2d and norm.training and norm.affine
+
+
+def _before_frozen_norm(
+    residual: Tensor, norm: Optional[nn.Module]
+) -> tuple[Tensor, Optional[Tensor], Optional[Tensor]]:
+    """The normalized residual; or, if the norm is frozen, the residual and the affine map."""
+    if type(norm) is FrozenBatchNorm2d:
+        return residual, *frozen_affine(norm)
+    return residual if norm is None else norm(residual), None, None
 
 
 def expected_junction(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Sequence
+from typing import Any, Optional, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -57,7 +57,10 @@ class ScaleSampler(nn.Module):
 
     def _set_constants(self, device: torch.device) -> None:
         spec = self.spec
-        divisors = [spec.expected_scale(p) for p in self.survival_probs] if spec.inverted else [1.0]
+        self._divisors = [
+            spec.expected_scale(p) if spec.inverted else 1.0 for p in self.survival_probs
+        ]
+        divisors = self._divisors if spec.inverted else [1.0]
         divisor = torch.tensor(divisors, dtype=torch.float64, device="cpu").view(1, -1, 1, 1, 1, 1)
         ranges = torch.tensor([spec.alpha, spec.beta], dtype=torch.float64, device="cpu")
         low, high = (bound.view(2, 1, 1, 1, 1, 1) / divisor for bound in ranges.unbind(1))
@@ -88,7 +91,14 @@ class ScaleSampler(nn.Module):
         constants = Constants(self._low, self._width, self._kept)
         per_image = None if self.spec.gate_level == "batch" else batch_size
         if self.spec.level == "pixel":
-            return PixelDraw(gates, constants, per_image)
+            return PixelDraw(
+                gates,
+                constants,
+                per_image,
+                spec=self.spec,
+                divisors=self._divisors,
+                seed=self._seed(),
+            )
         if self.spec.level == "channel":
             return FixedDraw(self._per_channel(gates, constants, batch_size), batch_size)
         images = batch_size if self.spec.level == "image" else 1
@@ -104,13 +114,21 @@ class ScaleSampler(nn.Module):
         need ask a device whether its branch is dropped."""
         num_blocks = len(self.channels)
         per_batch = self.spec.gate_level == "batch"
+        drop = self.spec.alpha == (0.0, 0.0)
         # rand is in [0, 1): p = 0 never survives and p = 1 always does.
         if per_batch and is_eager(self._probs.device):
-            uniform = torch.rand(num_blocks).tolist()
-            return Gates([u < p for u, p in zip(uniform, self.survival_probs, strict=True)])
+            uniform = torch.rand(num_blocks, device="cpu").tolist()
+            known = [u < p for u, p in zip(uniform, self.survival_probs, strict=True)]
+            return Gates(known, drop=drop)
         images = 1 if per_batch else batch_size
         drawn = torch.rand((num_blocks, images, 1, 1, 1), device=self._probs.device) < self._probs
-        return Gates([None] * num_blocks, drawn)
+        return Gates([None] * num_blocks, drawn, drop)
+
+    def _seed(self) -> Optional[int]:
+        device = self._probs.device
+        if device.type not in ("cpu", "cuda") or not is_eager(device):
+            return None
+        return int(torch.randint(2**31, (), device="cpu"))
 
     def _per_channel(self, gates: Gates, constants: Constants, batch_size: int) -> list[Scales]:
         device = self._probs.device

@@ -56,7 +56,7 @@ class ScaleStore:
             self._current = self._last = _Pass(draw, None)
             return
         # What was drawn on a GPU left this generator alone: let its state tell passes apart.
-        torch.rand(())
+        torch.rand((), device="cpu")
         self._current = self._last = _Pass(draw, torch.get_rng_state())
         if _in_backward():  # The owner itself is recomputed, and blocks in it may be again.
             self._last_block = -1

@@ -7,6 +7,8 @@ from typing import Any, Optional
 import torch
 from torch import Tensor
 
+from .scales import can_read
+
 
 class ScaledAdd(torch.autograd.Function):
     """``y = act(x + s f)`` whose gradient with respect to ``f`` is ``t`` times that of the sum.
@@ -25,12 +27,17 @@ class ScaledAdd(torch.autograd.Function):
         backward_scale: Tensor,
         relu: bool,
         dropped: Optional[bool],
+        inplace: bool,
     ) -> Tensor:
-        return add_scaled(shortcut, residual, scale, relu=relu, dropped=dropped)
+        if dropped is None:
+            residual = zero_dropped(residual, scale, inplace=inplace)
+        return add_scaled(shortcut, residual, scale, relu=relu, dropped=dropped, inplace=inplace)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        _, _, _, backward_scale, relu, _ = inputs
+        _, residual, _, backward_scale, relu, dropped, inplace = inputs
+        if inplace and not dropped:
+            ctx.mark_dirty(residual)
         ctx.relu = relu
         ctx.save_for_backward(*((backward_scale, output) if relu else (backward_scale,)))
 
@@ -40,7 +47,7 @@ class ScaledAdd(torch.autograd.Function):
         if ctx.relu:
             grad = torch.ops.aten.threshold_backward(grad, output[0], 0)
         grad_residual = grad * backward_scale if ctx.needs_input_grad[1] else None
-        return grad, grad_residual, None, None, None, None
+        return grad, grad_residual, None, None, None, None, None
 
 
 def add_scaled(
@@ -51,24 +58,37 @@ def add_scaled(
     *,
     relu: bool,
     dropped: Optional[bool],
+    inplace: bool,
 ) -> Tensor:
-    """``act(shortcut + scale * residual + offset)``, in a new tensor.
-
-    Where the scale is 0 the residual has no part in it, whatever it holds: 0 times Inf must not
-    turn a dropped branch into NaN.
+    """``act(shortcut + scale * residual + offset)``.
 
     Args:
         shortcut, residual: (N, C, H, W).
         scale, offset: broadcastable to that; the offset is 0 where the branch is dropped.
         relu: whether to apply a ReLU.
-        dropped: whether the scale is 0 throughout (True), nowhere (False), or either (None).
+        dropped: True if the scale is 0 throughout: then the result is a new tensor.
+        inplace: whether the result takes the place of ``residual`` otherwise.
     """
     if dropped:
         return shortcut.relu() if relu else shortcut.clone()
-    out = torch.addcmul(shortcut, residual, scale)
-    if dropped is None:
-        # This pass over memory is what certainty saves.
-        out = torch.where(scale == 0, shortcut, out)
+    out = torch.addcmul(shortcut, residual, scale, out=residual if inplace else None)
     if offset is not None:
         out.add_(offset)
     return out.relu_() if relu else out
+
+
+def zero_dropped(residual: Tensor, scale: Tensor, *, inplace: bool) -> Tensor:
+    """The residual, but 0 where the scale is 0: there it must have no part in the sum, whatever it
+    holds, and 0 times Inf would be NaN.
+
+    Args:
+        residual: (N, C, H, W).
+        scale: broadcastable to that.
+        inplace: whether to write to ``residual``.
+    """
+    dropped = scale == 0
+    if inplace and scale.shape == (residual.shape[0], 1, 1, 1) and can_read(dropped):
+        for image in dropped.flatten().nonzero().flatten().tolist():  # much faster than a mask
+            residual[image].zero_()
+        return residual
+    return residual.masked_fill_(dropped, 0) if inplace else residual.masked_fill(dropped, 0)

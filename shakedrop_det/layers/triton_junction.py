@@ -12,6 +12,8 @@ from typing import Any, Optional
 import torch
 from torch import Tensor
 
+from .scales import Scales
+
 try:
     import triton
     import triton.language as tl
@@ -29,12 +31,24 @@ def is_available() -> bool:
 if triton is not None:
 
     @triton.jit
-    def _indices(total, channel_stride, image_stride, channels: tl.constexpr, BLOCK: tl.constexpr):
-        """Offsets into a map, whether they are inside it, and their image and channel."""
-        offsets = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
-        image = offsets // image_stride
-        channel = (offsets // channel_stride) % channels
-        return offsets, offsets < total, image, channel
+    def _place(
+        image_size, pixels, channels: tl.constexpr, CHANNELS_LAST: tl.constexpr, BLOCK: tl.constexpr
+    ):
+        """Offsets into a map, whether they are inside the image, the image, and the channels.
+
+        One program stays within an image: its scale is one number, and no index but the first of
+        an image needs 64 bits or a division by what is only known when it runs.
+        """
+        image = tl.program_id(1)
+        inner = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+        channel = inner % channels if CHANNELS_LAST else inner // pixels
+        return image.to(tl.int64) * image_size + inner, inner < image_size, image, channel
+
+    @triton.jit
+    def _load_scale(scale, image, channel, inside, image_stride, PER_CHANNEL: tl.constexpr):
+        if PER_CHANNEL:
+            return tl.load(scale + image * image_stride + channel, mask=inside)
+        return tl.load(scale + image * image_stride)
 
     @triton.jit
     def _forward_kernel(
@@ -44,27 +58,28 @@ if triton is not None:
         weight,
         bias,
         out,
-        total,
-        channel_stride,
-        image_stride,
-        scale_image_stride,
-        scale_channel_stride,
+        image_size,
+        pixels,
+        scale_stride,
         channels: tl.constexpr,
+        CHANNELS_LAST: tl.constexpr,
+        PER_CHANNEL: tl.constexpr,
         AFFINE: tl.constexpr,
         RELU: tl.constexpr,
+        DROPPED: tl.constexpr,
         BLOCK: tl.constexpr,
     ):
-        offsets, inside, image, channel = _indices(
-            total, channel_stride, image_stride, channels, BLOCK
-        )
-        x = tl.load(shortcut + offsets, mask=inside).to(tl.float32)
-        f = tl.load(residual + offsets, mask=inside).to(tl.float32)
-        at = image * scale_image_stride + channel * scale_channel_stride
-        s = tl.load(scale + at, mask=inside)
-        if AFFINE:
-            f = f * tl.load(weight + channel, mask=inside) + tl.load(bias + channel, mask=inside)
-        # Not x + s * f alone: 0 times Inf must not turn a dropped branch into NaN.
-        y = tl.where(s == 0, x, x + s * f)
+        offsets, inside, image, channel = _place(image_size, pixels, channels, CHANNELS_LAST, BLOCK)
+        y = tl.load(shortcut + offsets, mask=inside).to(tl.float32)
+        if not DROPPED:
+            f = tl.load(residual + offsets, mask=inside).to(tl.float32)
+            s = _load_scale(scale, image, channel, inside, scale_stride, PER_CHANNEL)
+            if AFFINE:
+                f = f * tl.load(weight + channel, mask=inside) + tl.load(
+                    bias + channel, mask=inside
+                )
+            # Not x + s * f alone: 0 times Inf must not turn a dropped branch into NaN.
+            y = tl.where(s == 0, y, y + s * f)
         if RELU:
             y = tl.where(y <= 0, 0.0, y)  # keeps NaN, as torch.relu does
         tl.store(out + offsets, y.to(out.dtype.element_ty), mask=inside)
@@ -77,26 +92,23 @@ if triton is not None:
         weight,
         grad_shortcut,
         grad_residual,
-        total,
-        channel_stride,
-        image_stride,
-        scale_image_stride,
-        scale_channel_stride,
+        image_size,
+        pixels,
+        scale_stride,
         channels: tl.constexpr,
+        CHANNELS_LAST: tl.constexpr,
+        PER_CHANNEL: tl.constexpr,
         AFFINE: tl.constexpr,
         RELU: tl.constexpr,
         BLOCK: tl.constexpr,
     ):
-        offsets, inside, image, channel = _indices(
-            total, channel_stride, image_stride, channels, BLOCK
-        )
+        offsets, inside, image, channel = _place(image_size, pixels, channels, CHANNELS_LAST, BLOCK)
         g = tl.load(grad + offsets, mask=inside).to(tl.float32)
         if RELU:
             y = tl.load(out + offsets, mask=inside).to(tl.float32)
             g = tl.where(y <= 0, 0.0, g)
             tl.store(grad_shortcut + offsets, g.to(grad_shortcut.dtype.element_ty), mask=inside)
-        at = image * scale_image_stride + channel * scale_channel_stride
-        g = g * tl.load(scale + at, mask=inside)
+        g = g * _load_scale(scale, image, channel, inside, scale_stride, PER_CHANNEL)
         if AFFINE:
             g = g * tl.load(weight + channel, mask=inside)
         tl.store(grad_residual + offsets, g.to(grad_residual.dtype.element_ty), mask=inside)
@@ -105,8 +117,7 @@ if triton is not None:
 def triton_junction(
     shortcut: Tensor,
     residual: Tensor,
-    scale: Tensor,
-    backward_scale: Tensor,
+    scales: Scales,
     *,
     weight: Optional[Tensor] = None,
     bias: Optional[Tensor] = None,
@@ -116,14 +127,24 @@ def triton_junction(
 
     Args:
         shortcut, residual: x and f, (N, C, H, W), contiguous or channels_last.
-        scale, backward_scale: s and t, each of shape (N or 1, C or 1, 1, 1).
+        scales: s and t, each of shape (N or 1, C or 1, 1, 1).
         weight, bias: w and c of a frozen norm, C elements each; or None for 1 and 0.
         relu: whether a ReLU follows.
 
     Returns:
-        Tensor: of the dtype and memory format of ``residual``.
+        Tensor: of the dtype of ``residual``, in its memory format; if the branch is known to be
+        dropped, in that of ``shortcut``.
     """
-    return _TritonJunction.apply(shortcut, residual, scale, backward_scale, weight, bias, relu)
+    return _TritonJunction.apply(
+        shortcut,
+        residual,
+        scales.forward.float().contiguous(),
+        scales.backward.float().contiguous(),
+        _flat(weight),
+        _flat(bias),
+        relu,
+        bool(scales.dropped),
+    )
 
 
 class _TritonJunction(torch.autograd.Function):
@@ -137,22 +158,26 @@ class _TritonJunction(torch.autograd.Function):
         weight: Optional[Tensor],
         bias: Optional[Tensor],
         relu: bool,
+        dropped: bool,
     ) -> Tensor:
-        residual, memory_format = _dense(residual)
-        shortcut = shortcut.to(residual.dtype).contiguous(memory_format=memory_format)
-        weight, bias = _flat(weight), _flat(bias)
-        out = torch.empty_like(residual)
+        shortcut = shortcut.to(residual.dtype)
+        # What is dropped may be a view of a single zero.
+        leading, memory_format = _dense(shortcut if dropped else residual)
+        shortcut = shortcut.contiguous(memory_format=memory_format)
+        out = torch.empty_like(leading)
         if out.numel():
+            affine = weight is not None and not dropped
             _forward_kernel[_grid(out)](
                 shortcut,
-                residual,
-                scale.float(),
-                scale if weight is None else weight,
-                scale if bias is None else bias,
+                leading,
+                scale,
+                weight if affine else scale,
+                bias if affine else scale,
                 out,
-                *_layout(out, memory_format, scale),
-                AFFINE=weight is not None,
+                **_layout(out, memory_format, scale),
+                AFFINE=affine,
                 RELU=relu,
+                DROPPED=dropped,
                 BLOCK=_BLOCK,
             )
         ctx.relu, ctx.memory_format = relu, memory_format
@@ -170,16 +195,16 @@ class _TritonJunction(torch.autograd.Function):
             _backward_kernel[_grid(grad)](
                 grad,
                 grad if out is None else out,
-                backward_scale.float(),
+                backward_scale,
                 backward_scale if weight is None else weight,
                 grad_shortcut,
                 grad_residual,
-                *_layout(grad, ctx.memory_format, backward_scale),
+                **_layout(grad, ctx.memory_format, backward_scale),
                 AFFINE=weight is not None,
                 RELU=ctx.relu,
                 BLOCK=_BLOCK,
             )
-        return grad_shortcut, grad_residual, None, None, None, None, None
+        return grad_shortcut, grad_residual, None, None, None, None, None, None
 
 
 def _dense(tensor: Tensor) -> tuple[Tensor, torch.memory_format]:
@@ -193,22 +218,18 @@ def _flat(tensor: Optional[Tensor]) -> Optional[Tensor]:
     return None if tensor is None else tensor.reshape(-1).float().contiguous()
 
 
-def _grid(tensor: Tensor) -> tuple[int]:
-    return (triton.cdiv(tensor.numel(), _BLOCK),)
+def _grid(tensor: Tensor) -> tuple[int, int]:
+    return triton.cdiv(tensor[0].numel(), _BLOCK), tensor.shape[0]
 
 
-def _layout(tensor: Tensor, memory_format: torch.memory_format, scale: Tensor) -> tuple[int, ...]:
-    """Sizes and strides, in the order of the kernels' arguments."""
-    images, channels, height, width = tensor.shape
-    channel_stride = 1 if memory_format == torch.channels_last else height * width
-    scale_image_stride = scale.stride(0) if scale.shape[0] > 1 else 0
-    scale_channel_stride = scale.stride(1) if scale.shape[1] > 1 else 0
-    image_stride = channels * height * width
-    return (
-        tensor.numel(),
-        channel_stride,
-        image_stride,
-        scale_image_stride,
-        scale_channel_stride,
-        channels,
-    )
+def _layout(tensor: Tensor, memory_format: torch.memory_format, scale: Tensor) -> dict[str, Any]:
+    """Sizes and strides, as the kernels call them."""
+    _, channels, height, width = tensor.shape
+    return {
+        "image_size": channels * height * width,
+        "pixels": height * width,
+        "scale_stride": scale.stride(0) if scale.shape[0] > 1 else 0,
+        "channels": channels,
+        "CHANNELS_LAST": memory_format == torch.channels_last,
+        "PER_CHANNEL": scale.shape[1] > 1,
+    }

@@ -14,15 +14,17 @@ from torch.nn.modules.module import _has_any_global_hook
 from shakedrop_det.layers.frozen_junction import frozen_affine
 
 
-def separable_norm(conv: nn.Module) -> Optional[nn.Module]:
-    """The norm inside a convolution of detectron2, if the two can run apart from each other.
+def is_plain(conv: nn.Module) -> bool:
+    """Whether a convolution of detectron2 may run in another way, and its norm apart from it.
 
-    That is not so for subclasses and quantized modules, which may compute anything, or where
-    somebody hooked one of them to see it run.
+    That is not so for subclasses, quantized modules and weights of another kind, which may compute
+    anything, or where somebody hooked convolution or norm to see it run.
     """
-    if type(conv) is not Conv2d or conv.norm is None or conv.activation is not None:
-        return None
-    return None if _is_watched(conv) or _is_watched(conv.norm) else conv.norm
+    if type(conv) is not Conv2d or conv.activation is not None or _is_watched(conv):
+        return False
+    if type(conv.weight) not in (Tensor, nn.Parameter):
+        return False
+    return conv.norm is None or not _is_watched(conv.norm)
 
 
 def conv_without_norm(conv: Conv2d, x: Tensor) -> Tensor:

@@ -81,9 +81,11 @@ def test_gate_and_coefficients_have_the_distribution_of_the_equations(level, gat
 @pytest.mark.parametrize("level", LEVEL_SHAPES)
 def test_what_shares_a_coefficient_is_what_the_level_says(level) -> None:
     sampler = make(probs=(0.0, 0.0), alpha=(-1, 1), level=level)
-    for scale in draw_block(sampler)[:2]:
+    drawn = draw_block(sampler)
+    for scale in (drawn.forward, drawn.backward):
         assert scale.shape == LEVEL_SHAPES[level]
-        assert scale.unique().numel() == scale.numel()
+        # Numbers of 16 bits may meet by chance.
+        assert scale.unique().numel() > 0.95 * scale.numel()
 
 
 def test_images_draw_their_gates_independently() -> None:
@@ -113,7 +115,8 @@ def test_survival_of_zero_and_one_leave_nothing_to_chance(probability, closed, g
 @pytest.mark.parametrize("value", [0.0, 1.0, -0.5])
 def test_a_degenerate_range_gives_its_one_value(value, level) -> None:
     sampler = make(probs=(0.0, 0.0), alpha=(value, value), beta=(value, value), level=level)
-    for scale in draw_block(sampler)[:2]:
+    drawn = draw_block(sampler)
+    for scale in (drawn.forward, drawn.backward):
         assert (scale == value).all()
 
 

@@ -4,6 +4,7 @@ import itertools
 
 import torch
 
+from shakedrop_det.layers import Scales
 from shakedrop_det.layers.triton_junction import triton_junction
 
 TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 5e-2, torch.float16: 8e-3}
@@ -20,7 +21,7 @@ def compare(layout, dtype, scale_shape, affine: bool, relu: bool) -> None:
     s, t = torch.rand(scale_shape) * 2 - 1, torch.rand(scale_shape) * 2 - 1
     s[0] = 0
     weight, bias = (torch.randn(C), torch.randn(C)) if affine else (None, None)
-    out = triton_junction(x, f, s, t, weight=weight, bias=bias, relu=relu)
+    out = triton_junction(x, f, Scales(s, t), weight=weight, bias=bias, relu=relu)
     out.backward(grad)
 
     w = weight.double().view(1, C, 1, 1) if affine else 1.0

@@ -17,7 +17,7 @@ from shakedrop_det.modeling.fusion import (
     can_skip_conv,
     conv_with_frozen_norm,
     conv_without_norm,
-    separable_norm,
+    is_plain,
 )
 
 from .networks import group_norm, randomize_norms
@@ -54,7 +54,7 @@ def test_a_convolution_with_its_norm_folded_in_is_both(name) -> None:
 @pytest.mark.parametrize("name", CONVS)
 def test_a_convolution_and_its_norm_apart_are_both(name) -> None:
     conv, x = make_conv(name), feature_map()
-    torch.testing.assert_close(separable_norm(conv)(conv_without_norm(conv, x)), conv(x))
+    torch.testing.assert_close(conv.norm(conv_without_norm(conv, x)), conv(x))
 
 
 @pytest.mark.parametrize("name", CONVS)
@@ -104,9 +104,9 @@ def test_what_somebody_watches_or_changed_is_called_as_a_whole() -> None:
     def parametrized(conv: Conv2d) -> Conv2d:
         return nn.utils.parametrizations.weight_norm(conv)
 
-    assert separable_norm(make_conv("1x1")) is not None
+    assert is_plain(make_conv("1x1"))
     for change in (hooked, hooked_norm, patched, parametrized):
-        assert separable_norm(change(make_conv("1x1"))) is None
+        assert not is_plain(change(make_conv("1x1")))
 
 
 @pytest.mark.parametrize("skip", ["never", "exact", "always"])
