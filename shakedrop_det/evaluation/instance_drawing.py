@@ -7,7 +7,7 @@ from typing import Any, Sequence
 
 import numpy as np
 from detectron2.data import Metadata
-from detectron2.utils.visualizer import Visualizer
+from detectron2.utils.visualizer import GenericMask, Visualizer
 
 _SMALL = 400  # pixels; labels could not be read in smaller pictures
 _GOLDEN = 0.618034
@@ -29,7 +29,7 @@ def draw_instances(
     *,
     labels: Sequence[str],
     boxes: np.ndarray | None,
-    masks: Any = None,
+    masks: Sequence[Any] | None = None,
     keypoints: Any = None,
     metadata: Metadata | None = None,
 ) -> np.ndarray:
@@ -39,19 +39,24 @@ def draw_instances(
         image: (H, W, 3), uint8, RGB.
         labels: of the N objects.
         boxes: (N, 4), in pixels, left, top, right, bottom; or None.
-        masks: what ``Visualizer.overlay_instances`` takes, or None.
+        masks: of each object what detectron2's ``GenericMask`` takes: (H, W) numbers 0 and 1, a
+            list of polygons, or COCO's RLE; or None.
         keypoints: (N, K, 3) x, y and visibility, or None.
         metadata: for the names and connections of keypoints.
 
     Returns:
         np.ndarray: (H, W, 3), uint8, RGB, enlarged if it was small.
     """
-    visualizer = Visualizer(image, metadata, scale=readable_scale(*image.shape[:2]))
+    height, width = image.shape[:2]
+    visualizer = Visualizer(image, metadata, scale=readable_scale(height, width))
+    colours = distinct_colours(len(labels))
+    filled = [GenericMask(mask, height, width).mask for mask in masks or ()]
+    # Small ones last, and not as polygons, which would fill holes.
+    for index in sorted(range(len(filled)), key=lambda i: -int(filled[i].sum())):
+        visualizer.draw_binary_mask(
+            filled[index].astype(np.uint8), color=colours[index], alpha=0.5, area_threshold=0
+        )
     visualizer.overlay_instances(
-        boxes=boxes,
-        masks=masks,
-        labels=list(labels),
-        keypoints=keypoints,
-        assigned_colors=distinct_colours(len(labels)),
+        boxes=boxes, labels=list(labels), keypoints=keypoints, assigned_colors=colours
     )
     return visualizer.get_output().get_image()

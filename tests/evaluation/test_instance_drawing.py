@@ -1,0 +1,76 @@
+"""Objects drawn into photographs."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from shakedrop_det.evaluation.instance_drawing import (
+    distinct_colours,
+    draw_instances,
+    readable_scale,
+)
+
+SIDE = 400  # not enlarged
+
+
+@pytest.fixture
+def image() -> np.ndarray:
+    """Grey noise."""
+    grey = np.random.default_rng(0).integers(80, 120, (SIDE, SIDE, 1), dtype=np.uint8)
+    return np.repeat(grey, 3, axis=2)
+
+
+def changed(picture: np.ndarray, image: np.ndarray) -> np.ndarray:
+    return np.abs(picture.astype(int) - image).max(axis=2) > 12
+
+
+def test_masks_keep_their_holes(image: np.ndarray) -> None:
+    ring = np.zeros((SIDE, SIDE), dtype=np.uint8)
+    ring[100:300, 100:300] = 1
+    ring[150:250, 150:250] = 0
+    box = np.array([[60.0, 60.0, 340.0, 340.0]])
+    picture = draw_instances(image, labels=[""], boxes=box, masks=[ring])
+    drawn = changed(picture, image)[105:295, 105:295]
+    inner = ring[105:295, 105:295] == 1
+    assert drawn[inner].mean() > 0.98
+    assert drawn[47:143, 47:143].mean() < 0.02
+
+
+def test_small_objects_are_on_top_of_large_ones(image: np.ndarray) -> None:
+    large, small = np.zeros((2, SIDE, SIDE), dtype=np.uint8)
+    large[50:350, 50:350] = 1
+    small[180:220, 180:220] = 1
+    boxes = np.array([[180.0, 180, 220, 220], [50, 50, 350, 350]])
+    pair = draw_instances(image, labels=["", ""], boxes=boxes, masks=[small, large])
+    colour = np.array(distinct_colours(2)[0])
+    middle = pair[190:210, 190:210].reshape(-1, 3).mean(axis=0)
+    assert np.argmax(middle) == np.argmax(colour)
+
+
+def test_polygons_and_boxes_without_masks(image: np.ndarray) -> None:
+    box = np.array([[100.0, 100, 300, 300]])
+    polygon = np.array([100.0, 100, 300, 100, 300, 300, 100, 300])
+    filled = changed(draw_instances(image, labels=[""], boxes=box, masks=[[polygon]]), image)
+    framed = changed(draw_instances(image, labels=[""], boxes=box), image)
+    assert filled[120:280, 120:280].mean() > 0.98
+    assert framed[120:280, 120:280].mean() < 0.02
+    assert framed[98:103, 120:280].max(axis=0).mean() > 0.9
+
+
+def test_nothing_to_draw(image: np.ndarray) -> None:
+    picture = draw_instances(image, labels=[], boxes=np.zeros((0, 4)), masks=[])
+    np.testing.assert_array_equal(picture, image)
+
+
+def test_small_pictures_are_enlarged(image: np.ndarray) -> None:
+    picture = draw_instances(image[:40, :60], labels=[], boxes=np.zeros((0, 4)))
+    assert picture.shape == (280, 420, 3)
+    assert readable_scale(1080, 1920) == 1
+
+
+def test_colours_differ_and_stay() -> None:
+    colours = np.array(distinct_colours(12))
+    distances = np.linalg.norm(colours[:, None] - colours[None], axis=2)
+    assert distances[~np.eye(12, dtype=bool)].min() > 0.1
+    np.testing.assert_array_equal(distinct_colours(5), colours[:5])

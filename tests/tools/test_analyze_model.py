@@ -1,0 +1,49 @@
+"""tools/analyze_model.py as a user runs it."""
+
+from __future__ import annotations
+
+import runpy
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+TOOL = ROOT / "tools" / "analyze_model.py"
+CONFIG = ROOT / "tests" / "configs" / "tiny_classifier.yaml"
+
+
+def test_tables_and_plot(start: Callable[..., "subprocess.Popen[str]"], tmp_path: Path) -> None:
+    options = ["--config-file", CONFIG, "--size", 48, 64, "--output", tmp_path / "out"]
+    process = start(TOOL, *options, "MODEL.SHAKEDROP.SURVIVAL_PROB", 0.2)
+    out, err = process.communicate(timeout=100)
+    assert process.returncode == 0, err
+    assert out.startswith("For one image of 48 x 64 pixels:\n")
+    rows = [line.split("|") for line in out.splitlines() if line.startswith("|")]
+    last = [cell.strip() for cell in rows[-1]]
+    assert last[1:6] == ["16", "backbone.bottom_up.res5.2", "BottleneckBlock", "0.2000", "0.2000"]
+    report = (tmp_path / "out" / "model.md").read_text()
+    assert report in out
+    assert (tmp_path / "out" / "blocks.png").stat().st_size > 10_000
+
+
+def test_help_and_mistakes(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    def run(*arguments: str) -> tuple[int, str]:
+        monkeypatch.setattr(sys, "argv", [str(TOOL), *arguments])
+        with pytest.raises(SystemExit) as leave:
+            runpy.run_path(str(TOOL), run_name="__main__")
+        written = capsys.readouterr()
+        return leave.value.code, written.out + written.err
+
+    code, text = run("--help")
+    assert code == 0
+    assert "examples:\n  tools/analyze_model.py --config-file" in text
+    common = ["--output", str(tmp_path), "--config-file"]
+    assert run(*common, "no.yaml") == (2, "error: --config-file: there is no file 'no.yaml'\n")
+    code, text = run(*common, str(CONFIG), "--size", "0", "32")
+    assert code == 2
+    assert "error: --size needs a height and a width of at least 1, got 0, 32" in text

@@ -1,0 +1,74 @@
+#!/usr/bin/env python
+"""What a network costs, and what ShakeDrop does in it.
+
+Prints, and writes to OUTPUT/model.md, parameters, FLOPs and activations by module for an image;
+and for each residual block l its survival probability p_l, its scale at test time e, and whether it
+is frozen. OUTPUT/blocks.png shows the blocks.
+
+Counted by fvcore: convolutions and matrix products, of which a multiplication with its addition is
+one FLOP, as in papers on classification. A detector's heads see as many proposals and objects as it
+is set to keep, which is the most they can. No weights are needed; the image is noise.
+"""
+
+import argparse
+from pathlib import Path
+
+from shakedrop_det.analysis import (
+    block_rows,
+    block_table,
+    build_for_counting,
+    complexity_table,
+    count_complexity,
+    draw_blocks,
+    example_input,
+)
+from shakedrop_det.engine import load_config, reported_to_user
+from shakedrop_det.engine.setup import fall_back_to_cpu
+
+EXAMPLES = """examples:
+  tools/analyze_model.py --config-file configs/Demo/mask_rcnn_digit_scenes.yaml
+
+  # at another size of the image, modules two levels further down, without ShakeDrop
+  tools/analyze_model.py --config-file FILE --size 640 960 --depth 4 --output output/analysis \\
+      MODEL.SHAKEDROP.ENABLED False
+"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--config-file", required=True, metavar="FILE", help="of the model")
+    parser.add_argument(
+        "--size",
+        type=int,
+        nargs=2,
+        metavar=("HEIGHT", "WIDTH"),
+        default=(None, None),
+        help="of the image, in pixels; default: that of the config at test time, 4:3 for detectors",
+    )
+    parser.add_argument("--depth", type=int, default=2, help="levels of modules (default: 2)")
+    parser.add_argument("--output", type=Path, default=Path("output/analysis"), metavar="FOLDER")
+    parser.add_argument("opts", nargs=argparse.REMAINDER, help="config options: KEY VALUE ...")
+    args = parser.parse_args()
+    with reported_to_user():
+        cfg = load_config(args.config_file, args.opts)
+        fall_back_to_cpu(cfg)
+        inputs = example_input(cfg, *args.size)
+        model = build_for_counting(cfg)
+        complexity = count_complexity(model, inputs)
+    rows = block_rows(model, complexity)
+    size = "{} x {}".format(*inputs[0]["image"].shape[1:])
+    report = (
+        f"For one image of {size} pixels:\n\n{complexity_table(complexity, depth=args.depth)}\n"
+    )
+    if rows:
+        report += f"\n{block_table(rows)}\n"
+        draw_blocks(rows, args.output / "blocks.png")
+    args.output.mkdir(parents=True, exist_ok=True)
+    (args.output / "model.md").write_text(report)
+    print(f"{report}\nWritten to {args.output}/")
+
+
+if __name__ == "__main__":
+    main()
