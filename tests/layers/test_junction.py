@@ -62,23 +62,65 @@ def results(out: Tensor, *inputs: Tensor, norm: nn.Module | None) -> list[Tensor
     return [out, *gradients, *buffers]
 
 
+LAYOUTS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("inplace", [False, True], ids=["", "in place"])
 @pytest.mark.parametrize("relu", [True, False], ids=["ReLU", "EraseReLU"])
 @pytest.mark.parametrize("level", SHAPES)
 @pytest.mark.parametrize("norm_name", NORMS)
-def test_values_gradients_and_statistics_follow_the_equations(norm_name, level, relu) -> None:
+def test_values_gradients_and_statistics_follow_the_equations(
+    norm_name, level, relu, inplace, layout
+) -> None:
     x, f, norm = random_map(N, C, H, W), random_map(N, C, H, W, seed=1), make_norm(norm_name)
     scales = random_scales(level)
     reference_norm = copy.deepcopy(norm)
     expected = reference_junction(
         x, f if norm is None else reference_norm(f), *scales[:2], relu=relu
     )
-    got = junction(x, f, scales, norm=norm, relu=relu)
+    residual = f.clone(memory_format=LAYOUTS[layout])  # as a convolution's output is nobody's
+    got = junction(x, residual, scales, norm=norm, relu=relu, inplace=inplace)
     for a, b in zip(
         results(got, x, f, norm=norm),
         results(expected, x, f, norm=reference_norm),
         strict=True,
     ):
         torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("norm_name", ["none", "FrozenBN"])
+def test_in_place_the_output_takes_the_place_of_the_residual(norm_name) -> None:
+    x, f = random_map(N, C, H, W), random_map(N, C, H, W, seed=1).clone()
+    out = junction(x, f, random_scales("image"), norm=make_norm(norm_name), inplace=True)
+    assert out.data_ptr() == f.data_ptr()
+
+
+@pytest.mark.parametrize("mean", [0.0, 1e3])
+@pytest.mark.parametrize("norm_name", ["BN", "BN, cumulative"])
+def test_batch_norm_is_as_precise_as_torch_has_it(norm_name, mean) -> None:
+    """Also where the mean is large, so that sums of squares without it would not do."""
+    size = (4, C, 32, 32)
+    x, f = random_map(*size), (random_map(*size, seed=1) + mean).detach().requires_grad_()
+    grad = torch.randn(size, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    one = Scales(*torch.ones(2, 1, 1, 1, 1, dtype=torch.float64))
+    found = {}
+    for name, dtype in (
+        ("exact", torch.float64),
+        ("ours", torch.float32),
+        ("torch", torch.float32),
+    ):
+        norm = make_norm(norm_name).to(dtype)
+        shortcut, residual = (t.detach().to(dtype).requires_grad_() for t in (x, f))
+        if name == "ours":
+            out = junction(shortcut, residual, one.to(dtype), norm=norm, relu=False)
+        else:
+            out = shortcut + norm(residual)
+        gradients = torch.autograd.grad(out, [residual, *norm.parameters()], grad.to(dtype))
+        found[name] = [out, *gradients, norm.running_mean, norm.running_var]
+    for ours, other, exact in zip(found["ours"], found["torch"], found["exact"], strict=True):
+        error, allowed = ((t.double() - exact).abs().max() for t in (ours, other))
+        assert error <= 2 * allowed + 1e-6 * exact.abs().max()
 
 
 @settings(max_examples=40, deadline=None)
@@ -115,13 +157,14 @@ def test_a_scale_of_zero_gives_exactly_the_shortcut_whatever_the_residual(
     assert torch.equal(out, x)
 
 
+@pytest.mark.parametrize("inplace", [False, True], ids=["", "in place"])
 @pytest.mark.parametrize("norm_name", ["none", "FrozenBN", "GN", "BN"])
-def test_only_the_images_whose_scale_is_zero_keep_their_shortcut(norm_name) -> None:
+def test_only_the_images_whose_scale_is_zero_keep_their_shortcut(norm_name, inplace) -> None:
     x, f = random_map(N, C, H, W), random_map(N, C, H, W, seed=1).detach()
     f[1] = float("inf")
     s = torch.tensor([0.5, 0.0, 2.0], dtype=torch.float64).view(N, 1, 1, 1)
     norm = make_norm(norm_name)
-    out = junction(x, f, Scales(s, s), norm=norm, relu=False)
+    out = junction(x, f.clone(), Scales(s, s), norm=norm, relu=False, inplace=inplace)
     normed = f if norm is None else norm(f)
     assert torch.equal(out[1], x[1])
     # BatchNorm's statistics are of the whole batch: there the other images are lost, as in stock.
