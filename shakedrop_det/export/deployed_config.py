@@ -1,0 +1,78 @@
+"""The config of a folded network: of stock detectron2, where that has such a network."""
+
+from __future__ import annotations
+
+from typing import Iterator
+
+from detectron2.config import CfgNode, get_cfg
+from detectron2.modeling import BACKBONE_REGISTRY, META_ARCH_REGISTRY, ROI_HEADS_REGISTRY
+
+from shakedrop_det.config import add_shakedrop_config
+
+STOCK_NAMES = {
+    "build_shakedrop_resnet_backbone": "build_resnet_backbone",
+    "build_shakedrop_resnet_deeplab_backbone": "build_resnet_deeplab_backbone",
+    "build_shakedrop_resnet_fpn_backbone": "build_resnet_fpn_backbone",
+    "build_shakedrop_retinanet_resnet_fpn_backbone": "build_retinanet_resnet_fpn_backbone",
+    "ShakeDropRes5ROIHeads": "Res5ROIHeads",
+}
+"""What this package registers, and its stock counterpart."""
+
+
+def deployed_config(cfg: CfgNode) -> tuple[CfgNode, tuple[str, ...]]:
+    """The config that builds a network for folded weights.
+
+    Args:
+        cfg: of the network that :func:`shakedrop_det.fold` was, or will be, applied to.
+
+    Returns:
+        tuple: the config, and the reasons why it is not one of stock detectron2. Without any, it
+        names nothing of this package and has none of its keys; else it builds the network, whose
+        residuals then have a scale of 1, by means of this package.
+    """
+    deployed = cfg.clone()
+    deployed.defrost()
+    reasons = tuple(_not_in_stock(cfg))
+    if _erases_relu(cfg):
+        deployed.MODEL.SHAKEDROP.SURVIVAL_PROB = 1.0
+    else:
+        deployed.MODEL.SHAKEDROP.ENABLED = False
+    if not reasons:
+        for owner in (deployed.MODEL.BACKBONE, deployed.MODEL.ROI_HEADS):
+            owner.NAME = STOCK_NAMES.get(owner.NAME, owner.NAME)
+        with_ours = get_cfg()
+        add_shakedrop_config(with_ours)
+        _remove_added_keys(deployed, with_ours, get_cfg())
+    return deployed, reasons
+
+
+def _erases_relu(cfg: CfgNode) -> bool:
+    return bool(cfg.MODEL.SHAKEDROP.ENABLED and cfg.MODEL.SHAKEDROP.ERASE_RELU)
+
+
+def _not_in_stock(cfg: CfgNode) -> Iterator[str]:
+    if _erases_relu(cfg):
+        yield (
+            "MODEL.SHAKEDROP.ERASE_RELU True: the residual blocks end without the ReLU that each "
+            "block of stock detectron2 ends with"
+        )
+    named = [
+        ("MODEL.META_ARCHITECTURE", META_ARCH_REGISTRY, cfg.MODEL.META_ARCHITECTURE),
+        ("MODEL.BACKBONE.NAME", BACKBONE_REGISTRY, cfg.MODEL.BACKBONE.NAME),
+    ]
+    if cfg.MODEL.META_ARCHITECTURE != "ImageClassifier":
+        named.append(("MODEL.ROI_HEADS.NAME", ROI_HEADS_REGISTRY, cfg.MODEL.ROI_HEADS.NAME))
+    for key, registry, name in named:
+        is_ours = registry.get(name).__module__.startswith("shakedrop_det.")
+        if is_ours and name not in STOCK_NAMES:
+            yield f"{key} {name}: stock detectron2 has no counterpart"
+
+
+def _remove_added_keys(node: CfgNode, with_ours: CfgNode, stock: CfgNode) -> None:
+    """Remove what only ``with_ours`` has, and leave the keys of other projects alone."""
+    for key in list(node):
+        if key in stock:
+            if isinstance(stock[key], CfgNode):
+                _remove_added_keys(node[key], with_ours[key], stock[key])
+        elif key in with_ours:
+            del node[key]

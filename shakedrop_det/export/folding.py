@@ -1,0 +1,148 @@
+"""From a config and a checkpoint to those of the folded network, shown to compute the same."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import Any, Iterable
+
+from detectron2.config import CfgNode
+from detectron2.modeling import build_model
+from detectron2.utils.file_io import PathManager
+from torch import nn
+
+from shakedrop_det.checkpoint import fold
+from shakedrop_det.checkpoint.architecture import load_exactly
+from shakedrop_det.checkpoint.conventions import (
+    CONVENTIONS,
+    PIXEL_KEYS,
+    SHAKEDROP,
+    STRIDE_KEY,
+    check_pixel_conventions,
+    pixel_conventions,
+    shakedrop_remedy,
+    shakedrop_settings,
+)
+from shakedrop_det.checkpoint.weight_files import read_weights
+from shakedrop_det.modeling import ShakenBlock
+
+from .comparison import (
+    absolute_differences,
+    check_features,
+    example_image,
+    features,
+    outputs,
+    relative_differences,
+)
+from .deployed_config import deployed_config
+
+
+@dataclass(frozen=True)
+class FoldedCheckpoint:
+    """A checkpoint without ShakeDrop, and what it is for.
+
+    Attributes:
+        content: to be written by :func:`shakedrop_det.checkpoint.weight_files.write_weights`.
+        cfg: builds the network that loads it strictly.
+        not_stock: why that is not a config of stock detectron2; empty if it is one.
+        feature_differences: by feature map, relative to its largest value.
+        output_differences: by output, in its own unit, such as pixels; infinite if there is
+            another number of detections.
+        num_detections: on the image; None for networks that detect nothing.
+    """
+
+    content: dict[str, Any]
+    cfg: CfgNode
+    not_stock: tuple[str, ...]
+    feature_differences: dict[str, float]
+    output_differences: dict[str, float]
+    num_detections: int | None
+
+
+def fold_checkpoint(
+    cfg: CfgNode,
+    *,
+    image_file: str | None = None,
+    use_ema: bool = True,
+    allow_pickle: bool = False,
+) -> FoldedCheckpoint:
+    """Fold the network of ``MODEL.WEIGHTS``, see :func:`shakedrop_det.fold`, and compare the two.
+
+    Args:
+        cfg: that the weights were trained with.
+        image_file: to compare on, instead of noise.
+        use_ema, allow_pickle: see :func:`load_model`.
+
+    Raises:
+        FileNotFoundError, ValueError: see :func:`load_model`; also if there is no block under
+            ShakeDrop, or the folded network computes something else.
+    """
+    model = load_model(cfg, use_ema=use_ema, allow_pickle=allow_pickle)
+    folded_cfg, not_stock = deployed_config(cfg)
+    folded = build_on_cpu(folded_cfg)
+    state = fold(copy.deepcopy(model)).state_dict()
+    folded.load_state_dict(state, strict=True)
+    image = example_image(cfg, image_file)
+    feature_differences = relative_differences(features(model, image), features(folded, image))
+    check_features(feature_differences)
+    expected, got = outputs(model, image), outputs(folded, image)
+    return FoldedCheckpoint(
+        content={
+            "model": state,
+            CONVENTIONS: pixel_conventions(cfg),
+            SHAKEDROP: shakedrop_settings(folded),
+        },
+        cfg=folded_cfg,
+        not_stock=not_stock,
+        feature_differences=feature_differences,
+        output_differences=absolute_differences(expected, got),
+        num_detections=len(expected["pred_boxes"]) if "pred_boxes" in expected else None,
+    )
+
+
+def load_model(cfg: CfgNode, *, use_ema: bool = True, allow_pickle: bool = False) -> nn.Module:
+    """The network of a config with exactly the weights of ``MODEL.WEIGHTS``; on the CPU, in test
+    mode.
+
+    Args:
+        cfg: that the weights were trained with.
+        use_ema, allow_pickle: see :func:`shakedrop_det.checkpoint.weight_files.read_weights`.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if a weight is missing, superfluous or of another shape, or the file says
+            that it was trained with other ShakeDrop or other pixels.
+    """
+    if not cfg.MODEL.WEIGHTS:
+        raise ValueError("MODEL.WEIGHTS is empty; set it to the checkpoint to deploy")
+    path = PathManager.get_local_path(cfg.MODEL.WEIGHTS)
+    file = read_weights(path, allow_pickle=allow_pickle, use_ema=use_ema)
+    model = build_on_cpu(cfg)
+    load_exactly(model, file.state)
+    has_bottlenecks = any(".conv3." in key for key in file.state)
+    keys: Iterable[str] = (key for key in PIXEL_KEYS if has_bottlenecks or key != STRIDE_KEY)
+    conventions = file.extra.get(CONVENTIONS) or {}
+    check_pixel_conventions(conventions, pixel_conventions(cfg), source=path, keys=keys)
+    settings = file.extra.get(SHAKEDROP)
+    remedy = settings and shakedrop_remedy(settings, shakedrop_settings(model))
+    if remedy:
+        raise ValueError(
+            f"the weights in {path!r} were trained with other ShakeDrop settings than this "
+            f"config's, and would get another scale; set {remedy}"
+        )
+    return model
+
+
+def build_on_cpu(cfg: CfgNode) -> nn.Module:
+    """The network of a config, in test mode."""
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.MODEL.DEVICE = "cpu"
+    return build_model(cfg).eval()
+
+
+def without_shakedrop(model: nn.Module) -> nn.Module:
+    """A copy of a network, in test mode and folded if it has blocks under ShakeDrop."""
+    duplicate = copy.deepcopy(model).eval()
+    is_shaken = any(isinstance(module, ShakenBlock) for module in duplicate.modules())
+    return fold(duplicate) if is_shaken else duplicate

@@ -1,0 +1,73 @@
+#!/usr/bin/env python
+"""Turn a trained network into one without ShakeDrop, for stock detectron2.
+
+    tools/fold_shakedrop.py --config-file output/run/config.yaml --output output/folded \
+        MODEL.WEIGHTS output/run/model_final.pth
+
+Writes ``model.pth`` and ``config.yaml``, which detectron2 loads without this package: keys,
+builders and weights are its own. Both networks first run on an image; if their features differ by
+more than 1e-4 of the largest value, nothing is written. Networks trained with ERASE_RELU have no
+counterpart in stock detectron2: see tools/export_model.py.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from shakedrop_det.checkpoint.weight_files import write_weights
+from shakedrop_det.engine import load_config, reported_to_user
+from shakedrop_det.export import FoldedCheckpoint, fold_checkpoint, listed
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--config-file", required=True, metavar="FILE", help="of the training")
+    parser.add_argument("--output", required=True, metavar="DIR", help="folder to write to")
+    parser.add_argument("--image", metavar="FILE", help="to compare on; default: noise")
+    parser.add_argument("--no-ema", action="store_true", help="leave averaged weights aside")
+    parser.add_argument(
+        "--allow-pickle", action="store_true", help="run code that the file may carry: trust it?"
+    )
+    parser.add_argument("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE")
+    return parser.parse_args()
+
+
+def write(result: FoldedCheckpoint, folder: Path) -> None:
+    weights = str(folder / "model.pth")
+    write_weights(weights, result.content)
+    result.cfg.MODEL.WEIGHTS = weights
+    (folder / "config.yaml").write_text(result.cfg.dump())
+
+
+def report(result: FoldedCheckpoint, folder: Path) -> None:
+    print("Largest difference of the features, relative to the largest value:")
+    print(listed(result.feature_differences))
+    found = "" if result.num_detections is None else f" of {result.num_detections} detections"
+    print(f"Largest difference of the outputs{found}:")
+    print(listed(result.output_differences))
+    print(f"Wrote {folder / 'model.pth'} and {folder / 'config.yaml'}")
+    for reason in result.not_stock:
+        print(f"Not for stock detectron2. {reason}")
+    if result.not_stock:
+        print(
+            "config.yaml needs this package, and scales nothing. tools/export_model.py makes "
+            "TorchScript or ONNX, which need neither it nor detectron2."
+        )
+
+
+def main() -> None:
+    args = parse_args()
+    with reported_to_user():
+        cfg = load_config(args.config_file, args.opts)
+        result = fold_checkpoint(
+            cfg, image_file=args.image, use_ema=not args.no_ema, allow_pickle=args.allow_pickle
+        )
+        write(result, Path(args.output))
+    report(result, Path(args.output))
+
+
+if __name__ == "__main__":
+    main()
