@@ -45,14 +45,17 @@ def test_the_largest_difference_is_that_of_any_image_relative_to_the_largest_val
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_what_is_no_number_is_refused(value: float) -> None:
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_what_is_no_number_is_refused(value: float, place: int) -> None:
     """On whichever image it appears."""
-    network = build("torchvision", "resnet18")
-    other = copy.deepcopy(network)
-    with torch.no_grad():
-        other.fc.bias[3] = value
-    with pytest.raises(ValueError, match="  linear +(nan|inf)"):
-        check_differences(differences(network, other, images=2))
+    images = [torch.ones(2), torch.ones(2), torch.ones(2)]
+    images[place][1] = 3
+
+    def target(x: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {"res2": x.where(x != 3, torch.tensor(value))}
+
+    with pytest.raises(ValueError, match="  res2 +(nan|inf)"):
+        check_differences(largest_differences(lambda x: {"res2": x}, target, images))
 
 
 def test_the_tolerance_is_one_in_ten_thousand() -> None:
