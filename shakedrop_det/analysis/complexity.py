@@ -86,8 +86,9 @@ def build_for_counting(cfg: CfgNode) -> nn.Module:
     model = Trainer.build_model(cfg)
     for module in model.modules():
         is_norm = isinstance(module, (nn.modules.batchnorm._BatchNorm, FrozenBatchNorm2d))
-        if is_norm and module.weight is not None:
-            nn.init.constant_(module.weight, _SMALL)
+        weight = module.weight if is_norm else None
+        if isinstance(weight, torch.Tensor):
+            nn.init.constant_(weight, _SMALL)
     return model
 
 

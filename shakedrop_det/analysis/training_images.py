@@ -45,8 +45,8 @@ def draw_training_images(
 
     Raises:
         OSError: if an image cannot be read, naming it.
-        ValueError: if ``num_images`` is below 1, a data set is unknown or does not fit the model, or
-            for settings that the loader refuses.
+        ValueError: if ``num_images`` is below 1, a data set is unknown or does not fit the model,
+            or for settings that the loader refuses.
     """
     if num_images < 1:
         raise ValueError(f"--num-images must be at least 1, got {num_images!r}")
