@@ -112,7 +112,9 @@ def _draw_bars(axes: Axes, coco_eval: Any, total: CategoryMetrics) -> None:
         count = num_objects(coco_eval, area=coco_eval.params.areaRngLbl.index(label))
         ticks.append(f"{label}{_sides(*ranges[label])}\n{count} objects")
     axes.set_xticks(range(len(groups)), ticks)
-    axes.set(ylabel="%", ylim=(0, 105), title="by area of the object")
+    axes.set(
+        ylabel="%", xlim=(-0.5, len(groups) - 0.5), ylim=(0, 105), title="by area of the object"
+    )
 
 
 def _sides(low: float, high: float) -> str:
