@@ -134,14 +134,19 @@ class _ScriptedRCNN(nn.Module):
 
 
 class _ScriptedDetector(nn.Module):
-    """As :class:`_ScriptedRCNN`."""
+    """As :class:`_ScriptedRCNN`. What detectron2 leaves out of a scripted one-stage detector, the
+    clipping of boxes to the image, is done here."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
 
     def forward(self, inputs: list[dict[str, Tensor]]) -> list[dict[str, Tensor]]:
-        return [x.get_fields() for x in self.model(inputs)]
+        found: list[dict[str, Tensor]] = []
+        for instances in self.model(inputs):
+            instances.pred_boxes.clip(instances.image_size)
+            found.append(instances[instances.pred_boxes.nonempty()].get_fields())
+        return found
 
 
 def _torch_export(adapter: TracingAdapter, path: str) -> dict[str, Tensor]:

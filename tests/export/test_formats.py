@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+import runpy
+import sys
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
@@ -14,14 +16,15 @@ from detectron2.modeling import build_model
 from torch import Tensor, nn
 
 from shakedrop_det import fold
-from shakedrop_det.export import FORMATS, example_image, export_model
+from shakedrop_det.export import FORMATS, example_image, export_model, load_model
+from shakedrop_det.export.comparison import features
 from shakedrop_det.export.formats import INSTANCE_FIELDS, _ScriptedRCNN
 from shakedrop_det.modeling import ShakenBlock
 
 from .conftest import ERASE_RELU, randomize
 
 Config = Callable[..., CfgNode]
-FORMS = {"final ReLU": [], "EraseReLU": ERASE_RELU, "stock": ["MODEL.SHAKEDROP.ENABLED", False]}
+FORMS = {"EraseReLU": ERASE_RELU, "final ReLU": [], "stock": ["MODEL.SHAKEDROP.ENABLED", False]}
 DETECTORS = {
     "Mask R-CNN": ("mask_rcnn", []),
     "Faster R-CNN": ("mask_rcnn", ["MODEL.MASK_ON", False]),
@@ -59,9 +62,15 @@ def assert_small(differences: dict[str, float]) -> None:
         assert difference <= TOLERANCES.get(name, 1e-4), (name, difference)
 
 
-@pytest.mark.parametrize("form", FORMS)
+def all_but_first_slow(names: Iterable[str]) -> list:
+    """Parameters of which `make test` takes the first, and `make test-slow` all."""
+    first, *others = names
+    return [first, *(pytest.param(name, marks=pytest.mark.slow) for name in others)]
+
+
+@pytest.mark.parametrize("form", all_but_first_slow(FORMS))
 @pytest.mark.parametrize("format", FORMATS)
-@pytest.mark.parametrize("name", ["mask_rcnn", "c4", "retinanet", "classifier"])
+@pytest.mark.parametrize("name", all_but_first_slow(["mask_rcnn", "c4", "retinanet", "classifier"]))
 def test_a_backbone_exports_to_each_format(
     build, image: Tensor, tmp_path: Path, name: str, format: str, form: str
 ) -> None:
@@ -72,9 +81,9 @@ def test_a_backbone_exports_to_each_format(
     assert_small(differences)
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", all_but_first_slow(FORMS))
 @pytest.mark.parametrize("format", ["tracing", "scripting", "onnx"])
-@pytest.mark.parametrize("detector", DETECTORS)
+@pytest.mark.parametrize("detector", all_but_first_slow(DETECTORS))
 def test_a_detector_exports_as_stock_detectron2_exports_it(
     build, image: Tensor, tmp_path: Path, detector: str, format: str, form: str
 ) -> None:
@@ -90,8 +99,8 @@ def test_a_detector_exports_as_stock_detectron2_exports_it(
     assert [type(module) for module in model.modules()] == before, "the model stays as it is"
 
 
-@pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("format", ["tracing", "onnx", "torch_export"])
+@pytest.mark.parametrize("form", all_but_first_slow(FORMS))
+@pytest.mark.parametrize("format", all_but_first_slow(["onnx", "tracing", "torch_export"]))
 def test_a_classifier_exports(build, image: Tensor, tmp_path: Path, format: str, form: str) -> None:
     needs_onnx(format)
     model, path = build("classifier", *FORMS[form]), str(tmp_path / "classifier")
@@ -105,7 +114,7 @@ def detections(model: nn.Module, image: Tensor) -> dict[str, Tensor]:
     return {k: getattr(v, "tensor", v) for k, v in instances.get_fields().items()}
 
 
-@pytest.mark.parametrize("format", ["tracing", "scripting", "onnx"])
+@pytest.mark.parametrize("format", all_but_first_slow(["onnx", "tracing", "scripting"]))
 def test_the_file_detects_the_same_in_an_image_of_another_size(
     build, image: Tensor, tmp_path: Path, format: str
 ) -> None:
@@ -132,6 +141,7 @@ def test_the_file_detects_the_same_in_an_image_of_another_size(
         torch.testing.assert_close(got[name], value, rtol=0, atol=tolerance)
 
 
+@pytest.mark.slow
 def test_onnx_by_way_of_torch_export_does_for_a_backbone(
     build, image: Tensor, tmp_path: Path
 ) -> None:
@@ -151,7 +161,9 @@ def test_onnx_by_way_of_torch_export_does_for_a_backbone(
         torch.testing.assert_close(torch.as_tensor(got), value, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("options", [[], ERASE_RELU], ids=["final ReLU", "EraseReLU"])
+@pytest.mark.parametrize(
+    "options", [[], pytest.param(ERASE_RELU, marks=pytest.mark.slow)], ids=["ReLU", "EraseReLU"]
+)
 def test_a_network_that_was_not_folded_can_be_traced_and_exported(
     build, image: Tensor, options: list
 ) -> None:
@@ -174,6 +186,7 @@ def test_scripting_a_network_that_was_not_folded_says_what_to_do(build) -> None:
     scripting_with_instances(_ScriptedRCNN(fold(model)).eval(), INSTANCE_FIELDS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [[], FORMS["stock"]], ids=["folded", "stock"])
 def test_torch_export_of_a_whole_detector_fails_in_detectron2(
     build, image: Tensor, tmp_path: Path, options: list
@@ -193,3 +206,24 @@ def test_an_unknown_format_and_a_classifier_to_script_are_refused(
         export_model(model, image, path, format="caffe2")
     with pytest.raises(ValueError, match="ImageClassifier cannot be scripted.*trace it"):
         export_model(model, image, path, format="scripting")
+
+
+def test_the_tool_exports_the_weights_of_a_training(
+    trained: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    cfg = trained("mask_rcnn")
+    tool, path = (
+        Path(__file__).parent.parent.parent / "tools" / "export_model.py",
+        tmp_path / "x.pt",
+    )
+    options = ["--config-file", tmp_path / "trained" / "config.yaml", "--output", path]
+    options += ["--format", "tracing", "--backbone-only"]
+    monkeypatch.setattr(sys, "argv", [str(tool), *map(str, options)])
+    runpy.run_path(str(tool), run_name="__main__")
+    assert "p6" in capsys.readouterr().out
+
+    model, image = load_model(cfg), example_image(cfg)
+    expected = features(model, image)
+    got = torch.jit.load(path)(model.preprocess_image([{"image": image}]).tensor)
+    for value, other in zip(expected.values(), got, strict=True):
+        torch.testing.assert_close(other, value, rtol=1e-4, atol=1e-4)
