@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Mapping
 
 from torch import Tensor
@@ -10,6 +11,7 @@ CLASSIFIER_BACKBONE = "backbone.bottom_up."
 CLASSIFIER_HEAD = "linear."
 RES5_HEAD = "roi_heads.res5."
 STATISTICS = (".running_mean", ".running_var")
+_BLOCK = re.compile(r"(?:^|\.)(res[2-5])\.(\d+)\.")
 
 
 def classifier_backbone(
@@ -69,6 +71,40 @@ def check_backbone(
             "(MODEL.RESNETS.DEPTH, WIDTH_PER_GROUP, NUM_GROUPS, STEM_OUT_CHANNELS, "
             'RES2_OUT_CHANNELS, NORM), or set MODEL.WEIGHTS "" to start from random weights.'
         )
+
+
+def check_depth(
+    state: Mapping[str, Tensor], model_state: Mapping[str, Tensor], *, source: str
+) -> None:
+    """Stop if a file has more blocks in a stage than the backbone.
+
+    The blocks that both have may fit, as those of a ResNet-34 do in a ResNet-18.
+
+    Args:
+        state, model_state, source: see :func:`check_backbone`; the names may still be those in a
+            ResNet.
+
+    Raises:
+        ValueError: giving both numbers.
+    """
+    in_file, in_model = _num_blocks(state), _num_blocks(model_state)
+    wrong = [stage for stage, blocks in in_model.items() if in_file.get(stage, 0) > blocks]
+    if wrong:
+        numbers = ", ".join(f"{in_file[s]} in {s} rather than {in_model[s]}" for s in wrong)
+        raise ValueError(
+            f"{source!r} is of a deeper network, with more residual blocks: {numbers}. Set "
+            "MODEL.RESNETS.DEPTH to that of the file, or point MODEL.WEIGHTS to weights of this "
+            "network."
+        )
+
+
+def _num_blocks(state: Mapping[str, Tensor]) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for key in state:
+        match = _BLOCK.search(key)
+        if match:
+            found[match[1]] = max(found.get(match[1], 0), int(match[2]) + 1)
+    return found
 
 
 def _misfits(state: Mapping[str, Tensor], model_state: Mapping[str, Tensor]) -> list[str]:

@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn.modules.utils import consume_prefix_in_state_dict_if_present
 
 from .atomic import AtomicPathManager, is_local
-from .backbone_keys import check_backbone, classifier_backbone
+from .backbone_keys import check_backbone, check_depth, classifier_backbone
 from .conventions import (
     CONVENTIONS,
     PIXEL_KEYS,
@@ -133,6 +133,7 @@ class Checkpointer(DetectionCheckpointer):
         if backbone_state is not None:
             state = backbone_state
             checkpoint["matching_heuristics"] = True
+        check_depth(state, model_state, source=self._source)
         # Here rather than in the stock method, so that the check sees what the heuristics gave:
         # weights of another shape do not reach the model, with no more than a warning.
         if checkpoint.pop("matching_heuristics", False):

@@ -114,6 +114,19 @@ def test_misfit_of_a_classifiers_checkpoint_is_listed(tiny: Tiny, classifier_fil
     assert f"{key}: (8, 3, 7, 7) in the file, (16, 3, 7, 7) in the model" in str(error.value)
 
 
+@pytest.mark.parametrize("name", ["mask_rcnn", "c4"])
+def test_a_deeper_network_is_refused(tiny: Tiny, tmp_path: Path, name: str) -> None:
+    """Also where all tensors of the shallower one are in the file, in their shapes."""
+    basic = ["MODEL.RESNETS.RES2_OUT_CHANNELS", 64, "MODEL.RESNETS.DEPTH"]
+    classifier = build_model(tiny("classifier", *basic, 34))
+    Checkpointer(classifier, str(tmp_path)).save("deeper")
+    torch.save({"model": resnet_state(classifier), "matching_heuristics": True}, tmp_path / "bare")
+    model = build_model(tiny(name, *basic, 18))
+    for file in ("deeper.pth", "bare"):
+        with pytest.raises(ValueError, match="3 in res2 rather than 2, 4 in res3"):
+            load(model, tmp_path / file)
+
+
 def test_names_that_need_heuristics_are_pointed_out(
     tiny: Tiny, classifier: nn.Module, tmp_path: Path
 ) -> None:

@@ -178,6 +178,20 @@ def test_weights_that_cannot_be_downloaded_can_come_from_a_file(
         open_source("torchvision:resnet18")
 
 
+def test_torchvisions_weights_come_from_its_cache(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    network = build("torchvision", "resnet18", num_classes=1000)
+    weights = torchvision.models.ResNet18_Weights.IMAGENET1K_V1
+    cache = tmp_path / "hub" / "checkpoints"
+    cache.mkdir(parents=True)
+    torch.save(network.state_dict(), cache / weights.url.rpartition("/")[2])
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    for name in ("resnet18", "resnet18.IMAGENET1K_V1"):
+        state = converted(open_source(f"torchvision:{name}")).content["model"]
+        assert torch.equal(state["res5.1.conv2.weight"], network.layer4[1].conv2.weight)
+
+
 def test_no_eps_where_it_is_known(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="leave out --bn-eps"):
         open_source("torchvision:resnet18", bn_eps=1e-3)
