@@ -131,7 +131,15 @@ def write_weights(path: str, content: Mapping[str, Any]) -> None:
         path: ``.safetensors`` puts all that is not a tensor, as JSON, into the file's metadata;
             other names give files for ``torch.load(weights_only=True)``.
         content: a state dict, or ``{"model": state dict}`` with numbers, names and lists beside.
+
+    Raises:
+        ValueError: for a name whose files detectron2 reads as something else.
     """
+    if path.endswith((".pkl", ".pyth")):
+        raise ValueError(
+            f"{path!r}: detectron2 reads .pkl as a plain pickle and .pyth as a file of pycls; call "
+            "it .pth or .safetensors"
+        )
     Path(path).resolve().parent.mkdir(parents=True, exist_ok=True)
     if not path.endswith(".safetensors"):
         with write_atomically(path) as f:
