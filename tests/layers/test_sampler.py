@@ -211,3 +211,12 @@ def test_scales_of_single_images_serve_that_many_images_only(level, gate_level) 
         return
     with pytest.raises(RuntimeError, match="block 2 were drawn for 1 images, but .* holds 5"):
         draw.scales(1, other_batch)
+
+
+def test_it_is_made_on_torchs_default_device_and_can_be_moved_from_there() -> None:
+    with torch.device("meta"):
+        sampler = make()
+    assert {buffer.device.type for buffer in sampler.buffers()} == {"meta"}
+    sampler.to_empty(device="cpu")
+    expected = dict(make().named_buffers())
+    assert all(torch.equal(b, expected[name]) for name, b in sampler.named_buffers())

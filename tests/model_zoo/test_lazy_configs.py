@@ -7,7 +7,7 @@ import math
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from omegaconf import DictConfig, ListConfig
 from torch import nn
 
 from shakedrop_det import ShakeDropSpec, model_zoo
-from shakedrop_det.modeling import ShakenBlock, resnext_stages, shaken_resnet, shaken_stage
+from shakedrop_det.modeling import ShakenBlock
 
 from .trees import BACKBONES
 
@@ -97,16 +97,16 @@ def test_a_lazy_config_of_detectron2_differs_in_how_its_resnet_is_built(name) ->
     assert cfg == stock
 
 
-def models() -> Iterator[Any]:
-    """All but those that other tests compare; the larger ones are slow, each family is not."""
-    for name in NAMES:
-        if name.endswith("_3x.py") or "LSJ" in name:
-            continue
-        fast = "/mask_rcnn" in name or "_R_18_" in name or "_R_50_" in name
-        yield pytest.param(name, marks=[] if fast else pytest.mark.slow)
+def speed(names: Iterable[str]) -> list[Any]:
+    """Each family is tested with some backbones, and one family with all; the rest is slow."""
+    fast = ("/mask_rcnn", "_R_18_", "_R_50_")
+    marks = {name: [] if any(f in name for f in fast) else pytest.mark.slow for name in names}
+    return [pytest.param(name, marks=mark) for name, mark in marks.items()]
 
 
-@pytest.mark.parametrize("name", models())
+@pytest.mark.parametrize(
+    "name", speed(n for n in NAMES if not n.endswith("_3x.py") and "LSJ" not in n)
+)
 def test_the_model_and_settings_are_those_of_the_yaml_config_of_the_same_name(name) -> None:
     cfg = model_zoo.get_config(name)
     # detectron2 builds FCOS from lazy configs only: its backbone is RetinaNet's.
@@ -134,7 +134,7 @@ def test_the_model_and_settings_are_those_of_the_yaml_config_of_the_same_name(na
     assert_schedule(cfg, yaml_cfg)
 
 
-@pytest.mark.parametrize("name", [n for n in NAMES if n.endswith("_3x.py")])
+@pytest.mark.parametrize("name", speed(n for n in NAMES if n.endswith("_3x.py")))
 def test_a_3x_config_differs_from_its_1x_config_in_the_schedule_alone(name) -> None:
     cfg, shorter = model_zoo.get_config(name), model_zoo.get_config(name.replace("_3x", "_1x"))
     assert_schedule(cfg, model_zoo.get_config("Base-3x.yaml"))
@@ -182,17 +182,6 @@ def test_a_lazy_config_can_be_saved_and_loaded(tmp_path: Path) -> None:
     LazyConfig.save(cfg, str(tmp_path / "config.yaml"))
     loaded = LazyConfig.load(str(tmp_path / "config.yaml"))
     assert shapes(on_meta(loaded.model)) == shapes(on_meta(cfg.model))
-
-
-def test_keyword_arguments_are_the_only_ones() -> None:
-    for function in (shaken_resnet, shaken_stage, resnext_stages):
-        with pytest.raises(TypeError, match="positional"):
-            function(1)
-
-
-def test_a_resnext_of_another_depth_is_refused() -> None:
-    with pytest.raises(ValueError, match="depth must be one of 50, 101, 152, got 18"):
-        resnext_stages(depth=18, num_groups=32, width_per_group=4)
 
 
 @pytest.mark.skipif(not SCRIPT.is_file(), reason="this detectron2 comes without its tools")

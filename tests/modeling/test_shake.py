@@ -171,3 +171,11 @@ def test_blocks_that_see_another_batch_than_was_drawn_for_are_an_error(images_gi
     assert (
         shake(Regions(), ShakeDropSpec(**settings, level="batch")).train()(x).shape[0] == len(x) * 5
     )
+
+
+@pytest.mark.parametrize("survival_prob, equal", [(1.0, True), (0.5, False)])
+def test_the_generator_is_left_alone_where_every_block_survives(survival_prob, equal) -> None:
+    network = shake(narrow_resnet(18), ShakeDropSpec(survival_prob=survival_prob)).train()
+    before = torch.get_rng_state()
+    network(images())
+    assert torch.equal(torch.get_rng_state(), before) == equal
