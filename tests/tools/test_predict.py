@@ -14,8 +14,10 @@ from pathlib import Path
 import pytest
 from detectron2.config import CfgNode
 
+from shakedrop_det import prediction
 from shakedrop_det.checkpoint import Checkpointer
 from shakedrop_det.engine import Trainer
+from shakedrop_det.prediction import PredictionSummary
 
 ROOT = Path(__file__).parents[2]
 TOOL = ROOT / "tools" / "predict.py"
@@ -79,6 +81,27 @@ def test_mistakes_of_the_user(
     assert leave.value.code == 2
     (line,) = (x for x in capsys.readouterr().err.splitlines() if x.startswith("error: "))
     assert re.match(message, line)
+
+
+@pytest.mark.parametrize("more, folded", [([], True), (["--no-fold"], False)])
+def test_options_reach_the_model(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, more: list[str], folded: bool
+) -> None:
+    calls = []
+
+    def spy(cfg: CfgNode, names: list[str], output: Path, **options: bool) -> PredictionSummary:
+        calls.append((cfg, names, output, options))
+        return PredictionSummary()
+
+    monkeypatch.setattr(prediction, "predict", spy)
+    options = ["--config-file", str(CONFIG), "--weights", "w.pth", "--confidence", "0.7", *more]
+    command = ["a.jpg", "b", *options, "--output", str(tmp_path), "--opts", "SEED", "5"]
+    monkeypatch.setattr(sys, "argv", [str(TOOL), *command])
+    runpy.run_path(str(TOOL), run_name="__main__")
+    ((cfg, names, output, options_given),) = calls
+    assert (names, output, options_given) == (["a.jpg", "b"], tmp_path, {"folded": folded})
+    assert (cfg.MODEL.WEIGHTS, cfg.SEED) == ("w.pth", 5)
+    assert cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST == cfg.MODEL.RETINANET.SCORE_THRESH_TEST == 0.7
 
 
 def test_help_has_examples(
