@@ -120,6 +120,9 @@ def test_it_trains_and_its_evaluator_gives_metrics(
     assert set(trainer.train() or {}) == METRICS[name]
     if "bbox" in METRICS[name]:
         assert json.loads((tmp_path / "inference/coco_instances_results.json").read_text())
+    if name == "panoptic_fpn":
+        cfg.DATASETS.TEST = (f"{rectangles}_sem_seg",)
+        assert set(Trainer.test(cfg, trainer.model)) == {"sem_seg"}
     if architecture.tta:
         results = Trainer.test_with_TTA(cfg, trainer.model)
         assert set(results) == {f"{metric}_TTA" for metric in METRICS[name]}
