@@ -6,13 +6,20 @@ from typing import Any, NamedTuple, Optional
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from .scaled_add import zero_dropped
+from .scaled_add import add_scaled, zero_dropped
 from .scales import Scales
 
 
 def batch_norm_junction(
-    shortcut: Tensor, residual: Tensor, scales: Scales, norm: nn.BatchNorm2d, *, relu: bool
+    shortcut: Tensor,
+    residual: Tensor,
+    scales: Scales,
+    norm: nn.BatchNorm2d,
+    *,
+    relu: bool,
+    inplace: bool,
 ) -> Tensor:
     """``act(x + s BN(f))`` with the batch's statistics, in place of BN's output.
 
@@ -26,6 +33,7 @@ def batch_norm_junction(
         scales: each broadcastable to (N, C, 1, 1).
         norm: in training mode, with affine parameters.
         relu: whether a ReLU follows.
+        inplace: whether ``residual`` may be written to.
     """
     momentum = _count_batch(norm)
     return _BatchNormJunction.apply(
@@ -39,6 +47,7 @@ def batch_norm_junction(
         norm.eps,
         relu,
         scales.is_dropped(),
+        inplace,
     )
 
 
@@ -74,27 +83,28 @@ class _BatchNormJunction(torch.autograd.Function):
         eps: float,
         relu: bool,
         dropped: Optional[bool],
+        inplace: bool,
     ) -> Tensor:
         if _is_fast_to_reduce(residual):
-            out, mean, invstd = _center(residual, running, eps)
+            # Nobody else has the residual; its gradient is the same without its mean.
+            ctx.centered, reuse = inplace, not inplace
+            normed, mean, invstd = _center(residual, running, eps, inplace=inplace)
             factor = weight * invstd
         else:
-            out, mean, invstd = torch.native_batch_norm(
+            ctx.centered, reuse = False, True
+            normed, mean, invstd = torch.native_batch_norm(
                 residual, None, None, running.mean, running.var, True, running.momentum, eps
             )
             factor = weight
-        # The tensor is nobody else's: the result takes its place.
-        if dropped:
-            out.copy_(shortcut)
-        else:
-            dtype, factor = residual.dtype, scale * _per_channel(factor)
-            if dropped is None:
-                zero_dropped(out, scale, inplace=True)
-                factor = factor.masked_fill(scale == 0, 0)  # statistics may be NaN as well
-            torch.addcmul(shortcut, out, factor.to(dtype), out=out)
-            out.add_((scale * _per_channel(bias)).to(dtype))
-        if relu:
-            out.relu_()
+        factor, offset = (
+            (scale * _per_channel(values)).to(residual.dtype) for values in (factor, bias)
+        )
+        if dropped is None:
+            normed = zero_dropped(normed, scale, inplace=reuse)
+            factor = factor.masked_fill(scale == 0, 0)  # statistics may be NaN as well
+        out = add_scaled(
+            shortcut, normed, factor, offset, relu=relu, dropped=dropped, inplace=reuse
+        )
         ctx.relu, ctx.eps = relu, eps
         ctx.save_for_backward(
             residual, weight, mean, invstd, backward_scale, *((out,) if relu else ())
@@ -108,7 +118,8 @@ class _BatchNormJunction(torch.autograd.Function):
             grad = torch.ops.aten.threshold_backward(grad, output[0], 0)
         # Only torch's own backward pass can itself be differentiated.
         if _is_fast_to_reduce(residual) and not torch.is_grad_enabled():
-            grads = _branch_gradients(grad, residual, weight, mean, invstd, backward_scale)
+            centered = residual if ctx.centered else residual - _per_channel(mean)
+            grads = _branch_gradients(grad, centered, weight, invstd, backward_scale)
         else:
             grads = torch.ops.aten.native_batch_norm_backward(
                 grad * backward_scale.to(grad.dtype),
@@ -116,13 +127,13 @@ class _BatchNormJunction(torch.autograd.Function):
                 weight,
                 None,
                 None,
-                mean,
+                torch.zeros_like(mean) if ctx.centered else mean,
                 invstd,
                 True,
                 ctx.eps,
                 [True, True, True],
             )
-        return grad, *grads, None, None, None, None, None, None
+        return grad, *grads, None, None, None, None, None, None, None
 
 
 def _is_fast_to_reduce(residual: Tensor) -> bool:
@@ -131,11 +142,13 @@ def _is_fast_to_reduce(residual: Tensor) -> bool:
     return residual.is_contiguous() and residual.dtype in (torch.float32, torch.float64)
 
 
-def _center(residual: Tensor, running: _Running, eps: float) -> tuple[Tensor, Tensor, Tensor]:
+def _center(
+    residual: Tensor, running: _Running, eps: float, *, inplace: bool
+) -> tuple[Tensor, Tensor, Tensor]:
     """The residual less its mean, that mean, and 1 / sqrt(var + eps), the latter of shape (C,)."""
     count = residual.numel() // residual.shape[1]
     mean = residual.sum((0, 2, 3)) / count
-    centered = residual - _per_channel(mean)
+    centered = torch.sub(residual, _per_channel(mean), out=residual if inplace else None)
     var = torch.linalg.vector_norm(centered, dim=(2, 3)).square().sum(0) / count
     if running.mean is not None and running.var is not None:
         running.mean.lerp_(mean.to(running.mean.dtype), running.momentum)
@@ -144,20 +157,20 @@ def _center(residual: Tensor, running: _Running, eps: float) -> tuple[Tensor, Te
 
 
 def _branch_gradients(
-    grad: Tensor, residual: Tensor, weight: Tensor, mean: Tensor, invstd: Tensor, scale: Tensor
+    grad: Tensor, centered: Tensor, weight: Tensor, invstd: Tensor, scale: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of residual, weight and bias of BN, for ``scale`` times the gradient ``grad``."""
-    count = residual.numel() // residual.shape[1]
-    scale = scale.to(residual.dtype)
-    centered = residual - _per_channel(mean)
-    product = grad * centered
+    count = centered.numel() // centered.shape[1]
+    scale = scale.to(centered.dtype)
     # Sums over an image are scaled rather than the maps.
     grad_bias = (grad.sum((2, 3), keepdim=True) * scale).sum((0, 2, 3))
-    dot = (product.sum((2, 3), keepdim=True) * scale).sum((0, 2, 3))
+    dot = ((grad * centered).sum((2, 3), keepdim=True) * scale).sum((0, 2, 3))
     factor = weight * invstd
-    grad_residual = torch.mul(grad, scale * _per_channel(factor), out=product)
-    grad_residual.addcmul_(centered, _per_channel(factor * invstd.square() * dot / -count))
-    grad_residual.add_(_per_channel(factor * grad_bias / -count))
+    # As an affine map of BN at test time, which goes over memory once.
+    slope, offset = factor * invstd.square() * dot / -count, factor * grad_bias / -count
+    zero, one = torch.zeros_like(slope), torch.ones_like(slope)
+    grad_residual = F.batch_norm(centered, zero, one, slope, offset, eps=0.0)
+    grad_residual.addcmul_(grad, scale * _per_channel(factor))
     return grad_residual, dot * invstd, grad_bias
 
 

@@ -8,7 +8,7 @@ import torch
 from detectron2.layers import FrozenBatchNorm2d
 from torch import Tensor
 
-from .scaled_add import add_scaled, zero_dropped
+from .scaled_add import add_scaled, scaled_gradients, zero_dropped
 from .scales import Scales
 
 
@@ -83,13 +83,10 @@ class _FrozenJunction(torch.autograd.Function):
         _, residual, _, backward_scale, weight, _, relu, dropped, inplace = inputs
         if inplace and not dropped:
             ctx.mark_dirty(residual)
-        ctx.relu = relu
         ctx.save_for_backward(backward_scale, weight, *((output,) if relu else ()))
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Optional[Tensor], ...]:
         backward_scale, weight, *output = ctx.saved_tensors
-        if ctx.relu:
-            grad = torch.ops.aten.threshold_backward(grad, output[0], 0)
-        grad_residual = grad * (backward_scale * weight).to(grad.dtype)
-        return grad, grad_residual, None, None, None, None, None, None, None
+        grads = scaled_gradients(grad, backward_scale * weight, *output)
+        return *grads, None, None, None, None, None, None, None

@@ -63,7 +63,7 @@ def junction(
     many = residual.numel() > residual.shape[1]
     if takes_scales(norm) and not per_pixel and many and can_read(residual):
         assert isinstance(norm, nn.BatchNorm2d)
-        return batch_norm_junction(shortcut, residual, scales, norm, relu=relu)
+        return batch_norm_junction(shortcut, residual, scales, norm, relu=relu, inplace=inplace)
     if norm is not None:
         residual = norm(residual)
     # Scales that stayed in float32 would silently lift the whole network out of half precision.

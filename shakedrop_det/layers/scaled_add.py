@@ -38,16 +38,13 @@ class ScaledAdd(torch.autograd.Function):
         _, residual, _, backward_scale, relu, dropped, inplace = inputs
         if inplace and not dropped:
             ctx.mark_dirty(residual)
-        ctx.relu = relu
         ctx.save_for_backward(*((backward_scale, output) if relu else (backward_scale,)))
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Optional[Tensor], ...]:
         backward_scale, *output = ctx.saved_tensors
-        if ctx.relu:
-            grad = torch.ops.aten.threshold_backward(grad, output[0], 0)
-        grad_residual = grad * backward_scale if ctx.needs_input_grad[1] else None
-        return grad, grad_residual, None, None, None, None, None
+        grads = scaled_gradients(grad, backward_scale, *output)
+        return *grads, None, None, None, None, None
 
 
 def add_scaled(
@@ -71,10 +68,34 @@ def add_scaled(
     """
     if dropped:
         return shortcut.relu() if relu else shortcut.clone()
-    out = torch.addcmul(shortcut, residual, scale, out=residual if inplace else None)
+    fused = relu and residual.dtype in (torch.float32, torch.float64) and can_read(residual)
+    place = residual if inplace else None
+    if fused and offset is None and scale.shape == (residual.shape[0], 1, 1, 1):
+        out = torch.empty_like(residual) if place is None else place
+        for x, f, s, y in zip(shortcut, residual, scale.flatten().tolist(), out, strict=True):
+            torch.ops.aten._add_relu.out(x, f, alpha=s, out=y)
+        return out
+    out = torch.addcmul(shortcut, residual, scale, out=place)
+    if fused and offset is not None:
+        return torch.ops.aten._add_relu_.Tensor(out, offset)
     if offset is not None:
         out.add_(offset)
     return out.relu_() if relu else out
+
+
+def scaled_gradients(
+    grad: Tensor, scale: Tensor, output: Optional[Tensor] = None
+) -> tuple[Tensor, Tensor]:
+    """The gradients of ``x`` and ``f`` in ``act(x + f)``, the latter times a scale.
+
+    Args:
+        grad: of the output, (N, C, H, W).
+        scale: broadcastable to that.
+        output: of the ReLU; None if there was none.
+    """
+    if output is not None:
+        grad = torch.ops.aten.threshold_backward(grad, output, 0)
+    return grad, grad * scale.to(grad.dtype)
 
 
 def zero_dropped(residual: Tensor, scale: Tensor, *, inplace: bool) -> Tensor:
