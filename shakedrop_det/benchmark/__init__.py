@@ -1,7 +1,19 @@
 """Timing ShakeDrop against stock detectron2 and its usual public formulation."""
 
-from .cases import CASES, Case
+from .cases import CASES, MEMORY_CASES, Case
+from .memory import Memory, MemoryCase, measure
 from .report import report
-from .timing import Timing, time_interleaved
+from .timing import Timing, Variant, time_interleaved
 
-__all__ = ["CASES", "Case", "Timing", "report", "time_interleaved"]
+__all__ = [
+    "CASES",
+    "MEMORY_CASES",
+    "Case",
+    "Memory",
+    "MemoryCase",
+    "Timing",
+    "Variant",
+    "measure",
+    "report",
+    "time_interleaved",
+]

@@ -1,11 +1,65 @@
-"""What a training step keeps for its backward pass."""
+"""What a training step keeps for its backward pass, and what it needs at most."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class MemoryCase:
+    """Networks whose memory is compared; the first is the baseline.
+
+    Attributes:
+        name: what the table says.
+        make: builds, on a device, for each variant a network and a function that runs its
+            forward pass and returns a scalar.
+    """
+
+    name: str
+    make: Callable[[str], Mapping[str, tuple[nn.Module, Callable[[], Tensor]]]]
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes of one training step.
+
+    Attributes:
+        saved: what autograd keeps of a forward pass, beside parameters and buffers.
+        peak: allocated at most during forward and backward pass; None on a CPU.
+    """
+
+    saved: int
+    peak: int | None = None
+
+
+def measure(case: MemoryCase, *, device: str) -> dict[str, Memory]:
+    """The memory of each variant, for one draw of scales that is the same for all.
+
+    Args:
+        case: what to measure.
+        device: where it runs.
+    """
+    found = {}
+    for name, (network, forward) in case.make(device).items():
+        torch.manual_seed(0)
+        saved = saved_bytes(forward, but=network)
+        peak = None
+        if torch.device(device).type == "cuda":
+            torch.manual_seed(0)
+            peak = _peak_bytes(forward)
+        found[name] = Memory(saved, peak)
+    return found
+
+
+def _peak_bytes(forward: Callable[[], Tensor]) -> int:
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    forward().backward()
+    return torch.cuda.max_memory_allocated() - before
 
 
 def saved_bytes(function: Callable[[], object], *, but: nn.Module | None = None) -> int:

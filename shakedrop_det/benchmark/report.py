@@ -1,4 +1,4 @@
-"""Tables, JSON and a bar plot of measured ratios."""
+"""Tables, JSON and a bar plot of measured times and memory."""
 
 from __future__ import annotations
 
@@ -9,17 +9,20 @@ from pathlib import Path
 
 import detectron2
 import torch
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from tabulate import tabulate
 
+from .memory import Memory
 from .timing import Timing
 
 Results = Mapping[str, Mapping[str, Timing]]
+MemoryResults = Mapping[str, Mapping[str, Memory]]
 
 
 def machine(device: str) -> str:
     """What the figures depend on, in a line."""
-    where = torch.cuda.get_device_name() if device != "cpu" else _processor()
+    where = _processor() if torch.device(device).type == "cpu" else torch.cuda.get_device_name()
     return (
         f"{where}, {torch.get_num_threads()} thread(s), Python {platform.python_version()}, "
         f"torch {torch.__version__}, detectron2 {detectron2.__version__}"
@@ -47,48 +50,100 @@ def table(results: Results) -> str:
     return tabulate(rows, headers=headers, tablefmt="pipe", disable_numparse=True)
 
 
+def memory_table(results: MemoryResults) -> str:
+    """A markdown table: bytes saved for the backward pass, beyond the first variant, and peak."""
+    rows = []
+    for case, variants in results.items():
+        stock = next(iter(variants.values()))
+        for name, memory in variants.items():
+            peak = "not measured" if memory.peak is None else _size(memory.peak)
+            rows.append([case, name, _size(memory.saved), f"{memory.saved - stock.saved:+,}", peak])
+            case = ""
+    headers = ["case", "variant", "saved", "bytes beyond the first", "peak"]
+    return tabulate(rows, headers=headers, tablefmt="pipe", disable_numparse=True)
+
+
 def _time(seconds: float) -> str:
     return f"{seconds * 1e6:.0f} us" if seconds < 1e-3 else f"{seconds * 1e3:.1f} ms"
 
 
-def report(results: Results, output: Path, *, device: str) -> None:
+def _size(size: int) -> str:
+    return f"{size / 2**20:.2f} MiB"
+
+
+def text(results: Results, memory: MemoryResults, *, device: str) -> str:
+    """Machine and tables, as they are printed and written."""
+    parts = [machine(device)]
+    parts += [table(results)] if results else []
+    parts += [memory_table(memory)] if memory else []
+    return "\n\n".join(parts)
+
+
+def report(
+    results: Results, output: Path, *, device: str, memory: MemoryResults | None = None
+) -> None:
     """Write ``benchmark.md``, ``benchmark.json`` and ``benchmark.png``.
 
     Args:
         results: for each case, the timings of its variants, the baseline first.
         output: folder; made if need be.
         device: where the cases ran.
+        memory: likewise the memory of theirs.
     """
+    memory = memory or {}
     output.mkdir(parents=True, exist_ok=True)
-    (output / "benchmark.md").write_text(f"{machine(device)}\n\n{table(results)}\n")
+    (output / "benchmark.md").write_text(text(results, memory, device=device) + "\n")
     content = {
         "machine": machine(device),
         "cases": {
             case: {name: vars(timing) for name, timing in timings.items()}
             for case, timings in results.items()
         },
+        "memory": {
+            case: {name: vars(value) for name, value in variants.items()}
+            for case, variants in memory.items()
+        },
     }
     (output / "benchmark.json").write_text(json.dumps(content, indent=1))
-    _plot(results, output / "benchmark.png")
+    if results:
+        _plot(results, output / "benchmark.png")
 
 
 def _plot(results: Results, path: Path) -> None:
-    rows = [
-        (f"{case}: {name}", timing)
-        for case, timings in results.items()
-        for name, timing in list(timings.items())[1:]
-    ]
-    figure = Figure(figsize=(10, 0.28 * len(rows) + 1), dpi=120, layout="constrained")
+    """Bars of all variants but the baselines, case below case."""
+    rows = sum(len(timings) for timings in results.values())
+    figure = Figure(figsize=(10, 0.26 * rows + 1), dpi=110, layout="constrained")
     axes = figure.subplots()
-    for index, (_, timing) in enumerate(rows):
-        low, high = timing.ratio_interval()
-        colour = "C0" if timing.ratio <= 1 else "C1"
-        axes.barh(
-            index, timing.ratio, color=colour, xerr=[[timing.ratio - low], [high - timing.ratio]]
-        )
+    position, positions, labels = 0.0, [], []
+    for case, timings in results.items():
+        for index, (name, timing) in enumerate(list(timings.items())[1:]):
+            _bar(axes, position, timing)
+            positions.append(position)
+            labels.append(f"{case}: {name}" if index == 0 else name)
+            position += 1
+        position += 0.7
     axes.axvline(1, color="black", linewidth=1)
-    axes.set_yticks(range(len(rows)), [label for label, _ in rows], fontsize=8)
-    axes.invert_yaxis()
-    axes.set(xlabel="time, as a ratio to the first variant of the case")
+    axes.set_yticks(positions, labels, fontsize=8)
+    axes.set_ylim(position - 0.7, -0.8)
+    axes.set_xlabel("time, as a ratio to the first variant of the case; bars with 95 % intervals")
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path)
+
+
+def _bar(axes: Axes, position: float, timing: Timing) -> None:
+    low, high = timing.ratio_interval()
+    axes.barh(
+        position,
+        timing.ratio,
+        color="C0" if timing.ratio <= 1 else "C1",
+        xerr=[[timing.ratio - low], [high - timing.ratio]],
+        error_kw={"linewidth": 1},
+    )
+    axes.annotate(
+        f"{timing.ratio:.2f}",
+        (high, position),
+        (4, 0),
+        fontsize=7,
+        va="center",
+        textcoords="offset points",
+    )

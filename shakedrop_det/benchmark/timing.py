@@ -2,12 +2,34 @@
 
 from __future__ import annotations
 
+import gc
 import statistics
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
+
+
+@dataclass(frozen=True)
+class Variant:
+    """What is timed.
+
+    Attributes:
+        run: called with what ``prepare`` returns, or with nothing if there is no such function.
+        prepare: makes what a call uses up; not timed.
+    """
+
+    run: Callable[..., object]
+    prepare: Callable[[], Any] | None = None
+
+    def __call__(self) -> object:
+        """Run once, prepared."""
+        return self.run() if self.prepare is None else self.run(self.prepare())
+
+
+Variants = Mapping[str, Variant | Callable[[], object]]
 
 
 @dataclass
@@ -38,10 +60,10 @@ class Timing:
 
 
 def time_interleaved(
-    variants: Mapping[str, Callable[[], None]],
+    variants: Variants,
     *,
     rounds: int,
-    seconds_per_call: float = 0.02,
+    seconds_per_call: float = 0.05,
     device: str = "cpu",
 ) -> dict[str, Timing]:
     """Time variants in turn, so that what else the machine does meets all of them.
@@ -55,33 +77,59 @@ def time_interleaved(
         seconds_per_call: short functions are repeated to last about so long in each round.
         device: where they run.
     """
+    prepared = {
+        name: variant if isinstance(variant, Variant) else Variant(variant)
+        for name, variant in variants.items()
+    }
     repeats = {}
-    for name, function in variants.items():
-        function()  # warm up caches and allocators
-        elapsed = _elapsed(function, 1, device)
+    for name, variant in prepared.items():
+        variant()  # warm up caches and allocators
+        elapsed = _elapsed(variant, 1, device)
         repeats[name] = max(1, round(seconds_per_call / max(elapsed, 1e-7)))
     timings = {name: Timing() for name in variants}
+    names = list(variants)
     for index in range(rounds):
-        names = list(variants)
-        # Each variant follows each other one now and then.
+        # Each variant comes first now and then.
         order = names[index % len(names) :] + names[: index % len(names)]
-        seconds = {n: _elapsed(variants[n], repeats[n], device) / repeats[n] for n in order}
+        seconds = {n: _elapsed(prepared[n], repeats[n], device) / repeats[n] for n in order}
         for name in names:
             timings[name].seconds.append(seconds[name])
             timings[name].ratios.append(seconds[name] / seconds[names[0]])
     return timings
 
 
-def _elapsed(function: Callable[[], None], repeats: int, device: str) -> float:
-    if device == "cpu":
+def _elapsed(variant: Variant, repeats: int, device: str) -> float:
+    """Seconds that ``repeats`` calls take, without garbage collection, as in ``timeit``."""
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        if torch.device(device).type == "cuda":
+            return _elapsed_on_gpu(variant, repeats)
+        if variant.prepare is not None:
+            return sum(_timed_call(variant.run, variant.prepare()) for _ in range(repeats))
         begin = time.process_time()
         for _ in range(repeats):
-            function()
+            variant.run()
         return time.process_time() - begin
-    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-    start.record()
+    finally:
+        if collects:
+            gc.enable()
+
+
+def _timed_call(run: Callable[..., object], prepared: Any) -> float:
+    begin = time.process_time()
+    run(prepared)
+    return time.process_time() - begin
+
+
+def _elapsed_on_gpu(variant: Variant, repeats: int) -> float:
+    events = []
     for _ in range(repeats):
-        function()
-    end.record()
+        arguments = () if variant.prepare is None else (variant.prepare(),)
+        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        start.record()
+        variant.run(*arguments)
+        end.record()
+        events.append((start, end))
     torch.cuda.synchronize()
-    return start.elapsed_time(end) / 1000
+    return sum(start.elapsed_time(end) for start, end in events) / 1000

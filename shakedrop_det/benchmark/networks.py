@@ -1,0 +1,178 @@
+"""Training steps of blocks, backbones and Mask R-CNN, and inference of a folded backbone."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from detectron2 import model_zoo
+from detectron2.modeling import build_model
+from detectron2.modeling.backbone import BasicStem, ResNet
+from detectron2.modeling.backbone.resnet import BottleneckBlock
+from detectron2.structures import BitMasks, Boxes, Instances
+from torch import Tensor, nn
+
+from shakedrop_det.checkpoint.fold import fold
+from shakedrop_det.layers import ShakeDropSpec
+from shakedrop_det.modeling import shake
+
+from .junctions import PUBLIC, STOCK
+from .rivals import PublicBlock, StochasticDepthBlock, replace_bottlenecks
+from .timing import Variants
+
+STOCHASTIC_DEPTH = "torchvision StochasticDepth"
+Settings = Mapping[str, Mapping[str, Any]]
+"""For each variant of ours, its :class:`ShakeDropSpec`."""
+OURS: Settings = {
+    "ours": {},
+    "ours, EraseReLU": {"alpha": (-1.0, 1.0), "erase_relu": True},
+}
+RANDOM_DROP: Settings = {"ours, RandomDrop": {"beta": (0.0, 0.0)}}
+
+
+def networks(
+    network: nn.Module,
+    *,
+    rivals: Mapping[str, type[nn.Module]] | None = None,
+    ours: Settings = OURS,
+    survival_prob: float = 0.5,
+    decay: str = "linear",
+) -> dict[str, nn.Module]:
+    """The stock network, and copies of it with other blocks, all with equal weights.
+
+    Args:
+        network: holds stock bottleneck blocks.
+        rivals: block types of others, by the variant's name; by default the public formulation.
+        ours: settings of ours.
+        survival_prob, decay: of all of them but the stock one; rivals know linear decay only.
+    """
+    rivals = {PUBLIC: PublicBlock} if rivals is None else rivals
+    found = {STOCK: network}
+    for name, block_type in rivals.items():
+        found[name] = replace_bottlenecks(copy.deepcopy(network), block_type, survival_prob)
+    for name, settings in ours.items():
+        spec = ShakeDropSpec(**settings, survival_prob=survival_prob, decay=decay)
+        found[name] = shake(copy.deepcopy(network), spec)
+    return found
+
+
+def step_variants(found: Mapping[str, nn.Module], images: Any) -> dict[str, Callable[[], Tensor]]:
+    """Forward and backward pass of each network, without the optimizer's part."""
+
+    def variant(network: nn.Module) -> Callable[[], Tensor]:
+        def step() -> Tensor:
+            for parameter in network.parameters():
+                parameter.grad = None
+            loss = total(network(images))
+            loss.backward()
+            return loss
+
+        return step
+
+    return {name: variant(network) for name, network in found.items()}
+
+
+def total(outputs: Any) -> Tensor:
+    """The sum of the losses of a detector, or of the means of a backbone's feature maps."""
+    values = outputs.values() if isinstance(outputs, dict) else [outputs]
+    return torch.stack([value.float().mean() for value in values]).sum()
+
+
+def blocks(norm: str, device: str) -> tuple[nn.Module, Tensor]:
+    """Three bottleneck blocks as of res3, without a change of size, and their input."""
+    stage = nn.Sequential(
+        *(BottleneckBlock(512, 512, bottleneck_channels=128, norm=norm) for _ in range(3))
+    )
+    _calm(stage)
+    return stage.to(device).train(), torch.randn(4, 512, 28, 28, device=device).relu()
+
+
+def resnet50(norm: str, *, width: int = 64, device: str) -> tuple[ResNet, Tensor]:
+    """A ResNet-50, none of it frozen, and two images of 224 pixels.
+
+    Args:
+        norm: of all its layers.
+        width: channels of the narrow convolutions of res2 (WIDTH_PER_GROUP). With 4 in place of 64
+            the convolutions are cheap, and what is left is what happens between them.
+        device: where to build it.
+    """
+    stages, in_channels = [], width
+    for index, num_blocks in enumerate([3, 4, 6, 3]):
+        stages.append(
+            ResNet.make_stage(
+                BottleneckBlock,
+                num_blocks,
+                stride_per_block=[1 if index == 0 else 2] + [1] * (num_blocks - 1),
+                in_channels=in_channels,
+                out_channels=256 * 2**index,
+                bottleneck_channels=width * 2**index,
+                norm=norm,
+            )
+        )
+        in_channels = 256 * 2**index
+    network = ResNet(
+        BasicStem(out_channels=width, norm=norm),
+        stages,
+        out_features=["res2", "res3", "res4", "res5"],
+    )
+    _calm(network)
+    return network.to(device).train(), torch.randn(2, 3, 224, 224, device=device)
+
+
+def mask_rcnn(device: str) -> tuple[nn.Module, list[dict[str, Any]]]:
+    """detectron2's Mask R-CNN R50-FPN 1x, res2 frozen, and two images of 256 pixels with four
+    squares each."""
+    cfg = model_zoo.get_config("COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_1x.yaml")
+    cfg.MODEL.DEVICE = device
+    network = build_model(cfg).train()
+    _calm(network)
+    return network, [_image_with_squares(device) for _ in range(2)]
+
+
+def _image_with_squares(device: str) -> dict[str, Any]:
+    corners = torch.tensor([[16.0, 16.0], [144.0, 16.0], [16.0, 144.0], [144.0, 144.0]])
+    boxes = torch.cat([corners, corners + 96], dim=1)
+    masks = torch.zeros(4, 256, 256, dtype=torch.bool)
+    for mask, (x0, y0, x1, y1) in zip(masks, boxes.int().tolist(), strict=True):
+        mask[y0:y1, x0:x1] = True
+    instances = Instances((256, 256))
+    instances.gt_boxes = Boxes(boxes)
+    instances.gt_classes = torch.arange(4)
+    instances.gt_masks = BitMasks(masks)
+    image = torch.randint(0, 256, (3, 256, 256)).float()
+    return {"image": image.to(device), "instances": instances.to(device)}
+
+
+def _calm(network: nn.Module) -> None:
+    """Frozen norms of random networks would let activations grow without bound."""
+    for block in network.modules():
+        if isinstance(block, BottleneckBlock):
+            block.conv3.norm.weight.data.fill_(0.2)
+
+
+def random_drop_networks(norm: str, device: str) -> tuple[dict[str, nn.Module], Tensor]:
+    """RandomDrop against torchvision's ``StochasticDepth`` in the same place."""
+    network, images = resnet50(norm, device=device)
+    rivals: dict[str, type[nn.Module]] = {STOCHASTIC_DEPTH: StochasticDepthBlock}
+    return networks(network, rivals=rivals, ours=RANDOM_DROP), images
+
+
+def inference_variants(device: str) -> Variants:
+    """A ResNet-50 at test time: stock, with ShakeDrop, and folded."""
+    network, images = resnet50("FrozenBN", device=device)
+    shaken = shake(copy.deepcopy(network), ShakeDropSpec())
+    found = {STOCK: network, "ours, not folded": shaken, "ours, folded": copy.deepcopy(shaken)}
+    fold(found["ours, folded"])
+
+    def variant(model: nn.Module) -> Callable[[], object]:
+        model.eval()
+
+        def run() -> object:
+            with torch.no_grad():
+                return model(images)
+
+        return run
+
+    return {name: variant(model) for name, model in found.items()}
