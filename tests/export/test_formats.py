@@ -18,7 +18,13 @@ from torch import Tensor, nn
 from shakedrop_det import fold
 from shakedrop_det.export import FORMATS, example_image, export_model, load_model
 from shakedrop_det.export.comparison import features
-from shakedrop_det.export.formats import INSTANCE_FIELDS, _ScriptedRCNN
+from shakedrop_det.export.formats import (
+    INSTANCE_FIELDS,
+    _adapter,
+    _onnx,
+    _ScriptedRCNN,
+    _trace,
+)
 from shakedrop_det.modeling import ShakenBlock
 
 from .conftest import ERASE_RELU, randomize
@@ -177,6 +183,20 @@ def test_a_network_that_was_not_folded_can_be_traced_and_exported(
         torch.testing.assert_close(exported[name], value)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("write", [_trace, _onnx], ids=["tracing", "onnx"])
+def test_a_detector_that_was_not_folded_can_be_traced(
+    build, image: Tensor, tmp_path: Path, write: Callable
+) -> None:
+    if write is _onnx:
+        needs_onnx("onnx")
+    model = build("mask_rcnn")
+    got = write(_adapter(model, image, False), str(tmp_path / "detector"))
+    assert any(isinstance(module, ShakenBlock) for module in model.modules())
+    for name, value in detections(model, image).items():
+        torch.testing.assert_close(got[name], value, rtol=0, atol=TOLERANCES.get(name, 1e-4))
+
+
 def test_scripting_a_network_that_was_not_folded_says_what_to_do(build) -> None:
     model = build("mask_rcnn")
     for scripted in (model.backbone, model.backbone.bottom_up.res2[0]):
@@ -188,14 +208,15 @@ def test_scripting_a_network_that_was_not_folded_says_what_to_do(build) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("options", [[], FORMS["stock"]], ids=["folded", "stock"])
+@pytest.mark.parametrize("detector", DETECTORS)
 def test_torch_export_of_a_whole_detector_fails_in_detectron2(
-    build, image: Tensor, tmp_path: Path, options: list
+    build, image: Tensor, tmp_path: Path, detector: str, options: list
 ) -> None:
     """A known limit, of docs/deployment.md: strike it there once this test fails."""
+    name, others = DETECTORS[detector]
+    model, path = build(name, *others, *options), str(tmp_path / "x.pt2")
     with pytest.raises(Exception, match="data-dependent"):
-        export_model(
-            build("mask_rcnn", *options), image, str(tmp_path / "x.pt2"), format="torch_export"
-        )
+        export_model(model, image, path, format="torch_export")
 
 
 def test_an_unknown_format_and_a_classifier_to_script_are_refused(

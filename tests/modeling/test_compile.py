@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
+from detectron2.config import CfgNode
+from detectron2.layers import ShapeSpec
+from detectron2.modeling import build_backbone
 from torch import nn
 from torch._dynamo.testing import CompileCounterWithBackend
 
 from shakedrop_det import ShakeDropSpec, shake
 
-from .networks import images, narrow_resnet
+from .networks import group_norm, images, narrow_resnet
+from .usual_formulation import UsualBlock
 
 
 @pytest.mark.parametrize("settings", [{}, {"alpha": (-1, 1), "erase_relu": True}, {"beta": (0, 0)}])
@@ -82,3 +88,53 @@ def test_a_compiled_gradient_is_the_eager_one_where_nothing_is_random() -> None:
         gradients.append([p.grad.clone() for p in network.parameters()])
     for a, b in zip(*gradients, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    "norm, gate_level",
+    [("BN", "batch"), ("BN", "image"), ("FrozenBN", "image"), (group_norm, "image")],
+    ids=["BN", "BN, per image", "FrozenBN, per image", "GN, per image"],
+)
+def test_training_is_one_graph_with_each_norm_and_gate(norm, gate_level) -> None:
+    network = nn.Sequential(narrow_resnet(18, norm=norm))
+    shake(network, ShakeDropSpec(alpha=(-1, 1), gate_level=gate_level))
+    assert_one_graph(network.train())
+
+
+@pytest.mark.parametrize("norm, erase_relu", [("BN", False), ("FrozenBN", True)])
+@pytest.mark.parametrize("training", [True, False])
+def test_the_backbone_of_a_detector_is_one_graph(
+    tiny: Callable[..., CfgNode], training: bool, norm: str, erase_relu: bool
+) -> None:
+    options = ["MODEL.RESNETS.NORM", norm, "MODEL.RESNETS.DEPTH", 18]
+    options += ["MODEL.RESNETS.RES2_OUT_CHANNELS", 64, "MODEL.RESNETS.STEM_OUT_CHANNELS", 64]
+    if erase_relu:
+        options += ["MODEL.SHAKEDROP.ALPHA", [-1.0, 1.0], "MODEL.SHAKEDROP.ERASE_RELU", True]
+    backbone = build_backbone(tiny("mask_rcnn", *options), ShapeSpec(channels=3))
+    assert_one_graph(backbone.train(training))
+
+
+def assert_one_graph(network: nn.Module) -> None:
+    """Over ten steps; a recompilation is an error here, whatever would have caused it."""
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    counter = CompileCounterWithBackend("aot_eager")
+    compiled = torch.compile(network, fullgraph=True, backend=counter)
+    outputs = set()
+    with torch._dynamo.config.patch(error_on_recompile=True):
+        for _ in range(10):
+            out = sum(value.sum() for value in compiled(images()).values())
+            if network.training:
+                out.backward()
+            outputs.add(out.item())
+    counters = torch._dynamo.utils.counters
+    assert counter.frame_count == 1 and not counters["graph_break"]
+    assert (len(outputs) > 1) == network.training
+
+
+def test_the_usual_formulation_is_not_one_graph() -> None:
+    """Or the tests above would tell nothing."""
+    torch._dynamo.reset()
+    block = UsualBlock(4, 4, norm="FrozenBN").train()
+    with pytest.raises(torch._dynamo.exc.Unsupported):
+        torch.compile(block, fullgraph=True, backend="aot_eager")(torch.randn(2, 4, 6, 6))
