@@ -180,13 +180,17 @@ def all_scales(gates: Gates, constants: Constants, uniform: Tensor) -> list[Scal
     coefficients = torch.addcmul(constants.low, constants.width, uniform)
     if gates.drawn is not None:
         coefficients = torch.where(gates.drawn, constants.kept, coefficients)
-    kept = constants.kept.expand(1, len(gates.known), 1, 1, 1, 1)[0].unbind(0)
     forward, backward = (part.unbind(0) for part in coefficients.unbind(0))
+    if not any(gates.known):
+        return [
+            Scales(f, t, gate, gates.dropped(i))
+            for i, (f, t, gate) in enumerate(zip(forward, backward, gates.known, strict=True))
+        ]
+    # One view for each block costs more than the draw: where all are alike, one will do.
+    kept = constants.kept[0].unbind(0)
+    kept = kept * len(gates.known) if len(kept) == 1 else kept
+    closed = False, gates.drop or None
     return [
-        (
-            Scales(kept[i], kept[i], True, False)
-            if gate
-            else Scales(forward[i], backward[i], gate, gates.dropped(i))
-        )
-        for i, gate in enumerate(gates.known)
+        Scales(k, k, True, False) if gate else Scales(f, t, *closed)
+        for k, f, t, gate in zip(kept, forward, backward, gates.known, strict=True)
     ]
