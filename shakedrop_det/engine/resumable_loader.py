@@ -63,6 +63,7 @@ class ResumableLoader:
             source.dataset,
             source.sampler,
             chunk_size=1 if grouped else batch_size,
+            with_positions=grouped,
             rank=rank,
             world_size=world_size,
         )
@@ -177,12 +178,20 @@ class _Images(IterableDataset):
     """The images of a sampler's stream from a position on, each with random numbers of its own."""
 
     def __init__(
-        self, source: Dataset, sampler: Sampler, *, chunk_size: int, rank: int, world_size: int
+        self,
+        source: Dataset,
+        sampler: Sampler,
+        *,
+        chunk_size: int,
+        with_positions: bool,
+        rank: int,
+        world_size: int,
     ) -> None:
         self.source: Any = source
         self.sampler = sampler
         self.start = 0
         self._chunk_size = chunk_size
+        self._with_positions = with_positions
         self._rank = rank
         self._world_size = world_size
 
@@ -194,7 +203,7 @@ class _Images(IterableDataset):
         for number, (position, index) in enumerate(stream):
             if number // self._chunk_size % turns == turn:
                 image = self._read(position, index)
-                yield (position, image) if self._chunk_size == 1 else image
+                yield (position, image) if self._with_positions else image
 
     def at(self, position: int) -> Any:
         """The image at a position."""

@@ -69,14 +69,15 @@ def test_resumed_loader_goes_on(sampler: str, grouped: bool) -> None:
         assert read(resumed(begun, sampler, grouped=grouped), 12 - cut) == expected[cut:]
 
 
-def test_it_reads_what_detectron2s_loader_reads() -> None:
+@pytest.mark.parametrize("batch_size", [1, BATCH])
+def test_it_reads_what_detectron2s_loader_reads(batch_size: int) -> None:
     for grouped in (False, True):
         sampler = TrainingSampler(SIZE, seed=5)
         stock = build_detection_train_loader(
             RECORDS,
             mapper=lambda record: record,
             sampler=sampler,
-            total_batch_size=BATCH,
+            total_batch_size=batch_size,
             aspect_ratio_grouping=grouped,
         )
         iterator = iter(stock)
