@@ -59,6 +59,8 @@ def can_skip_conv(conv: Conv2d, x: Tensor) -> bool:
 def keeps_dtype(x: Tensor) -> bool:
     """Whether a convolution of ``x`` gives its dtype, and not another because of autocast."""
     kind = x.device.type
+    if not torch.amp.is_autocast_available(kind):
+        return True
     return not torch.is_autocast_enabled(kind) or x.dtype == torch.get_autocast_dtype(kind)
 
 
