@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """Export a trained network, without ShakeDrop, to TorchScript, ONNX or torch.export.
 
-    tools/export_model.py --config-file output/run/config.yaml --format onnx --output model.onnx \
+    tools/export_model.py --config-file output/run/config.yaml --format onnx --output model.onnx \\
         MODEL.WEIGHTS output/run/model_final.pth
 
 The file needs neither this package nor, but for operators of torchvision, detectron2. It is read

@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """Turn a trained network into one without ShakeDrop, for stock detectron2.
 
-    tools/fold_shakedrop.py --config-file output/run/config.yaml --output output/folded \
+    tools/fold_shakedrop.py --config-file output/run/config.yaml --output output/folded \\
         MODEL.WEIGHTS output/run/model_final.pth
 
 Writes ``model.pth`` and ``config.yaml``, which detectron2 loads without this package: keys,
