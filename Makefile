@@ -44,11 +44,14 @@ $(DEV): $(RUNTIME) requirements/dev.txt requirements/optional.txt
 demo: $(RUNTIME)
 	$(PY) tools/demo.py --output $(OUTPUT)
 
+# Two processes of one thread each: tiny networks gain nothing from more threads.
+PYTEST := OMP_NUM_THREADS=1 $(PY) -m pytest --numprocesses 2 --dist loadfile
+
 test: $(DEV)
-	$(PY) -m pytest -m "not slow" tests
+	$(PYTEST) -m "not slow" tests
 
 test-slow: $(DEV)
-	$(PY) -m pytest tests
+	$(PYTEST) tests
 
 lint: $(DEV)
 	$(VENV)/bin/ruff check .

@@ -34,7 +34,7 @@ setup(
         "tqdm",
     ],
     extras_require={
-        "dev": ["black", "hypothesis", "mypy", "pytest", "pytest-timeout", "ruff"],
+        "dev": ["black", "hypothesis", "mypy", "pytest", "pytest-timeout", "pytest-xdist", "ruff"],
         "export": ["onnx", "onnxruntime", "onnxscript"],
         "timm": ["timm"],
         "safetensors": ["safetensors"],

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from detectron2.config import CfgNode
 from detectron2.utils import logger as detectron2_logger
 
@@ -15,6 +16,12 @@ from shakedrop_det.data import build_digit_scenes, register_digit_scenes
 from shakedrop_det.engine import load_config
 
 CONFIGS = Path(__file__).parent / "configs"
+
+
+@pytest.fixture(autouse=True)
+def same_random_numbers() -> None:
+    """Let a test draw the same whichever tests ran before it."""
+    torch.manual_seed(0)
 
 
 @pytest.fixture(scope="session")
