@@ -18,6 +18,9 @@ from .scales import Scales, can_read, is_eager
 from .triton_junction import is_available as triton_available
 from .triton_junction import triton_junction
 
+_OUTPUT_IS_FREE = (type(None), FrozenBatchNorm2d, nn.BatchNorm2d, nn.GroupNorm)
+"""Norms whose output is a tensor that nobody holds, not even their own backward pass."""
+
 
 def junction(
     shortcut: Tensor,
@@ -47,7 +50,8 @@ def junction(
         Tensor: y, of shape (N, C, H, W) and of the dtype of the (normalized) residual, as
         detectron2's in-place addition gives under mixed precision.
     """
-    inplace = inplace and is_eager(residual.device)
+    # Other norms may need their output for their gradient, or give a view of something else.
+    inplace = inplace and type(norm) in _OUTPUT_IS_FREE and is_eager(residual.device)
     if isinstance(scales, PixelScales):
         residual, weight, bias = _before_frozen_norm(residual, norm)
         return pixel_junction(

@@ -39,11 +39,35 @@ def compare(layout, dtype, scale_shape, affine: bool, relu: bool) -> None:
     assert out.dtype == dtype and out.is_contiguous(memory_format=layout)
 
 
+def compare_dropped(layout, dtype, relu: bool) -> None:
+    """A branch that is known to be dropped, whose residual is a view of a single zero."""
+    x, grad = (torch.randn(N, C, H, W).to(dtype).contiguous(memory_format=layout) for _ in "xg")
+    f = torch.zeros((), dtype=dtype).expand(N, C, H, W).requires_grad_()
+    x.requires_grad_()
+    s, t = torch.zeros(N, 1, 1, 1), torch.rand(N, 1, 1, 1)
+    weight, bias = torch.randn(C), torch.randn(C)
+    scales = Scales(s, t, gate=False, dropped=True)
+    out = triton_junction(x, f, scales, weight=weight, bias=bias, relu=relu)
+    grad_x, grad_f = torch.autograd.grad(out, [x, f], grad)
+
+    expected = x.detach().relu() if relu else x.detach()
+    expected_grad = grad * (expected > 0) if relu else grad
+    grad_branch = expected_grad.double() * t.double() * weight.double().view(1, C, 1, 1)
+    close = {"atol": TOLERANCE[dtype], "rtol": TOLERANCE[dtype]}
+    assert torch.equal(out, expected) and torch.equal(grad_x, expected_grad)
+    torch.testing.assert_close(grad_f.double(), grad_branch, **close)
+    assert out.dtype == dtype and out.is_contiguous(memory_format=layout)
+
+
 if __name__ == "__main__":
     torch.manual_seed(0)
+    layouts = torch.contiguous_format, torch.channels_last
+    dropped_cases = list(itertools.product(layouts, TOLERANCE, (True, False)))
+    for case in dropped_cases:
+        compare_dropped(*case)
     cases = list(
         itertools.product(
-            (torch.contiguous_format, torch.channels_last),
+            layouts,
             TOLERANCE,
             ((1, 1, 1, 1), (N, 1, 1, 1), (N, C, 1, 1)),
             (True, False),
@@ -52,4 +76,4 @@ if __name__ == "__main__":
     )
     for case in cases:
         compare(*case)
-    print(f"{len(cases)} cases agree")
+    print(f"{len(cases) + len(dropped_cases)} cases agree")

@@ -34,6 +34,10 @@ CONVS = {
 }
 
 
+class TensorOfSomebody(torch.Tensor):
+    """A kind of tensor that is not torch's own."""
+
+
 def make_conv(name: str, norm: str = "FrozenBN") -> Conv2d:
     conv = Conv2d(4, 6, **{"bias": False, **CONVS[name]}, norm=get_norm(norm, 6)).double()
     randomize_norms(conv)
@@ -104,9 +108,49 @@ def test_what_somebody_watches_or_changed_is_called_as_a_whole() -> None:
     def parametrized(conv: Conv2d) -> Conv2d:
         return nn.utils.parametrizations.weight_norm(conv)
 
+    def subclass(conv: Conv2d) -> Conv2d:
+        conv.__class__ = type("Conv2dOfSomebody", (Conv2d,), {})
+        return conv
+
+    def quantized(conv: Conv2d) -> Conv2d:
+        """As by libraries that exchange the weight for a tensor that computes in its own way."""
+        conv.weight = nn.Parameter(conv.weight.detach().as_subclass(TensorOfSomebody))
+        return conv
+
     assert is_plain(make_conv("1x1"))
-    for change in (hooked, hooked_norm, patched, parametrized):
+    for change in (hooked, hooked_norm, patched, parametrized, subclass, quantized):
         assert not is_plain(change(make_conv("1x1")))
+
+
+class TwiceFrozenBN(FrozenBatchNorm2d):
+    """Computes something else than its base class."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return 2 * super().forward(x)
+
+
+class TwiceBN(nn.BatchNorm2d):
+    """Computes something else than its base class."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return 2 * super().forward(x)
+
+
+@pytest.mark.parametrize("norm", [TwiceFrozenBN, TwiceBN, nn.InstanceNorm2d])
+@pytest.mark.parametrize("fuse", ["norm", "conv"])
+@pytest.mark.parametrize("level", ["image", "pixel"])
+def test_a_norm_that_is_not_known_is_called_and_keeps_its_output(level, fuse, norm) -> None:
+    found = []
+    for how in (fuse, "none"):
+        torch.manual_seed(0)
+        block = BasicBlock(4, 4, norm=norm).double()
+        spec = ShakeDropSpec(survival_prob=0.0, alpha=(0.5, 1), level=level, fuse=how)
+        block = shake(block, spec).train()
+        x = feature_map()
+        out = block(x)
+        found.append((out, *torch.autograd.grad(out.square().sum(), [x, block.conv2.weight])))
+    for fused, plain in zip(*found, strict=True):
+        torch.testing.assert_close(fused, plain)
 
 
 @pytest.mark.parametrize("skip", ["never", "exact", "always"])
