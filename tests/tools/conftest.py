@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import runpy
 import subprocess
 import sys
 from collections.abc import Callable
@@ -45,5 +46,24 @@ def train_net(start: Callable[..., subprocess.Popen[str]]) -> Callable[..., tupl
         out, err = process.communicate(timeout=300)
         assert process.returncode == code, err + out
         return out, err
+
+    return run
+
+
+@pytest.fixture
+def leave(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, str]]:
+    """``leave(tool, *args)``: run a tool in this process that ends by itself, as with ``--help``.
+
+    Returns its exit status and what it wrote.
+    """
+
+    def run(tool: Path, *args: str) -> tuple[int, str]:
+        monkeypatch.setattr(sys, "argv", [str(tool), *args])
+        with pytest.raises(SystemExit) as exit_:
+            runpy.run_path(str(tool), run_name="__main__")
+        written = capsys.readouterr()
+        return exit_.value.code, written.out + written.err
 
     return run

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import runpy
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
-
-import pytest
 
 ROOT = Path(__file__).parents[2]
 TOOL = ROOT / "tools" / "analyze_model.py"
@@ -29,21 +25,15 @@ def test_tables_and_plot(start: Callable[..., "subprocess.Popen[str]"], tmp_path
     assert (tmp_path / "out" / "blocks.png").stat().st_size > 10_000
 
 
-def test_help_and_mistakes(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
-    def run(*arguments: str) -> tuple[int, str]:
-        monkeypatch.setattr(sys, "argv", [str(TOOL), *arguments])
-        with pytest.raises(SystemExit) as leave:
-            runpy.run_path(str(TOOL), run_name="__main__")
-        written = capsys.readouterr()
-        return leave.value.code, written.out + written.err
-
-    code, text = run("--help")
+def test_help_and_mistakes(leave: Callable[..., tuple[int, str]], tmp_path: Path) -> None:
+    code, text = leave(TOOL, "--help")
     assert code == 0
     assert "examples:\n  tools/analyze_model.py --config-file" in text
     common = ["--output", str(tmp_path), "--config-file"]
-    assert run(*common, "no.yaml") == (2, "error: --config-file: there is no file 'no.yaml'\n")
-    code, text = run(*common, str(CONFIG), "--size", "0", "32")
+    assert leave(TOOL, *common, "no.yaml") == (
+        2,
+        "error: --config-file: there is no file 'no.yaml'\n",
+    )
+    code, text = leave(TOOL, *common, str(CONFIG), "--size", "0", "32")
     assert code == 2
     assert "error: --size needs a height and a width of at least 1, got 0, 32" in text

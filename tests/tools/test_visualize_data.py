@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import runpy
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
-
-import pytest
 
 ROOT = Path(__file__).parents[2]
 TOOL = ROOT / "tools" / "visualize_data.py"
@@ -25,20 +21,11 @@ def test_pictures(start: Callable[..., "subprocess.Popen[str]"], tmp_path: Path)
     assert [path.name[:5] for path in sorted(output.iterdir())] == ["0001_", "0002_", "0003_"]
 
 
-def test_help_and_mistakes(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
-    def run(*arguments: str) -> tuple[int, str]:
-        monkeypatch.setattr(sys, "argv", [str(TOOL), *arguments])
-        with pytest.raises(SystemExit) as leave:
-            runpy.run_path(str(TOOL), run_name="__main__")
-        written = capsys.readouterr()
-        return leave.value.code, written.out + written.err
-
-    code, text = run("--help")
+def test_help_and_mistakes(leave: Callable[..., tuple[int, str]], tmp_path: Path) -> None:
+    code, text = leave(TOOL, "--help")
     assert code == 0
     assert "tools/visualize_data.py --config-file FILE --num-images 50" in text
     options = ["--config-file", str(CONFIG), "--output", str(tmp_path)]
-    code, text = run(*options, "DATASETS.TRAIN", "('no_such_set',)")
+    code, text = leave(TOOL, *options, "DATASETS.TRAIN", "('no_such_set',)")
     assert code == 2
     assert "error: DATASETS.TRAIN: no data set is called 'no_such_set'" in text
