@@ -6,7 +6,14 @@ from pathlib import Path
 
 import torch
 
-from shakedrop_det.benchmark import CASES, MEMORY_CASES, measure, report, time_interleaved
+from shakedrop_det.benchmark import (
+    CASES,
+    MEMORY_CASES,
+    keep_freed_memory,
+    measure,
+    report,
+    time_interleaved,
+)
 from shakedrop_det.benchmark.report import text
 
 
@@ -21,6 +28,7 @@ def main() -> None:
     )
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
+    keep_freed_memory()
     results, memory = {}, {}
     for case in CASES:
         if args.only not in case.name:

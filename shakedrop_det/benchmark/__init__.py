@@ -1,5 +1,6 @@
 """Timing ShakeDrop against stock detectron2 and its usual public formulation."""
 
+from .allocator import keep_freed_memory
 from .cases import CASES, MEMORY_CASES, Case
 from .memory import Memory, MemoryCase, measure
 from .report import report
@@ -13,6 +14,7 @@ __all__ = [
     "MemoryCase",
     "Timing",
     "Variant",
+    "keep_freed_memory",
     "measure",
     "report",
     "time_interleaved",

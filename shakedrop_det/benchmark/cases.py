@@ -22,6 +22,7 @@ from .networks import (
     resnet50,
     step_variants,
     total,
+    with_addition,
 )
 from .timing import Variants
 
@@ -46,9 +47,14 @@ def _blocks(device: str, *, norm: str) -> Variants:
     return step_variants(networks(network), images)
 
 
-def _backbone(device: str, *, norm: str, width: int = 64, **settings: Any) -> Variants:
-    network, images = resnet50(norm, width=width, device=device)
+def _backbone(device: str, *, norm: str, **settings: Any) -> Variants:
+    network, images = resnet50(norm, device=device)
     return step_variants(networks(network, **settings), images)
+
+
+def _junction_heavy(device: str, *, norm: str, **settings: Any) -> Variants:
+    network, images = resnet50(norm, width=4, device=device)
+    return step_variants(with_addition(network, **settings), images)
 
 
 def _random_drop(device: str, *, norm: str) -> Variants:
@@ -77,7 +83,10 @@ def _junctions() -> list[Case]:
     ]
 
 
-FUSE_CONV: dict[str, Any] = {"ours, FUSE conv": {"fuse": "conv"}}
+FUSE_CONV: dict[str, Any] = {
+    "ours, FUSE conv": {"fuse": "conv"},
+    "ours, EraseReLU, FUSE conv": {**OURS["ours, EraseReLU"], "fuse": "conv"},
+}
 PER_PIXEL: dict[str, Any] = {"ours, per pixel": {"level": "pixel"}}
 CASES = (
     *_junctions(),
@@ -85,8 +94,12 @@ CASES = (
     Case("three blocks, BN", partial(_blocks, norm="BN")),
     Case("R50 step, FrozenBN", partial(_backbone, norm="FrozenBN", ours={**OURS, **FUSE_CONV})),
     Case("R50 step, BN", partial(_backbone, norm="BN")),
-    Case("junction-heavy R50 step, FrozenBN", partial(_backbone, norm="FrozenBN", width=4), 0.2),
-    Case("junction-heavy R50 step, BN", partial(_backbone, norm="BN", width=4), 0.2),
+    Case(
+        "junction-heavy R50 step, FrozenBN",
+        partial(_junction_heavy, norm="FrozenBN", ours={**OURS, **FUSE_CONV}),
+        0.2,
+    ),
+    Case("junction-heavy R50 step, BN", partial(_junction_heavy, norm="BN"), 0.2),
     Case("R50 step, FrozenBN, RandomDrop", partial(_random_drop, norm="FrozenBN")),
     Case("Mask R-CNN R50-FPN step", _mask_rcnn),
     Case("R50 inference", inference_variants),

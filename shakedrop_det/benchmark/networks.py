@@ -19,10 +19,11 @@ from shakedrop_det.layers import ShakeDropSpec
 from shakedrop_det.modeling import shake
 
 from .junctions import PUBLIC, STOCK
-from .rivals import PublicBlock, StochasticDepthBlock, replace_bottlenecks
+from .rivals import AdditionBlock, PublicBlock, StochasticDepthBlock, replace_bottlenecks
 from .timing import Variants
 
 STOCHASTIC_DEPTH = "torchvision StochasticDepth"
+ADDITION = "addition and ReLU alone"
 Settings = Mapping[str, Mapping[str, Any]]
 """For each variant of ours, its :class:`ShakeDropSpec`."""
 OURS: Settings = {
@@ -78,6 +79,12 @@ def total(outputs: Any) -> Tensor:
     """The sum of the losses of a detector, or of the means of a backbone's feature maps."""
     values = outputs.values() if isinstance(outputs, dict) else [outputs]
     return torch.stack([value.float().mean() for value in values]).sum()
+
+
+def with_addition(network: nn.Module, **settings: Any) -> dict[str, nn.Module]:
+    """:func:`networks`, and one whose junctions are but an addition and a ReLU."""
+    rivals: dict[str, type[nn.Module]] = {PUBLIC: PublicBlock, ADDITION: AdditionBlock}
+    return networks(network, rivals=rivals, **settings)
 
 
 def blocks(norm: str, device: str) -> tuple[nn.Module, Tensor]:

@@ -67,6 +67,21 @@ class StochasticDepthBlock(BottleneckBranch, BottleneckBlock):
         return F.relu_(residual + shortcut)
 
 
+class AdditionBlock(BottleneckBranch, BottleneckBlock):
+    """A bottleneck block whose last norm is left out: its junction is an addition and a ReLU.
+
+    It computes something else; what it takes is what the cheapest of junctions would take.
+    """
+
+    survival_prob = 1.0
+
+    def forward(self, x: Tensor) -> Tensor:
+        conv = self.last_conv
+        out = F.conv2d(self.residual_input(x), conv.weight, None, conv.stride, conv.padding)
+        out += x if self.shortcut is None else self.shortcut(x)
+        return F.relu_(out)
+
+
 def replace_bottlenecks(
     module: nn.Module, block_type: type[nn.Module], survival_prob: float
 ) -> nn.Module:

@@ -17,7 +17,7 @@ from shakedrop_det.benchmark.networks import (
     step_variants,
     total,
 )
-from shakedrop_det.benchmark.rivals import PublicBlock, StochasticDepthBlock
+from shakedrop_det.benchmark.rivals import AdditionBlock, PublicBlock, StochasticDepthBlock
 
 RIVALS = {"public formulation": PublicBlock, STOCHASTIC_DEPTH: StochasticDepthBlock}
 
@@ -45,6 +45,14 @@ def test_all_variants_that_survive_take_the_stock_step(norm) -> None:
     for name, variant in variants.items():
         for a, b in zip(step(variant, found[name]), expected, strict=True):
             torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5, msg=name)
+
+
+def test_addition_alone_is_the_stock_block_whose_last_norm_does_nothing() -> None:
+    block = BottleneckBlock(8, 16, stride=2, bottleneck_channels=4, norm="FrozenBN").double()
+    found = networks(nn.Sequential(block), rivals={"addition": AdditionBlock}, ours={})
+    block.conv3.norm = None
+    x = torch.randn(2, 8, 6, 6, dtype=torch.float64)
+    torch.testing.assert_close(found["addition"](x), block(x))
 
 
 def test_each_step_begins_without_gradients() -> None:
