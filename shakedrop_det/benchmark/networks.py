@@ -12,6 +12,7 @@ from detectron2.modeling import build_model
 from detectron2.modeling.backbone import BasicStem, ResNet
 from detectron2.modeling.backbone.resnet import BottleneckBlock
 from detectron2.structures import BitMasks, Boxes, Instances
+from detectron2.utils.events import EventStorage
 from torch import Tensor, nn
 
 from shakedrop_det.checkpoint.fold import fold
@@ -60,13 +61,17 @@ def networks(
 
 
 def step_variants(found: Mapping[str, nn.Module], images: Any) -> dict[str, Callable[[], Tensor]]:
-    """Forward and backward pass of each network, without the optimizer's part."""
+    """Forward and backward pass of each network, without the optimizer's part.
+
+    As in detectron2's trainer, detectors find a storage for what they log.
+    """
 
     def variant(network: nn.Module) -> Callable[[], Tensor]:
         def step() -> Tensor:
             for parameter in network.parameters():
                 parameter.grad = None
-            loss = total(network(images))
+            with EventStorage():
+                loss = total(network(images))
             loss.backward()
             return loss
 

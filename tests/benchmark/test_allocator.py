@@ -9,8 +9,6 @@ import sys
 import pytest
 import torch
 
-from shakedrop_det.benchmark import keep_freed_memory
-
 _SIZE = 64 * 2**20
 
 
