@@ -1,0 +1,40 @@
+"""What is allowed, but often goes wrong."""
+
+from __future__ import annotations
+
+import logging
+
+from detectron2.config import CfgNode
+from detectron2.layers import FrozenBatchNorm2d
+from torch import nn
+
+from shakedrop_det.modeling import ShakenBlock
+
+logger = logging.getLogger(__name__)
+
+
+def warn_of_frozen_norms(cfg: CfgNode, model: nn.Module) -> None:
+    """Warn where branches are perturbed that end in a frozen norm, and gradients are not clipped.
+
+    No norm then answers to what a dropped branch learns, so that training may diverge, see
+    docs/results.md.
+
+    Args:
+        cfg: for ``SOLVER.CLIP_GRADIENTS``.
+        model: to be trained.
+    """
+    if cfg.SOLVER.CLIP_GRADIENTS.ENABLED:
+        return
+    perturbed = [m for m in model.modules() if isinstance(m, ShakenBlock) and m.is_perturbed()]
+    frozen = sum(_ends_in_frozen_norm(block) for block in perturbed)
+    if frozen:
+        logger.warning(
+            f"ShakeDrop perturbs {frozen} blocks that end in FrozenBatchNorm2d, and gradients are "
+            "not clipped: training may diverge. Set SOLVER.CLIP_GRADIENTS.ENABLED True, CLIP_TYPE "
+            "'full_model' and CLIP_VALUE 1.0, or let the norms learn with MODEL.RESNETS.NORM 'BN' "
+            "or 'SyncBN'."
+        )
+
+
+def _ends_in_frozen_norm(block: ShakenBlock) -> bool:
+    return any(isinstance(conv.norm, FrozenBatchNorm2d) for conv, _ in block.test_scales())
