@@ -48,8 +48,8 @@ def add_shakedrop_config(cfg: CfgNode) -> None:
     # "conv", also the affine map of a frozen norm within the last convolution. It changes speed,
     # and results by rounding at most. A hook or an unknown module in the way switches it off.
     _C.MODEL.SHAKEDROP.FUSE = "norm"
-    # Whether a branch that is dropped for the whole batch is left out: "never"; "exact", where
-    # nothing else depends on it; "always", also where BatchNorm would have updated its running
+    # Whether a branch that is dropped for the whole batch is left out, or put off to the backward
+    # pass if that needs it: "never"; "exact", where nothing else depends on it; "always", also where BatchNorm would have updated its running
     # statistics from it, which then only see the steps in which the branch runs.
     _C.MODEL.SHAKEDROP.SKIP = "exact"
     # In blocks of two branches, what is scaled: "sum", the two together (type A of the paper);

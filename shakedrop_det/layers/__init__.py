@@ -1,13 +1,15 @@
 """The maths of ShakeDrop. Knows torch, and nothing of detectron2's config."""
 
+from .conv_junction import conv_junction
 from .draw import Draw
+from .frozen_junction import frozen_affine
 from .junction import expected_junction, junction, takes_scales
 from .pixel_scales import PixelScales
 from .sampler import ScaleSampler
 from .scale_store import ScaleStore
 from .scales import Scales
 from .schedule import survival_probs
-from .skip import skip_branch, skip_conv
+from .skip import postpone_branch, skip_branch, unseen_conv
 from .spec import DECAYS, GATE_LEVELS, LEVELS, ShakeDropSpec
 
 __all__ = [
@@ -20,10 +22,13 @@ __all__ = [
     "ScaleStore",
     "Scales",
     "ShakeDropSpec",
+    "conv_junction",
+    "expected_junction",
+    "frozen_affine",
     "junction",
+    "postpone_branch",
     "skip_branch",
-    "skip_conv",
     "survival_probs",
     "takes_scales",
-    "expected_junction",
+    "unseen_conv",
 ]

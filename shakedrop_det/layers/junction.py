@@ -11,15 +11,17 @@ from torch.nn import functional as F
 
 from .batch_norm_junction import batch_norm_junction
 from .frozen_junction import frozen_affine, frozen_junction
+from .group_norm_junction import group_norm_junction
 from .pixel_junction import pixel_junction
 from .pixel_scales import PixelScales
 from .scaled_add import ScaledAdd
 from .scales import Scales, can_read, is_eager
-from .triton_junction import is_available as triton_available
 from .triton_junction import triton_junction
+from .triton_kernels import is_available as triton_available
 
-_OUTPUT_IS_FREE = (type(None), FrozenBatchNorm2d, nn.BatchNorm2d, nn.GroupNorm)
-"""Norms whose output is a tensor that nobody holds, not even their own backward pass."""
+KNOWN_NORMS = (type(None), FrozenBatchNorm2d, nn.BatchNorm2d, nn.GroupNorm)
+"""Norms that may be computed in another way than by calling them, and whose output is a tensor that
+nobody holds, not even their own backward pass."""
 
 
 def junction(
@@ -51,16 +53,18 @@ def junction(
         detectron2's in-place addition gives under mixed precision.
     """
     # Other norms may need their output for their gradient, or give a view of something else.
-    inplace = inplace and type(norm) in _OUTPUT_IS_FREE and is_eager(residual.device)
+    inplace = inplace and type(norm) in KNOWN_NORMS and is_eager(residual.device)
+    seeded = isinstance(scales, PixelScales)
+    per_pixel = seeded or (scales.forward.dim() == 4 and scales.forward.shape[2:].numel() > 1)
+    has_kernel = residual.is_cuda and triton_available() and is_eager(residual.device)
+    if has_kernel and (seeded or not per_pixel):
+        residual, weight, bias = _before_frozen_norm(residual, norm)
+        return triton_junction(shortcut, residual, scales, weight=weight, bias=bias, relu=relu)
     if isinstance(scales, PixelScales):
         residual, weight, bias = _before_frozen_norm(residual, norm)
         return pixel_junction(
             shortcut, residual, scales, weight=weight, bias=bias, relu=relu, inplace=inplace
         )
-    per_pixel = scales.forward.dim() == 4 and scales.forward.shape[2:].numel() > 1
-    if residual.is_cuda and not per_pixel and triton_available() and is_eager(residual.device):
-        residual, weight, bias = _before_frozen_norm(residual, norm)
-        return triton_junction(shortcut, residual, scales, weight=weight, bias=bias, relu=relu)
     if type(norm) is FrozenBatchNorm2d and not per_pixel:
         return frozen_junction(shortcut, residual, scales, norm, relu=relu, inplace=inplace)
     # Of one value per channel BatchNorm2d makes an error, and of none nothing: leave that to it.
@@ -68,6 +72,9 @@ def junction(
     if takes_scales(norm) and not per_pixel and many and can_read(residual):
         assert isinstance(norm, nn.BatchNorm2d)
         return batch_norm_junction(shortcut, residual, scales, norm, relu=relu, inplace=inplace)
+    if not per_pixel and _is_plain_group_norm(norm, residual):
+        assert isinstance(norm, nn.GroupNorm)
+        return group_norm_junction(shortcut, residual, scales, norm, relu=relu)
     if norm is not None:
         residual = norm(residual)
     # Scales that stayed in float32 would silently lift the whole network out of half precision.
@@ -84,6 +91,23 @@ def takes_scales(norm: Optional[nn.Module]) -> bool:
     if type(norm) is FrozenBatchNorm2d:
         return True
     return type(norm) is nn.BatchNorm2d and norm.training and norm.affine
+
+
+def _is_plain_group_norm(norm: Optional[nn.Module], residual: Tensor) -> bool:
+    """Whether GroupNorm keeps the residual's dtype, which it does not under autocast, and images
+    follow each other in memory, by strides that mean nothing else as well.
+
+    The latter leaves out maps of a single pixel, of which GroupNorm may make an error.
+    """
+    return (
+        type(norm) is nn.GroupNorm
+        and norm.affine
+        and residual.numel() > 0
+        and residual.is_contiguous()
+        and not residual.is_contiguous(memory_format=torch.channels_last)
+        and can_read(residual)
+        and not torch.is_autocast_enabled(residual.device.type)
+    )
 
 
 def _before_frozen_norm(

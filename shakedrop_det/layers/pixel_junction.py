@@ -7,7 +7,7 @@ from typing import Any, Optional
 import torch
 from torch import Tensor
 
-from .pixel_scales import PixelScales
+from .pixel_scales import BACKWARD, FORWARD, PixelScales, in_parts
 from .scaled_add import add_scaled, zero_dropped
 
 
@@ -50,15 +50,12 @@ class _PixelJunction(torch.autograd.Function):
         dropped = scales.dropped
         if inplace and not dropped:
             ctx.mark_dirty(residual)
-        if weight is not None and bias is not None and not dropped:
-            dtype = residual.dtype
-            residual = residual.mul_(weight.to(dtype)) if inplace else residual * weight.to(dtype)
-            residual.add_(bias.to(dtype))
-            inplace = True
-        scale = shortcut if dropped else scales.forward.to(residual.dtype)
-        if not dropped:
-            residual = zero_dropped(residual, scale, inplace=inplace)
-        out = add_scaled(shortcut, residual, scale, relu=relu, dropped=dropped, inplace=inplace)
+        if dropped:
+            out = add_scaled(shortcut, residual, shortcut, relu=relu, dropped=True, inplace=False)
+        else:
+            out = residual if inplace else residual.clone()
+            affine = () if weight is None or bias is None else (weight, bias)
+            _join_in_place(shortcut, out, scales, *(t.to(out.dtype) for t in affine), relu=relu)
         ctx.scales, ctx.relu = scales, relu
         ctx.save_for_backward(weight, out if relu else None)
         return out
@@ -68,9 +65,65 @@ class _PixelJunction(torch.autograd.Function):
         weight, output = ctx.saved_tensors
         if ctx.relu:
             grad = torch.ops.aten.threshold_backward(grad, output, 0)
-        scale = ctx.scales.backward.to(grad.dtype)
-        if weight is not None:
-            # In place of the scale, which is nobody else's, if it is a whole map.
-            is_map = scale.shape == grad.shape
-            scale = scale.mul_(weight.to(grad.dtype)) if is_map else scale * weight.to(grad.dtype)
-        return grad, grad * scale, None, None, None, None, None
+        weight = None if weight is None else weight.to(grad.dtype)
+        if _in_full_precision(grad) and ctx.scales.can_stream(BACKWARD):
+            grad_residual = _StreamedProduct.apply(grad, ctx.scales, weight)
+        else:
+            scale = ctx.scales.backward.to(grad.dtype)
+            grad_residual = grad * (scale if weight is None else scale * weight)
+        return grad, grad_residual, None, None, None, None, None
+
+
+def _join_in_place(
+    shortcut: Tensor,
+    residual: Tensor,
+    scales: PixelScales,
+    weight: Optional[Tensor] = None,
+    bias: Optional[Tensor] = None,
+    *,
+    relu: bool,
+) -> None:
+    """``act(shortcut + s (weight * residual + bias))`` in place of the residual."""
+    maps = shortcut, residual
+    if _in_full_precision(*maps) and scales.can_stream(FORWARD):
+        stream = scales.stream(FORWARD)
+        scale = residual.new_empty(0)
+        for x, f, *affine in in_parts(*maps, *(t for t in (weight, bias) if t is not None)):
+            scale = stream.fill(scale.resize_(f.shape))
+            if affine:
+                f.mul_(affine[0]).add_(affine[1])
+            torch.addcmul(x, f, scale, out=f)
+            if relu:
+                f.relu_()
+        return
+    if weight is not None and bias is not None:
+        residual.mul_(weight).add_(bias)
+    scale = scales.forward.to(residual.dtype)
+    zero_dropped(residual, scale, inplace=True)
+    add_scaled(shortcut, residual, scale, relu=relu, dropped=False, inplace=True)
+
+
+class _StreamedProduct(torch.autograd.Function):
+    """``t * weight * grad``, t being made part by part."""
+
+    @staticmethod
+    def forward(ctx: Any, grad: Tensor, scales: PixelScales, weight: Optional[Tensor]) -> Tensor:
+        ctx.scales = scales
+        ctx.save_for_backward(weight)
+        product, stream = torch.empty_like(grad), scales.stream(BACKWARD)
+        for g, out, *factor in in_parts(grad, product, *(() if weight is None else (weight,))):
+            stream.fill(out)
+            if factor:
+                out.mul_(factor[0])
+            out.mul_(g)
+        return product
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Optional[Tensor], ...]:
+        # The product is linear in what it multiplies.
+        return _StreamedProduct.apply(grad.contiguous(), ctx.scales, *ctx.saved_tensors), None, None
+
+
+def _in_full_precision(*maps: Tensor) -> bool:
+    """Whether maps can be written part by part, as they lie in memory, without rounding."""
+    return all(m.is_contiguous() and m.dtype in (torch.float32, torch.float64) for m in maps)

@@ -70,16 +70,24 @@ def add_scaled(
         return shortcut.relu() if relu else shortcut.clone()
     fused = relu and residual.dtype in (torch.float32, torch.float64) and can_read(residual)
     place = residual if inplace else None
-    if fused and offset is None and scale.shape == (residual.shape[0], 1, 1, 1):
+    if fused and offset is None and scale.shape[1:].numel() == 1:
         out = torch.empty_like(residual) if place is None else place
+        if scale.shape[0] == 1:
+            return torch.ops.aten._add_relu.out(shortcut, residual, alpha=scale.item(), out=out)
         for x, f, s, y in zip(shortcut, residual, scale.flatten().tolist(), out, strict=True):
             torch.ops.aten._add_relu.out(x, f, alpha=s, out=y)
         return out
     out = torch.addcmul(shortcut, residual, scale, out=place)
-    if fused and offset is not None:
-        return torch.ops.aten._add_relu_.Tensor(out, offset)
     if offset is not None:
-        out.add_(offset)
+        return add_(out, offset, relu=relu)
+    return out.relu_() if relu else out
+
+
+def add_(out: Tensor, other: Tensor, *, relu: bool) -> Tensor:
+    """``act(out + other)`` in place of ``out``."""
+    if relu and out.dtype in (torch.float32, torch.float64) and can_read(out):
+        return torch.ops.aten._add_relu_.Tensor(out, other)
+    out.add_(other)
     return out.relu_() if relu else out
 
 

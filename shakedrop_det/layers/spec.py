@@ -38,8 +38,9 @@ class ShakeDropSpec:
         fuse: what is computed together with the addition, where nothing stands in the way: "none",
             the last "norm" of the branch, or, if that is frozen, also its affine map with the
             last "conv". The result differs by rounding at most.
-        skip: whether a branch that is dropped for the whole batch is left out: "never", where this
-            is "exact", or "always": then also where batch statistics would have been updated.
+        skip: whether a branch that is dropped for the whole batch is left out, or put off to the
+            backward pass if that needs it: "never", where this is "exact", or "always": then also
+            where batch statistics would have been updated.
         branches: what is scaled in blocks of two branches: their "sum" (type A of the paper), or
             "each" by scales of its own (type B); or "shake_shake", ``y = x + a F1 + (1 - a) F2``
             (Gastaldi 2017), whose ``a`` and backward counterpart are uniform in ``alpha`` and

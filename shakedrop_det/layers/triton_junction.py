@@ -1,123 +1,68 @@
 """The junction as one Triton kernel per direction: one pass over memory, float32 arithmetic.
 
 Used for CUDA tensors outside of compiled graphs, where the compiler makes such kernels by itself.
-The eager junctions beside it are its reference. Set ``TRITON_INTERPRET=1`` before the import to
-run the kernels on a CPU, element by element.
+The eager junctions beside it are its reference.
 """
 
 from __future__ import annotations
 
-from typing import Any, Optional
+from typing import Any, NamedTuple, Optional
 
 import torch
 from torch import Tensor
 
+from . import triton_kernels
+from .pixel_scales import BACKWARD, FORWARD, PixelScales
 from .scales import Scales
 
-try:
-    import triton
-    import triton.language as tl
-except ImportError:  # a CPU build of torch comes without
-    triton = None
 
-_BLOCK = 1024
+class _KernelScale(NamedTuple):
+    """One of the two scales, as the kernels take it.
 
+    Attributes:
+        values: (N or 1, C or 1, 1, 1), float32; at the pixel level the gates.
+        seed, low, width, kept: at the pixel level of the numbers to be made, see
+            :class:`PixelScales`; else without a meaning.
+        per_pixel: whether this is the pixel level.
+    """
 
-def is_available() -> bool:
-    """Whether Triton is installed."""
-    return triton is not None
+    values: Tensor
+    seed: int = 0
+    low: float = 0.0
+    width: float = 0.0
+    kept: float = 1.0
+    per_pixel: bool = False
 
+    @classmethod
+    def of(cls, scales: Scales | PixelScales, direction: int) -> "_KernelScale":
+        """That of a direction, ``FORWARD`` or ``BACKWARD``."""
+        if isinstance(scales, Scales):
+            scale = scales.backward if direction == BACKWARD else scales.forward
+            return cls(scale.float().contiguous())
+        low, high = scales.ranges[direction]
+        gates = scales.drawn_gate
+        if gates is None:
+            gates = torch.full((1, 1, 1, 1), float(bool(scales.gate)), device=scales.device)
+        values = gates.float().contiguous()
+        return cls(values, scales.seed + direction, low, high - low, scales.kept, per_pixel=True)
 
-if triton is not None:
-
-    @triton.jit
-    def _place(
-        image_size, pixels, channels: tl.constexpr, CHANNELS_LAST: tl.constexpr, BLOCK: tl.constexpr
-    ):
-        """Offsets into a map, whether they are inside the image, the image, and the channels.
-
-        One program stays within an image: its scale is one number, and no index but the first of
-        an image needs 64 bits or a division by what is only known when it runs.
-        """
-        image = tl.program_id(1)
-        inner = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
-        channel = inner % channels if CHANNELS_LAST else inner // pixels
-        return image.to(tl.int64) * image_size + inner, inner < image_size, image, channel
-
-    @triton.jit
-    def _load_scale(scale, image, channel, inside, image_stride, PER_CHANNEL: tl.constexpr):
-        if PER_CHANNEL:
-            return tl.load(scale + image * image_stride + channel, mask=inside)
-        return tl.load(scale + image * image_stride)
-
-    @triton.jit
-    def _forward_kernel(
-        shortcut,
-        residual,
-        scale,
-        weight,
-        bias,
-        out,
-        image_size,
-        pixels,
-        scale_stride,
-        channels: tl.constexpr,
-        CHANNELS_LAST: tl.constexpr,
-        PER_CHANNEL: tl.constexpr,
-        AFFINE: tl.constexpr,
-        RELU: tl.constexpr,
-        DROPPED: tl.constexpr,
-        BLOCK: tl.constexpr,
-    ):
-        offsets, inside, image, channel = _place(image_size, pixels, channels, CHANNELS_LAST, BLOCK)
-        y = tl.load(shortcut + offsets, mask=inside).to(tl.float32)
-        if not DROPPED:
-            f = tl.load(residual + offsets, mask=inside).to(tl.float32)
-            s = _load_scale(scale, image, channel, inside, scale_stride, PER_CHANNEL)
-            if AFFINE:
-                f = f * tl.load(weight + channel, mask=inside) + tl.load(
-                    bias + channel, mask=inside
-                )
-            # Not x + s * f alone: 0 times Inf must not turn a dropped branch into NaN.
-            y = tl.where(s == 0, y, y + s * f)
-        if RELU:
-            y = tl.where(y <= 0, 0.0, y)  # keeps NaN, as torch.relu does
-        tl.store(out + offsets, y.to(out.dtype.element_ty), mask=inside)
-
-    @triton.jit
-    def _backward_kernel(
-        grad,
-        out,
-        scale,
-        weight,
-        grad_shortcut,
-        grad_residual,
-        image_size,
-        pixels,
-        scale_stride,
-        channels: tl.constexpr,
-        CHANNELS_LAST: tl.constexpr,
-        PER_CHANNEL: tl.constexpr,
-        AFFINE: tl.constexpr,
-        RELU: tl.constexpr,
-        BLOCK: tl.constexpr,
-    ):
-        offsets, inside, image, channel = _place(image_size, pixels, channels, CHANNELS_LAST, BLOCK)
-        g = tl.load(grad + offsets, mask=inside).to(tl.float32)
-        if RELU:
-            y = tl.load(out + offsets, mask=inside).to(tl.float32)
-            g = tl.where(y <= 0, 0.0, g)
-            tl.store(grad_shortcut + offsets, g.to(grad_shortcut.dtype.element_ty), mask=inside)
-        g = g * _load_scale(scale, image, channel, inside, scale_stride, PER_CHANNEL)
-        if AFFINE:
-            g = g * tl.load(weight + channel, mask=inside)
-        tl.store(grad_residual + offsets, g.to(grad_residual.dtype.element_ty), mask=inside)
+    def arguments(self) -> dict[str, Any]:
+        """But for the tensor, those of the kernels."""
+        level = "pixel" if self.per_pixel else "channel" if self.values.shape[1] > 1 else "image"
+        return {
+            "scale_stride": self.values.stride(0) if self.values.shape[0] > 1 else 0,
+            "seed": self.seed,
+            "low": self.low,
+            "width": self.width,
+            "kept": self.kept,
+            "LEVEL": level,
+        }
 
 
 def triton_junction(
     shortcut: Tensor,
     residual: Tensor,
-    scales: Scales,
+    scales: Scales | PixelScales,
     *,
     weight: Optional[Tensor] = None,
     bias: Optional[Tensor] = None,
@@ -125,9 +70,11 @@ def triton_junction(
 ) -> Tensor:
     """``act(x + s (w f + c))``, with t in place of s in the gradient of f.
 
+    Scales of each pixel are made where they are used, by Philox from their seed, and never stored.
+
     Args:
         shortcut, residual: x and f, (N, C, H, W), contiguous or channels_last.
-        scales: s and t, each of shape (N or 1, C or 1, 1, 1).
+        scales: s and t, each of shape (N or 1, C or 1, 1, 1), or of each pixel.
         weight, bias: w and c of a frozen norm, C elements each; or None for 1 and 0.
         relu: whether a ReLU follows.
 
@@ -138,8 +85,8 @@ def triton_junction(
     return _TritonJunction.apply(
         shortcut,
         residual,
-        scales.forward.float().contiguous(),
-        scales.backward.float().contiguous(),
+        _KernelScale.of(scales, FORWARD),
+        _KernelScale.of(scales, BACKWARD),
         _flat(weight),
         _flat(bias),
         relu,
@@ -153,8 +100,8 @@ class _TritonJunction(torch.autograd.Function):
         ctx: Any,
         shortcut: Tensor,
         residual: Tensor,
-        scale: Tensor,
-        backward_scale: Tensor,
+        scale: _KernelScale,
+        backward_scale: _KernelScale,
         weight: Optional[Tensor],
         bias: Optional[Tensor],
         relu: bool,
@@ -167,42 +114,46 @@ class _TritonJunction(torch.autograd.Function):
         out = torch.empty_like(leading)
         if out.numel():
             affine = weight is not None and not dropped
-            _forward_kernel[_grid(out)](
+            triton_kernels.forward_kernel[_grid(out)](
                 shortcut,
                 leading,
-                scale,
-                weight if affine else scale,
-                bias if affine else scale,
+                scale.values,
+                weight if affine else scale.values,
+                bias if affine else scale.values,
                 out,
-                **_layout(out, memory_format, scale),
+                **_layout(out, memory_format),
+                **scale.arguments(),
                 AFFINE=affine,
                 RELU=relu,
                 DROPPED=dropped,
-                BLOCK=_BLOCK,
+                BLOCK=triton_kernels.BLOCK,
             )
         ctx.relu, ctx.memory_format = relu, memory_format
-        ctx.save_for_backward(backward_scale, weight, out if relu else None)
+        values = backward_scale.values
+        ctx.scale = backward_scale._replace(values=values.new_empty(0))
+        ctx.save_for_backward(values, weight, out if relu else None)
         return out
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Optional[Tensor], ...]:
-        backward_scale, weight, out = ctx.saved_tensors
+        values, weight, out = ctx.saved_tensors
         grad = grad.contiguous(memory_format=ctx.memory_format)
         grad_shortcut = torch.empty_like(grad) if ctx.relu else grad
         grad_residual = torch.empty_like(grad)
         if grad.numel():
-            _backward_kernel[_grid(grad)](
+            triton_kernels.backward_kernel[_grid(grad)](
                 grad,
                 grad if out is None else out,
-                backward_scale,
-                backward_scale if weight is None else weight,
+                values,
+                values if weight is None else weight,
                 grad_shortcut,
                 grad_residual,
-                **_layout(grad, ctx.memory_format, backward_scale),
+                **_layout(grad, ctx.memory_format),
+                **ctx.scale._replace(values=values).arguments(),
                 AFFINE=weight is not None,
                 RELU=ctx.relu,
-                BLOCK=_BLOCK,
+                BLOCK=triton_kernels.BLOCK,
             )
         return grad_shortcut, grad_residual, None, None, None, None, None, None
 
@@ -219,17 +170,15 @@ def _flat(tensor: Optional[Tensor]) -> Optional[Tensor]:
 
 
 def _grid(tensor: Tensor) -> tuple[int, int]:
-    return triton.cdiv(tensor[0].numel(), _BLOCK), tensor.shape[0]
+    return -(-tensor[0].numel() // triton_kernels.BLOCK), tensor.shape[0]
 
 
-def _layout(tensor: Tensor, memory_format: torch.memory_format, scale: Tensor) -> dict[str, Any]:
-    """Sizes and strides, as the kernels call them."""
+def _layout(tensor: Tensor, memory_format: torch.memory_format) -> dict[str, Any]:
+    """Sizes and layout, as the kernels call them."""
     _, channels, height, width = tensor.shape
     return {
         "image_size": channels * height * width,
         "pixels": height * width,
-        "scale_stride": scale.stride(0) if scale.shape[0] > 1 else 0,
         "channels": channels,
         "CHANNELS_LAST": memory_format == torch.channels_last,
-        "PER_CHANNEL": scale.shape[1] > 1,
     }

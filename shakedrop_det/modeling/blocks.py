@@ -14,19 +14,23 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from shakedrop_det.layers import (
+    Draw,
+    Scales,
     ScaleSampler,
     ShakeDropSpec,
+    conv_junction,
     expected_junction,
+    frozen_affine,
     junction,
+    postpone_branch,
     skip_branch,
-    skip_conv,
     takes_scales,
+    unseen_conv,
 )
 
 from .fusion import (
-    branch_modules,
-    can_skip_branch,
-    can_skip_conv,
+    Branch,
+    can_join_conv,
     conv_with_frozen_norm,
     conv_without_norm,
     is_plain,
@@ -99,6 +103,10 @@ class ShakenBlock(ResidualBranch, CNNBlockBase):
         self._store = sampler.store  # Not the module: that is registered once, where it runs.
         self._position = position
 
+    def is_perturbed(self) -> bool:
+        """Whether training perturbs this block: not if it is frozen, or always survives."""
+        return not self.frozen and self.survival_prob < 1.0
+
     def freeze(self) -> "ShakenBlock":
         """Make the block not trainable, as detectron2 does, and let it behave as at test time."""
         super().freeze()
@@ -115,7 +123,7 @@ class ShakenBlock(ResidualBranch, CNNBlockBase):
         """
         if self.survival_prob == 1.0:  # never perturbed
             return self._unscaled(x)
-        if self.training and self.noise and not self.frozen:
+        if self.training and self.noise and self.is_perturbed():
             return self._perturbed(x)
         return self._expected(x)
 
@@ -140,31 +148,58 @@ class ShakenBlock(ResidualBranch, CNNBlockBase):
 
     def _perturbed(self, x: Tensor) -> Tensor:
         """One training step, by the way that costs least."""
-        spec, relu = self.spec, self._relu
+        spec = self.spec
         draw = self._store.draw(self._position, x)
         gate = draw.gate(self._position)
-        conv = self.last_conv
-        # Then nobody else sees what it computes.
-        plain = spec.fuse != "none" and is_plain(conv)
-        norm = conv.norm if plain else None
-        if gate and not spec.inverted and not takes_scales(norm):  # both scales are 1
+        # Then nobody else sees what the last convolution computes.
+        plain = spec.fuse != "none" and is_plain(self.last_conv)
+        takes = plain and takes_scales(self.last_conv.norm)
+        if gate and not spec.inverted and not takes:  # both scales are 1
             return self._unscaled(x)
-        dropped = gate is False and spec.alpha == (0.0, 0.0) and spec.skip != "never"
-        without_gradient = dropped and spec.beta == (0.0, 0.0)
-        if without_gradient and can_skip_branch(self, x, statistics=spec.skip == "exact"):
-            parameters = [p for m in branch_modules(self) for p in m.parameters(recurse=False)]
-            return skip_branch(self._shortcut(x), parameters, relu=relu)
+        if gate is False and spec.alpha == (0.0, 0.0) and spec.skip != "never":
+            branch = Branch(self)
+            if spec.beta == (0.0, 0.0) and branch.can_be_skipped(x, spec.skip):
+                return skip_branch(self._shortcut(x), branch.parameters(), relu=self._relu)
+            if plain and branch.can_be_postponed(self.last_conv, x):
+                return self._postponed(x, draw, branch)
+        return self._joined(x, draw) if plain else self._joined_as_a_whole(x, draw)
+
+    def _postponed(self, x: Tensor, draw: Draw, branch: Branch) -> Tensor:
+        """The branch is dropped, and its gradient asked for."""
+        shortcut, conv = self._shortcut(x), self.last_conv
+        scales = draw.scales(self._position, shortcut)
+
+        def run(x: Tensor, *parameters: Tensor) -> Tensor:
+            with branch.holding(parameters):
+                f, (weight, _) = self.residual_input(x), frozen_affine(conv.norm)
+                return unseen_conv(conv, f, scale=scales.backward, weight=weight)
+
+        return postpone_branch(shortcut, x, run, branch.parameters(), relu=self._relu)
+
+    def _joined(self, x: Tensor, draw: Draw) -> Tensor:
+        """The last norm, and where that saves time its convolution, go into the junction."""
+        spec, relu, conv, norm = self.spec, self._relu, self.last_conv, self.last_conv.norm
         branch_input = self.residual_input(x)
-        if not plain:
-            residual = conv(branch_input)
-        elif dropped and can_skip_conv(conv, branch_input):
-            residual = skip_conv(conv, branch_input)
-        elif type(norm) is FrozenBatchNorm2d and spec.fuse == "conv":
+        if spec.level in ("batch", "image") and can_join_conv(conv, branch_input):
+            shortcut = self._shortcut(x)
+            scales = draw.scales(self._position, shortcut)
+            assert isinstance(scales, Scales)
+            fold, skip = spec.fuse == "conv", spec.skip != "never"
+            return conv_junction(
+                shortcut, branch_input, conv, norm, scales, relu=relu, fold=fold, skip=skip
+            )
+        if type(norm) is FrozenBatchNorm2d and spec.fuse == "conv":
             residual, norm = conv_with_frozen_norm(conv, branch_input), None
         else:
             residual = conv_without_norm(conv, branch_input)
         scales = draw.scales(self._position, residual)
-        return junction(self._shortcut(x), residual, scales, norm=norm, relu=relu, inplace=plain)
+        return junction(self._shortcut(x), residual, scales, norm=norm, relu=relu, inplace=True)
+
+    def _joined_as_a_whole(self, x: Tensor, draw: Draw) -> Tensor:
+        """The last convolution and its norm are called like any other module."""
+        residual = self.residual(x)
+        scales = draw.scales(self._position, residual)
+        return junction(self._shortcut(x), residual, scales, relu=self._relu)
 
     def __prepare_scriptable__(self) -> NoReturn:
         raise TypeError(

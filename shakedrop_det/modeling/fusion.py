@@ -2,29 +2,35 @@
 
 from __future__ import annotations
 
-from typing import Optional
+import contextlib
+from collections.abc import Iterator, Sequence
+from typing import Any, Optional
 
 import torch
-from detectron2.layers import Conv2d, FrozenBatchNorm2d
+from detectron2.layers import Conv2d, FrozenBatchNorm2d, NaiveSyncBatchNorm
+from detectron2.utils import comm
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.module import _has_any_global_hook
 
-from shakedrop_det.layers.frozen_junction import frozen_affine
+from shakedrop_det.layers import frozen_affine
+from shakedrop_det.layers.junction import KNOWN_NORMS
+from shakedrop_det.layers.scales import can_read
 
 
 def is_plain(conv: nn.Module) -> bool:
     """Whether a convolution of detectron2 may run in another way, and its norm apart from it.
 
     That is not so for subclasses, quantized modules and weights of another kind, which may compute
-    anything, or where somebody hooked convolution or norm to see it run.
+    anything, or where somebody hooked convolution or norm to see it run. Nor is it for a norm that
+    the junction does not know: one that waits for other processes has to run when it does there.
     """
     if type(conv) is not Conv2d or conv.activation is not None or _is_watched(conv):
         return False
     if type(conv.weight) not in (Tensor, nn.Parameter):
         return False
-    return conv.norm is None or not _is_watched(conv.norm)
+    return conv.norm is None or (type(conv.norm) in KNOWN_NORMS and not _is_watched(conv.norm))
 
 
 def conv_without_norm(conv: Conv2d, x: Tensor) -> Tensor:
@@ -46,14 +52,27 @@ def _conv2d(conv: Conv2d, x: Tensor, weight: Tensor, bias: Optional[Tensor]) -> 
     return F.conv2d(x, weight, bias, conv.stride, conv.padding, conv.dilation, conv.groups)
 
 
-def can_skip_conv(conv: Conv2d, x: Tensor) -> bool:
-    """Whether the gradient through a convolution and its (separable) norm needs no output of it.
+def can_join_conv(conv: Conv2d, x: Tensor) -> bool:
+    """Whether :func:`conv_junction` can compute a convolution of ``x``, its norm and what follows.
+
+    On a GPU, in compiled graphs and under autocast it is not used: there a junction by itself is
+    one kernel.
+    """
+    return (
+        _has_separable_gradient(conv)
+        and can_read(x)
+        and keeps_dtype(x)
+        and conv.weight.dtype == x.dtype
+    )
+
+
+def _has_separable_gradient(conv: Conv2d) -> bool:
+    """Whether the gradient through a convolution and its norm needs no output of it.
 
     So it is for FrozenBatchNorm2d; other norms need their input again in the backward pass.
     """
-    if type(conv.norm) is not FrozenBatchNorm2d or conv.bias is not None:
-        return False
-    return not isinstance(conv.padding, str) and keeps_dtype(x)
+    frozen = type(conv.norm) is FrozenBatchNorm2d
+    return frozen and conv.bias is None and not isinstance(conv.padding, str)
 
 
 def keeps_dtype(x: Tensor) -> bool:
@@ -64,34 +83,81 @@ def keeps_dtype(x: Tensor) -> bool:
     return not torch.is_autocast_enabled(kind) or x.dtype == torch.get_autocast_dtype(kind)
 
 
-def branch_modules(block: nn.Module) -> list[nn.Module]:
-    """All modules of a residual block's branch: all but those of the shortcut."""
-    return [
-        module
-        for name, child in block.named_children()
-        if name != "shortcut"
-        for module in child.modules()
-    ]
-
-
-def can_skip_branch(block: nn.Module, x: Tensor, *, statistics: bool) -> bool:
-    """Whether nobody notices if the branch of a block does not run in a step.
+class Branch:
+    """The modules of a residual block's branch: all but those of the shortcut.
 
     Args:
         block: a residual block.
-        x: its input, (N, C, H, W).
-        statistics: whether running statistics that would have moved count as noticing.
     """
-    if not keeps_dtype(x):
-        return False
-    modules = branch_modules(block)
-    if any(_is_watched(module) for module in modules):
-        return False
-    return not (statistics and any(_gathers_statistics(module) for module in modules))
+
+    def __init__(self, block: nn.Module) -> None:
+        self.modules: list[nn.Module] = []
+        for name, child in block.named_children():
+            if name != "shortcut":
+                self.modules.extend(child.modules())
+        self._parameters = [(m._parameters, dict(m._parameters)) for m in self.modules]
+        self._buffers = [(m._buffers, dict(m._buffers)) for m in self.modules]
+
+    def parameters(self) -> list[Tensor]:
+        """All parameters that the branch had when this object was made, each once."""
+        found = (p for _, held in self._parameters for p in held.values() if p is not None)
+        return list(dict.fromkeys(found))
+
+    @contextlib.contextmanager
+    def holding(self, tensors: Sequence[Tensor]) -> Iterator[None]:
+        """Within this context the branch has these in place of :meth:`parameters`, and the buffers
+        of then, whatever it has by now: others after ``functional_call``, say."""
+        place: dict[Any, Any] = dict(zip(self.parameters(), tensors, strict=True))
+        tables: list[tuple[dict[str, Any], dict[str, Any]]] = [*self._parameters, *self._buffers]
+        by_now = [dict(table) for table, _ in tables]
+        for table, held in tables:
+            table.update((name, place.get(tensor, tensor)) for name, tensor in held.items())
+        try:
+            yield
+        finally:
+            for (table, _), now in zip(tables, by_now, strict=True):
+                table.clear()
+                table.update(now)
+
+    def can_be_skipped(self, x: Tensor, skip: str) -> bool:
+        """Whether nobody notices if the branch does not run in a step.
+
+        Args:
+            x: the block's input, (N, C, H, W).
+            skip: "always" if running statistics that do not move count as nothing, else "exact".
+        """
+        if skip != "always" and any(map(_gathers_statistics, self.modules)):
+            return False
+        return keeps_dtype(x) and not any(_is_watched(m) or _waits(m) for m in self.modules)
+
+    def can_be_postponed(self, last_conv: Conv2d, x: Tensor) -> bool:
+        """Whether nobody notices if the branch runs in the backward pass.
+
+        Args:
+            last_conv: the convolution that ends the branch.
+            x: the block's input, (N, C, H, W).
+        """
+        return (
+            _has_separable_gradient(last_conv)
+            and self.can_be_skipped(x, "exact")
+            and not any(map(_hides_tensors, self.modules))
+        )
+
+
+def _hides_tensors(module: nn.Module) -> bool:
+    """Whether some are neither parameters nor buffers, like the weights of DataParallel's copies of
+    a module."""
+    return any(isinstance(value, Tensor) for value in vars(module).values())
 
 
 def _gathers_statistics(module: nn.Module) -> bool:
     return isinstance(module, _NormBase) and module.training and module.track_running_stats
+
+
+def _waits(module: nn.Module) -> bool:
+    """Whether a norm waits for all processes to run it, in each step."""
+    synchronized = isinstance(module, (nn.SyncBatchNorm, NaiveSyncBatchNorm))
+    return synchronized and module.training and comm.get_world_size() > 1
 
 
 def _is_watched(module: nn.Module) -> bool:

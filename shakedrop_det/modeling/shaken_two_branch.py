@@ -13,7 +13,7 @@ from shakedrop_det.layers.draw import Draw
 from shakedrop_det.layers.shake_shake import complement
 
 from .blocks import ShakenBlock
-from .fusion import branch_modules, can_skip_branch, conv_without_norm, is_plain
+from .fusion import Branch, conv_without_norm, is_plain
 from .residual_branch import ResidualBranch
 from .two_branch_blocks import TwoBranchBlock
 
@@ -73,13 +73,13 @@ class ShakenTwoBranchBlock(ShakenBlock, TwoBranchBlock):
             return self._unscaled(x)
         dropped = gate is False and spec.alpha == spec.beta == (0.0, 0.0) and spec.skip != "never"
         active = F.relu(x)
-        shortcut = self._shortcut_of(x, active)
-        if dropped and can_skip_branch(self, x, statistics=spec.skip == "exact"):
-            parameters = [p for m in branch_modules(self) for p in m.parameters(recurse=False)]
-            return skip_branch(shortcut, parameters, relu=False)
+        if dropped and (branch := Branch(self)).can_be_skipped(x, spec.skip):
+            return skip_branch(self._shortcut_of(x, active), branch.parameters(), relu=False)
+        # In the order of the stock block, which other processes may run in this step.
         residual = self.branch1.residual(active)
         residual += self.branch2.residual(active)
-        return junction(shortcut, residual, draw.scales(self._position, residual), relu=False)
+        scales = draw.scales(self._position, residual)
+        return junction(self._shortcut_of(x, active), residual, scales, relu=False)
 
     def _before_norm(
         self, branch: ResidualBranch, active: Tensor

@@ -4,10 +4,11 @@ import itertools
 
 import torch
 
-from shakedrop_det.layers import Scales
+from shakedrop_det.layers import PixelScales, Scales
 from shakedrop_det.layers.triton_junction import triton_junction
 
 TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 5e-2, torch.float16: 8e-3}
+LAYOUTS = torch.contiguous_format, torch.channels_last
 N, C, H, W = 3, 5, 9, 37  # more than one program, and a last one that is not full
 
 
@@ -59,15 +60,77 @@ def compare_dropped(layout, dtype, relu: bool) -> None:
     assert out.dtype == dtype and out.is_contiguous(memory_format=layout)
 
 
+def pixel_scales(gate_level: str) -> PixelScales:
+    """Of a block whose gate is closed, or open for the first of the images."""
+    gates = {"gate": False}
+    if gate_level == "image":
+        gates = {"drawn_gate": torch.tensor([True, False, False]).view(N, 1, 1, 1)}
+    ranges, shape = ((-1.0, 1.0), (0.25, 0.75)), torch.Size((N, C, H, W))
+    return PixelScales(2**31 - 2, ranges, 1.5, shape, torch.device("cpu"), **gates)
+
+
+def scale_maps(scales: PixelScales, layout) -> tuple[torch.Tensor, torch.Tensor]:
+    """s and t of each pixel: what becomes of a residual of 1, and of a gradient of 1."""
+    x = torch.zeros(N, C, H, W).contiguous(memory_format=layout)
+    f = torch.ones(N, C, H, W).contiguous(memory_format=layout).requires_grad_()
+    out = triton_junction(x, f, scales, relu=False)
+    return out.detach(), torch.autograd.grad(out.sum(), f)[0]
+
+
+def compare_pixels(layout, dtype, gate_level: str, affine: bool, relu: bool) -> None:
+    scales = pixel_scales(gate_level)
+    s, t = scale_maps(scales, layout)
+    for scale, (low, high) in zip((s, t), scales.ranges, strict=True):
+        if gate_level == "image":
+            assert (scale[0] == 1.5).all()
+        made = scale[1:]
+        width = high - low
+        assert low <= made.min() < low + 0.01 * width and high - 0.01 * width < made.max() < high
+        assert abs(made.mean() - (low + high) / 2) < 0.02 * width
+        assert abs(made.std() - width / 12**0.5) < 0.02 * width
+    assert len(s[1:].unique()) > 0.99 * s[1:].numel()
+    closed = torch.stack([s[1:].flatten(), t[1:].flatten(), s[1:].roll(1, 3).flatten()])
+    assert (closed.corrcoef().triu(1).abs() < 0.06).all()
+    again = scale_maps(scales, layout)
+    assert all(torch.equal(a, b) for a, b in zip((s, t), again, strict=True))
+    x, f, grad = (
+        torch.randn(N, C, H, W).to(dtype).contiguous(memory_format=layout) for _ in range(3)
+    )
+    x.requires_grad_()
+    f.requires_grad_()
+    weight, bias = (torch.randn(C), torch.randn(C)) if affine else (None, None)
+    out = triton_junction(x, f, scales, weight=weight, bias=bias, relu=relu)
+    out.backward(grad)
+    w = weight.double().view(1, C, 1, 1) if affine else 1.0
+    c = bias.double().view(1, C, 1, 1) if affine else 0.0
+    expected = x.detach().double() + s.double() * (f.detach().double() * w + c)
+    expected_grad = grad.double()
+    if relu:
+        expected, expected_grad = expected.clamp(min=0), expected_grad * (out.detach() > 0)
+    close = {"atol": TOLERANCE[dtype], "rtol": TOLERANCE[dtype]}
+    torch.testing.assert_close(out.double(), expected, **close)
+    torch.testing.assert_close(x.grad.double(), expected_grad, **close)
+    torch.testing.assert_close(f.grad.double(), expected_grad * t.double() * w, **close)
+
+
+def no_numbers_are_shared() -> None:
+    """By images, blocks or the two directions."""
+    scales = pixel_scales("batch")
+    following = PixelScales(scales.seed + 2, *list(vars(scales).values())[1:])
+    maps = [(m - m.min()) / (m.max() - m.min()) for m in scale_maps(scales, LAYOUTS[0])]
+    maps.append(scale_maps(following, LAYOUTS[0])[0])
+    rows = torch.cat([m.flatten(1) for m in maps])
+    assert (rows.corrcoef().triu(1).abs() < 0.1).all()
+
+
 if __name__ == "__main__":
     torch.manual_seed(0)
-    layouts = torch.contiguous_format, torch.channels_last
-    dropped_cases = list(itertools.product(layouts, TOLERANCE, (True, False)))
+    dropped_cases = list(itertools.product(LAYOUTS, TOLERANCE, (True, False)))
     for case in dropped_cases:
         compare_dropped(*case)
     cases = list(
         itertools.product(
-            layouts,
+            LAYOUTS,
             TOLERANCE,
             ((1, 1, 1, 1), (N, 1, 1, 1), (N, C, 1, 1)),
             (True, False),
@@ -76,4 +139,10 @@ if __name__ == "__main__":
     )
     for case in cases:
         compare(*case)
-    print(f"{len(cases) + len(dropped_cases)} cases agree")
+    pixel_cases = list(
+        itertools.product(LAYOUTS, TOLERANCE, ("batch", "image"), (True, False), (True, False))
+    )
+    for case in pixel_cases:
+        compare_pixels(*case)
+    no_numbers_are_shared()
+    print(f"{len(cases) + len(dropped_cases) + len(pixel_cases)} cases agree")

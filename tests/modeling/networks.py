@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from detectron2.modeling.backbone import BasicStem, ResNet
 from detectron2.modeling.backbone.resnet import BasicBlock, BottleneckBlock
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 DEPTHS = {
     18: (BasicBlock, [2, 2, 2, 2]),
@@ -89,6 +91,21 @@ def run(network: nn.Module, x: Tensor, *, seed: int = 0) -> dict[str, Tensor]:
     found.update((f"gradient of {n}", p.grad) for n, p in network.named_parameters())
     found.update((n, b.clone()) for n, b in network.named_buffers() if "shakedrop" not in n)
     return found
+
+
+@contextmanager
+def running_convolutions() -> Iterator[list[Tensor]]:
+    """The weights of the convolutions that run within this context, one after the other."""
+    weights: list[Tensor] = []
+
+    class Recorder(TorchFunctionMode):
+        def __torch_function__(self, function, types, args=(), kwargs=None):
+            if function is torch.nn.functional.conv2d:
+                weights.append(args[1])
+            return function(*args, **(kwargs or {}))
+
+    with Recorder():
+        yield weights
 
 
 def assert_equal_runs(got: dict[str, Tensor], expected: dict[str, Tensor]) -> None:

@@ -1,27 +1,50 @@
-"""DistributedDataParallel in two processes, whose branches are dropped at different times."""
+"""Two processes, whose branches are dropped at different times."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from detectron2.layers import NaiveSyncBatchNorm
+from detectron2.modeling.backbone.resnet import BasicBlock, BottleneckBlock
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from shakedrop_det import ShakeDropSpec, shake
+from shakedrop_det.layers import Scales, ScaleSampler
+from shakedrop_det.modeling import TwoBranchBlock
 
-from .networks import images, narrow_resnet
+from .networks import images, narrow_resnet, randomize_norms, run
+from .test_blocks import equations
 
 STEPS = 4
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "RandomDrop, branches left out": ("FrozenBN", {"beta": (0, 0)}),
-    "alpha 0, last convolutions left out": ("FrozenBN", {}),
+    "alpha 0, branches postponed": ("FrozenBN", {}),
     "BN, branches left out": ("BN", {"beta": (0, 0), "skip": "always"}),
     "BN, nothing left out": ("BN", {"alpha": (-1, 1)}),
     "per pixel": ("FrozenBN", {"alpha": (-1, 1), "level": "pixel", "gate_level": "image"}),
 }
+
+
+def in_two_processes(function: Callable[[int], Any], folder: Path) -> list[Any]:
+    """What ``function(rank)`` gives in each of them."""
+    torch.multiprocessing.spawn(process, args=(function, str(folder)), nprocs=2)
+    return [torch.load(folder / f"rank{rank}.pth", weights_only=True) for rank in range(2)]
+
+
+def process(rank: int, function: Callable[[int], Any], folder: str) -> None:
+    torch.set_num_threads(1)
+    store = torch.distributed.FileStore(f"{folder}/store", 2)
+    torch.distributed.init_process_group(
+        "gloo", store=store, rank=rank, world_size=2, timeout=timedelta(seconds=60)
+    )
+    torch.save(function(rank), f"{folder}/rank{rank}.pth")
+    torch.distributed.destroy_process_group()
 
 
 def build(case: str) -> nn.Module:
@@ -30,34 +53,53 @@ def build(case: str) -> nn.Module:
     return shake(narrow_resnet(18, norm=norm), ShakeDropSpec(**settings)).train()
 
 
+def seed(rank: int, step: int) -> int:
+    return 100 * step + rank
+
+
+def sampler_of(network: nn.Module) -> ScaleSampler:
+    return next(m for m in network.modules() if isinstance(m, ScaleSampler))
+
+
+def steps_that_differ(sampler: ScaleSampler, batch_size: int) -> int:
+    """In how many steps a block is dropped in one process and not in the other."""
+    return sum(
+        gates(sampler, batch_size, seed(0, step)) != gates(sampler, batch_size, seed(1, step))
+        for step in range(STEPS)
+    )
+
+
+def gates(sampler: ScaleSampler, batch_size: int, seed: int) -> list[bool | None]:
+    torch.manual_seed(seed)
+    draw = sampler(batch_size)
+    return [draw.gate(block) for block in range(len(sampler.survival_probs))]
+
+
 def gradients(network: nn.Module, *, rank: int, step: int) -> list[Tensor]:
-    torch.manual_seed(100 * step + rank)
+    torch.manual_seed(seed(rank, step))
     network.zero_grad()
     sum(out.square().mean() for out in network(images() + rank).values()).backward()
     return [p.grad.clone() for p in network.parameters()]
 
 
-def worker(rank: int, folder: str) -> None:
-    torch.set_num_threads(1)
-    store = torch.distributed.FileStore(f"{folder}/store", 2)
-    torch.distributed.init_process_group("gloo", store=store, rank=rank, world_size=2)
+def gradients_of_all_cases(rank: int) -> dict[str, list[list[Tensor]]]:
     found = {}
     for case in CASES:
         for unused in (False, True):
             network = DistributedDataParallel(build(case), find_unused_parameters=unused)
             steps = [gradients(network, rank=rank, step=step) for step in range(STEPS)]
             found[f"{case}, find_unused_parameters={unused}"] = steps
-    torch.save(found, f"{folder}/rank{rank}.pth")
-    torch.distributed.destroy_process_group()
+    return found
 
 
 @pytest.mark.slow
 def test_gradients_are_the_mean_of_those_of_the_processes(tmp_path: Path) -> None:
     """Also where a branch runs in one process alone, with and without find_unused_parameters."""
-    torch.multiprocessing.spawn(worker, args=(str(tmp_path),), nprocs=2)
-    found = [torch.load(tmp_path / f"rank{rank}.pth", weights_only=True) for rank in range(2)]
+    found = in_two_processes(gradients_of_all_cases, tmp_path)
     some_dropped = 0
-    for case in CASES:
+    for case, (_, settings) in CASES.items():
+        if "gate_level" not in settings:
+            assert steps_that_differ(sampler_of(build(case)), 2) > 1
         for step in range(STEPS):
             alone = [gradients(build(case), rank=rank, step=step) for rank in range(2)]
             some_dropped += sum(bool(a.any()) != bool(b.any()) for a, b in zip(*alone, strict=True))
@@ -78,3 +120,97 @@ def test_each_parameter_has_a_gradient_whatever_is_dropped(case) -> None:
         network.zero_grad(set_to_none=True)
         sum(out.sum() for out in network(images()).values()).backward()
         assert not [name for name, p in network.named_parameters() if p.grad is None]
+
+
+def two_branches(stack: nn.Sequential, x: Tensor, scales: list[Scales], *, relu: bool) -> Tensor:
+    """Type A of the ShakeDrop paper, with the stock block's modules."""
+    for block, (s, t, *_) in zip(stack, scales, strict=True):
+        active = x.clamp(min=0)
+        f = block.branch1.residual(active) + block.branch2.residual(active)
+        f = s.double() * f + (t.double() - s.double()) * (f - f.detach())
+        x = f + (x if block.shortcut is None else block.shortcut(active))
+    return x
+
+
+KINDS: dict[str, tuple[Callable[..., nn.Module], dict[str, int], Callable[..., Tensor]]] = {
+    "basic": (BasicBlock, {}, equations),
+    "bottleneck": (BottleneckBlock, {"bottleneck_channels": 6}, equations),
+    "two branches": (TwoBranchBlock, {}, two_branches),
+}
+"""How to make a block, what else that takes, and the equations of several."""
+SETTINGS: dict[str, dict[str, Any]] = {
+    "alpha 0": {},
+    "RandomDrop, as much left out as possible": {"beta": (0, 0), "skip": "always"},
+    "per channel": {"alpha": (-1, 1), "level": "channel"},
+}
+
+
+def synchronized(kind: str) -> nn.Sequential:
+    """Stock blocks, each with a norm in its shortcut that is as wide as the last of its branch."""
+    make, special, _ = KINDS[kind]
+    torch.manual_seed(0)
+    channels = [(4, 6), (6, 8), (8, 6)]
+    stack = nn.Sequential(*(make(*c, norm=NaiveSyncBatchNorm, **special) for c in channels))
+    randomize_norms(stack)
+    return stack.double()
+
+
+def shaken(kind: str, setting: str, fuse: str) -> nn.Module:
+    spec = ShakeDropSpec(survival_prob=0.2, fuse=fuse, **SETTINGS[setting])
+    return shake(synchronized(kind), spec)
+
+
+def by_the_equations(kind: str, sampler: ScaleSampler) -> nn.Module:
+    """With the scales that the sampler draws."""
+    network = nn.Module()
+    network.stack = synchronized(kind)
+
+    def forward(x: Tensor) -> Tensor:
+        draw = sampler(len(x))
+        scales = [draw.scales(i, x) for i in range(3)]
+        return KINDS[kind][2](network.stack, x, scales, relu=True)
+
+    network.forward = forward
+    return network
+
+
+def steps_of(network: nn.Module, rank: int) -> list[dict[str, Tensor]]:
+    network.train()
+    x = torch.randn(3, 4, 6, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(rank))
+    found = [run(network, (1 + rank) * x + rank, seed=seed(rank, step)) for step in range(STEPS)]
+    return [{name.replace("stack.", ""): t for name, t in step.items()} for step in found]
+
+
+def steps_of_all_kinds(rank: int) -> dict[str, dict[str, list[dict[str, Tensor]]]]:
+    found = {}
+    for kind in KINDS:
+        for setting in SETTINGS:
+            steps = {
+                fuse: steps_of(shaken(kind, setting, fuse), rank)
+                for fuse in ("none", "norm", "conv")
+            }
+            sampler = sampler_of(shaken(kind, setting, "none"))
+            steps["equations"] = steps_of(by_the_equations(kind, sampler), rank)
+            found[f"{kind}, {setting}"] = steps
+    return found
+
+
+@pytest.mark.slow
+def test_norms_over_both_processes_follow_the_equations(tmp_path: Path) -> None:
+    """Also where a block is perturbed in one process and in the other runs as in stock: what waits
+    for the other process has to come in the same order."""
+    both = in_two_processes(steps_of_all_kinds, tmp_path)
+    for kind in KINDS:
+        assert steps_that_differ(sampler_of(shaken(kind, "alpha 0", "none")), 3) > 1
+    for found in both:
+        for case, steps in found.items():
+            expected = steps.pop("equations")
+            for fuse, got in steps.items():
+                for ours, theirs in zip(got, expected, strict=True):
+                    assert ours.keys() == theirs.keys()
+                    for name, value in theirs.items():
+                        where = f"{case}, {fuse}: {name}"
+                        torch.testing.assert_close(ours[name], value, msg=where)
+    first, second = (found["basic, alpha 0"]["none"][-1] for found in both)
+    assert torch.equal(first["0.conv1.norm.running_mean"], second["0.conv1.norm.running_mean"])
+    assert not torch.equal(first["out"], second["out"])

@@ -6,21 +6,21 @@ import copy
 
 import pytest
 import torch
-from detectron2.layers import Conv2d, FrozenBatchNorm2d, get_norm
-from detectron2.modeling.backbone.resnet import BasicBlock
-from torch import nn
-from torch.overrides import TorchFunctionMode
+from detectron2.layers import Conv2d, FrozenBatchNorm2d, NaiveSyncBatchNorm, get_norm
+from detectron2.modeling.backbone.resnet import BasicBlock, BottleneckBlock
+from torch import Tensor, nn
 
 from shakedrop_det import ShakeDropSpec, shake
-from shakedrop_det.layers import skip_conv
+from shakedrop_det.layers import frozen_affine, unseen_conv
 from shakedrop_det.modeling.fusion import (
-    can_skip_conv,
+    Branch,
+    can_join_conv,
     conv_with_frozen_norm,
     conv_without_norm,
     is_plain,
 )
 
-from .networks import group_norm, randomize_norms
+from .networks import group_norm, randomize_norms, running_convolutions
 
 CONVS = {
     "1x1": {"kernel_size": 1},
@@ -34,7 +34,7 @@ CONVS = {
 }
 
 
-class TensorOfSomebody(torch.Tensor):
+class TensorOfSomebody(Tensor):
     """A kind of tensor that is not torch's own."""
 
 
@@ -44,9 +44,10 @@ def make_conv(name: str, norm: str = "FrozenBN") -> Conv2d:
     return conv
 
 
-def feature_map() -> torch.Tensor:
+def feature_map(height: int = 7, width: int = 8) -> Tensor:
     generator = torch.Generator().manual_seed(0)
-    return torch.randn(2, 4, 7, 8, dtype=torch.float64, generator=generator).requires_grad_()
+    shape = 2, 4, height, width
+    return torch.randn(shape, dtype=torch.float64, generator=generator).requires_grad_()
 
 
 @pytest.mark.parametrize("name", CONVS)
@@ -61,35 +62,218 @@ def test_a_convolution_and_its_norm_apart_are_both(name) -> None:
     torch.testing.assert_close(conv.norm(conv_without_norm(conv, x)), conv(x))
 
 
-@pytest.mark.parametrize("name", CONVS)
-def test_a_skipped_convolution_has_shape_and_gradients_of_one_that_ran(name) -> None:
-    conv, x = make_conv(name), feature_map()
-    if not can_skip_conv(conv, x):
-        assert name in ("with bias", "same")
-        return
-    ran, skipped = conv_without_norm(conv, x), skip_conv(conv, x)
-    assert skipped.shape == ran.shape and not skipped.any()
+@pytest.mark.parametrize("size", [(7, 8), (20, 20)], ids=["small", "large"])
+@pytest.mark.parametrize("scale_shape", [(1, 1, 1, 1), (2, 1, 1, 1), (2, 6, 1, 1), (1, 6, 1, 1)])
+@pytest.mark.parametrize("name", [name for name in CONVS if name not in ("with bias", "same")])
+def test_an_unseen_convolution_has_shape_and_gradients_of_one_that_ran(
+    name, scale_shape, size
+) -> None:
+    """Both where there are more numbers in the output and where there are more in the weight."""
+    conv, x = make_conv(name), feature_map(*size)
+    scale, (weight, _) = torch.randn(scale_shape, dtype=x.dtype), frozen_affine(conv.norm)
+    ran = scale * weight * conv_without_norm(conv, x)
+    unseen = unseen_conv(conv, x, scale=scale, weight=weight)
+    assert unseen.shape == ran.shape and not unseen.any()
+    assert unseen.untyped_storage().nbytes() == x.element_size()
     gradient = torch.randn(ran.shape, dtype=ran.dtype)
     for a, b in zip(
-        torch.autograd.grad(skipped, [x, conv.weight], gradient),
+        torch.autograd.grad(unseen, [x, conv.weight], gradient),
         torch.autograd.grad(ran, [x, conv.weight], gradient),
         strict=True,
     ):
         torch.testing.assert_close(a, b)
 
 
-@pytest.mark.parametrize("norm", ["BN", "GN", ""])
-def test_a_convolution_whose_norm_needs_its_output_is_not_skipped(norm) -> None:
-    conv = Conv2d(4, 32, 1, bias=False, norm=get_norm(norm, 32))
-    assert not can_skip_conv(conv, torch.empty(0))
+def test_an_unseen_convolution_of_half_precision_gives_the_weight_a_gradient_of_its_own() -> None:
+    conv, x = make_conv("3x3").float(), feature_map().detach().bfloat16().requires_grad_()
+    weight, _ = frozen_affine(conv.norm)
+    out = unseen_conv(conv, x, scale=torch.ones(2, 1, 1, 1), weight=weight)
+    assert out.dtype == torch.bfloat16
+    out.backward(torch.ones_like(out))
+    assert x.grad.dtype == torch.bfloat16 and conv.weight.grad.dtype == torch.float32
 
 
-def test_a_convolution_that_autocast_would_run_in_another_dtype_is_not_skipped() -> None:
-    conv = make_conv("1x1").float()
-    for dtype, same in ((torch.float32, False), (torch.bfloat16, True)):
-        x = torch.randn(2, 4, 7, 8, dtype=dtype)
-        with torch.autocast("cpu", torch.bfloat16):
-            assert (conv(x).dtype == dtype) == can_skip_conv(conv, x) == same
+@pytest.mark.parametrize("norm", [nn.InstanceNorm2d, nn.SyncBatchNorm, "naiveSyncBN", "LN"])
+def test_a_convolution_whose_norm_the_junction_does_not_know_is_called_as_a_whole(norm) -> None:
+    assert is_plain(Conv2d(4, 6, 1, norm=get_norm("BN", 6)))
+    assert not is_plain(Conv2d(4, 6, 1, norm=get_norm(norm, 6)))
+
+
+class TwiceFrozenBN(FrozenBatchNorm2d):
+    """Computes something else than its base class."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return 2 * super().forward(x)
+
+
+class TwiceBN(nn.BatchNorm2d):
+    """Computes something else than its base class."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return 2 * super().forward(x)
+
+
+@pytest.mark.parametrize("name", CONVS)
+def test_a_convolution_is_joined_where_the_junction_can_compute_it(name) -> None:
+    assert can_join_conv(make_conv(name), feature_map()) == (name not in ("with bias", "same"))
+
+
+@pytest.mark.parametrize("norm", ["BN", group_norm, "", "naiveSyncBN", TwiceFrozenBN])
+def test_a_convolution_whose_norm_needs_its_output_is_neither_joined_nor_postponed(norm) -> None:
+    conv = Conv2d(4, 6, 1, bias=False, norm=get_norm(norm, 6)).double()
+    assert not can_join_conv(conv, feature_map())
+    assert not Branch(nn.Sequential(conv)).can_be_postponed(conv, feature_map())
+
+
+def test_a_convolution_is_joined_only_where_its_output_has_the_dtype_of_its_input() -> None:
+    conv = make_conv("1x1")
+    assert not can_join_conv(conv.float(), feature_map())
+    x = feature_map().float()
+    assert can_join_conv(conv, x)
+    for enabled in (True, False):
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            assert can_join_conv(conv, x) == (not enabled)
+            assert not can_join_conv(conv, x.bfloat16()), "the weight has another dtype"
+
+
+def test_a_convolution_is_not_joined_where_values_cannot_be_read() -> None:
+    conv = make_conv("1x1")
+    assert not can_join_conv(conv.to("meta"), feature_map().to("meta"))
+    found = []
+    torch.func.vmap(lambda x: found.append(can_join_conv(conv, x[None])) or x)(feature_map())
+    assert found == [False]
+
+
+BLOCKS = {
+    "basic": lambda norm="FrozenBN": BasicBlock(4, 6, stride=2, norm=norm),
+    "bottleneck": lambda norm="FrozenBN": BottleneckBlock(
+        4, 6, bottleneck_channels=4, stride=2, norm=norm
+    ),
+}
+
+
+def last_conv(block: nn.Module) -> Conv2d:
+    return block.conv3 if isinstance(block, BottleneckBlock) else block.conv2
+
+
+def left_out(block: nn.Module, x: Tensor) -> tuple[bool, bool, bool]:
+    """Whether the branch can be skipped exactly, always, and be postponed."""
+    branch = Branch(block)
+    postponed = branch.can_be_postponed(last_conv(block), x)
+    return branch.can_be_skipped(x, "exact"), branch.can_be_skipped(x, "always"), postponed
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("kind", BLOCKS)
+def test_a_branch_that_gathers_statistics_is_left_out_only_if_they_do_not_count(
+    kind, training
+) -> None:
+    x = feature_map()
+    assert left_out(BLOCKS[kind](), x) == (True, True, True)
+    assert left_out(BLOCKS[kind]("BN").train(training), x) == (not training, True, False)
+    block = BLOCKS[kind]().train(training)
+    block.conv1.norm = nn.BatchNorm2d(4)
+    block.conv1.norm.train(training)
+    assert left_out(block, x) == (not training, True, not training)
+
+
+@pytest.mark.parametrize("change", [{"bias": True}, {"padding": "same"}], ids=["bias", "same"])
+def test_a_branch_is_skipped_but_not_postponed_where_its_end_needs_more_than_its_input(
+    change,
+) -> None:
+    block = BLOCKS["basic"]()
+    settings = {"kernel_size": 3, "padding": 1, "bias": False, **change}
+    block.conv2 = Conv2d(6, 6, norm=get_norm("FrozenBN", 6), **settings)
+    assert left_out(block, feature_map()) == (True, True, False)
+
+
+@pytest.mark.parametrize("kind", BLOCKS)
+def test_a_branch_runs_where_autocast_gives_it_another_dtype_than_its_input(kind) -> None:
+    block, x = BLOCKS[kind](), feature_map().float()
+    with torch.autocast("cpu", torch.bfloat16):
+        assert left_out(block, x) == (False, False, False)
+        assert left_out(block, x.bfloat16()) == (True, True, True)
+
+
+WATCHES = {
+    "forward hook": lambda module: module.register_forward_hook(lambda *_: None),
+    "forward pre-hook": lambda module: module.register_forward_pre_hook(lambda *_: None),
+    "backward hook": lambda module: module.register_full_backward_hook(lambda *_: None),
+    "backward pre-hook": lambda module: module.register_full_backward_pre_hook(lambda *_: None),
+    "other forward": lambda module: setattr(module, "forward", lambda x: x),
+}
+
+
+@pytest.mark.parametrize("watch", WATCHES)
+@pytest.mark.parametrize("kind", BLOCKS)
+def test_a_branch_runs_where_any_of_its_modules_is_watched(kind, watch) -> None:
+    branch = {n for n, _ in BLOCKS[kind]().named_modules() if n and not n.startswith("shortcut")}
+    assert len(branch) == (6 if kind == "bottleneck" else 4)
+    for name in branch:
+        block = BLOCKS[kind]()
+        WATCHES[watch](block.get_submodule(name))
+        assert left_out(block, feature_map()) == (False, False, False), name
+    block = BLOCKS[kind]()
+    WATCHES[watch](block.shortcut)
+    WATCHES[watch](block.shortcut.norm)
+    assert left_out(block, feature_map()) == (True, True, True)
+
+
+def test_a_branch_runs_where_all_modules_are_watched() -> None:
+    handle = nn.modules.module.register_module_forward_hook(lambda *_: None)
+    try:
+        assert left_out(BLOCKS["basic"](), feature_map()) == (False, False, False)
+    finally:
+        handle.remove()
+
+
+def test_a_hook_on_a_parameter_is_no_reason_to_run_a_branch() -> None:
+    """It sees the same gradient: that of the whole step."""
+    block = BLOCKS["basic"]()
+    block.conv1.weight.register_hook(lambda grad: grad)
+    assert left_out(block, feature_map()) == (True, True, True)
+
+
+def test_a_branch_with_weights_that_are_no_parameters_is_not_postponed() -> None:
+    """As in the copies that DataParallel makes of a module."""
+    block = BLOCKS["basic"]()
+    weight = block.conv1.weight
+    del block.conv1.weight
+    block.conv1.weight = weight * 1
+    assert left_out(block, feature_map())[2] is False
+
+
+@pytest.mark.parametrize("norm", [nn.SyncBatchNorm, NaiveSyncBatchNorm])
+@pytest.mark.parametrize("kind", BLOCKS)
+def test_a_branch_that_other_processes_wait_for_is_never_left_out(kind, norm, monkeypatch) -> None:
+    block, x = BLOCKS[kind](norm), feature_map()
+    assert left_out(block, x) == (False, True, False)
+    monkeypatch.setattr("detectron2.utils.comm.get_world_size", lambda: 2)
+    assert left_out(block, x) == (False, False, False)
+    assert left_out(block.eval(), x) == (True, True, False)
+
+
+def test_each_parameter_of_a_branch_counts_once() -> None:
+    block = BasicBlock(4, 4, norm="BN")
+    block.conv2.weight = block.conv1.weight
+    own = [p for n, p in block.named_parameters() if not n.startswith("shortcut")]
+    found = Branch(block).parameters()
+    assert len(found) == len(own) == 5
+    assert {id(p) for p in found} == {id(p) for p in own}
+
+
+def test_a_branch_holds_other_tensors_for_a_while_wherever_its_own_ones_are_by_then() -> None:
+    block = BasicBlock(4, 4, norm="FrozenBN")
+    branch, conv, statistics = Branch(block), block.conv1, block.conv1.norm.running_mean
+    others = [torch.zeros_like(parameter) for parameter in branch.parameters()]
+    later = conv.weight = nn.Parameter(torch.ones_like(conv.weight))
+    conv.norm.running_mean = torch.ones_like(statistics)
+    with pytest.raises(ZeroDivisionError), branch.holding(others):
+        assert conv.weight is others[0] and block.conv2.weight is others[1]
+        assert conv.norm.running_mean is statistics
+        raise ZeroDivisionError
+    assert conv.weight is later and dict(conv.named_parameters()) == {"weight": later}
+    assert conv.norm.running_mean is not statistics
 
 
 def test_what_somebody_watches_or_changed_is_called_as_a_whole() -> None:
@@ -120,20 +304,6 @@ def test_what_somebody_watches_or_changed_is_called_as_a_whole() -> None:
     assert is_plain(make_conv("1x1"))
     for change in (hooked, hooked_norm, patched, parametrized, subclass, quantized):
         assert not is_plain(change(make_conv("1x1")))
-
-
-class TwiceFrozenBN(FrozenBatchNorm2d):
-    """Computes something else than its base class."""
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return 2 * super().forward(x)
-
-
-class TwiceBN(nn.BatchNorm2d):
-    """Computes something else than its base class."""
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return 2 * super().forward(x)
 
 
 @pytest.mark.parametrize("norm", [TwiceFrozenBN, TwiceBN, nn.InstanceNorm2d])
@@ -200,26 +370,23 @@ def test_a_skipped_branch_does_not_run() -> None:
     assert convolutions(shaken) == []
 
 
-def convolutions(network: nn.Module) -> list[torch.Tensor]:
+def convolutions(network: nn.Module) -> list[Tensor]:
     """The weights of those that run in a forward pass."""
-    weights: list[torch.Tensor] = []
-
-    class Recorder(TorchFunctionMode):
-        def __torch_function__(self, function, types, args=(), kwargs=None):
-            if function is torch.nn.functional.conv2d:
-                weights.append(args[1])
-            return function(*args, **(kwargs or {}))
-
-    with Recorder():
+    with running_convolutions() as weights:
         network(torch.randn(2, 4, 6, 6))
     return weights
 
 
-@pytest.mark.parametrize("skip, expected", [("never", 2), ("exact", 1), ("always", 1)])
-def test_the_last_convolution_of_a_dropped_branch_does_not_run(skip, expected) -> None:
-    spec = ShakeDropSpec(survival_prob=0.0, decay="constant", skip=skip)
-    shaken = shake(nn.Sequential(BasicBlock(4, 4, norm="FrozenBN")), spec).train()
-    assert len(convolutions(shaken)) == expected
+@pytest.mark.parametrize("level", ["batch", "image", "channel", "pixel"])
+@pytest.mark.parametrize("fuse, skip", [("norm", "exact"), ("conv", "exact"), ("norm", "always")])
+def test_no_convolution_of_a_dropped_branch_runs_in_the_forward_pass(fuse, skip, level) -> None:
+    dropped = {"survival_prob": 0.0, "decay": "constant", "level": level, "fuse": fuse}
+    for kind, count in (("basic", 2), ("bottleneck", 3)):
+        for how, expected in (("never", count), (skip, 0)):
+            block = BLOCKS[kind]()
+            shaken = shake(nn.Sequential(block), ShakeDropSpec(**dropped, skip=how)).train()
+            found = [w for w in convolutions(shaken) if w is not block.shortcut.weight]
+            assert len(found) == expected
 
 
 @pytest.mark.parametrize("fuse", ["none", "norm", "conv"])
@@ -231,10 +398,12 @@ def test_a_frozen_norm_is_folded_into_the_convolution_only_if_asked_to(fuse) -> 
     assert (last is not block.conv2.weight) == (fuse == "conv")
 
 
-def test_a_hook_keeps_a_branch_running_but_one_on_the_shortcut_does_not() -> None:
-    spec = ShakeDropSpec(beta=(0, 0), survival_prob=0.0, decay="constant")
-    # With a hook only the last convolution is left out.
-    for watched, expected in (("conv1", 2), ("shortcut", 1)):
+@pytest.mark.parametrize("beta", [(0, 0), (0, 1)])
+def test_with_a_hook_in_it_only_the_last_convolution_of_a_dropped_branch_does_not_run(beta) -> None:
+    spec = ShakeDropSpec(beta=beta, survival_prob=0.0, decay="constant")
+    for watched, running in (("conv1", ["conv1", "shortcut"]), ("shortcut", ["shortcut"])):
         block = BasicBlock(4, 6, stride=2, norm="FrozenBN")
         getattr(block, watched).register_forward_hook(lambda *_: None)
-        assert len(convolutions(shake(nn.Sequential(block), spec).train())) == expected
+        found = convolutions(shake(nn.Sequential(block), spec).train())
+        names = {id(getattr(block, name).weight): name for name in ("conv1", "conv2", "shortcut")}
+        assert [names[id(weight)] for weight in found] == running
