@@ -49,8 +49,9 @@ def add_shakedrop_config(cfg: CfgNode) -> None:
     # and results by rounding at most. A hook or an unknown module in the way switches it off.
     _C.MODEL.SHAKEDROP.FUSE = "norm"
     # Whether a branch that is dropped for the whole batch is left out, or put off to the backward
-    # pass if that needs it: "never"; "exact", where nothing else depends on it; "always", also where BatchNorm would have updated its running
-    # statistics from it, which then only see the steps in which the branch runs.
+    # pass if that needs it: "never"; "exact", where nothing else depends on it; "always", also
+    # where BatchNorm would have updated its running statistics from it, which then only see the
+    # steps in which the branch runs.
     _C.MODEL.SHAKEDROP.SKIP = "exact"
     # In blocks of two branches, what is scaled: "sum", the two together (type A of the paper);
     # "each", by scales of its own (type B); or "shake_shake", by a and 1 - a, without gates, which
