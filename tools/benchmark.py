@@ -26,26 +26,41 @@ def main() -> None:
     parser.add_argument(
         "--only", default="", help='only the cases whose name contains this; "memory": only memory'
     )
+    parser.add_argument("--variant", help="time only this variant, as the only one of the process")
+    parser.add_argument(
+        "--system-allocator",
+        action="store_true",
+        help="let the C library return freed memory to the system, as is its default",
+    )
     args = parser.parse_args()
+    cases = [case for case in CASES if args.only in case.name]
+    memory_cases = [case for case in MEMORY_CASES if args.only in f"memory, {case.name}"]
+    if not cases and not memory_cases:
+        names = "\n  ".join(["memory", *(case.name for case in CASES)])
+        parser.error(f"--only: no case has {args.only!r} in its name; there are\n  {names}")
     torch.set_num_threads(args.threads)
-    keep_freed_memory()
+    if not args.system_allocator:
+        keep_freed_memory()
     results, memory = {}, {}
-    for case in CASES:
-        if args.only not in case.name:
-            continue
+    for case in cases:
         print(case.name, flush=True)
         torch.manual_seed(0)
+        variants = case.make(args.device)
+        if args.variant is not None:
+            if args.variant not in variants:
+                parser.error(
+                    f"--variant: {case.name!r} has no {args.variant!r}, but {', '.join(variants)}"
+                )
+            variants = {args.variant: variants[args.variant]}
         results[case.name] = time_interleaved(
-            case.make(args.device),
+            variants,
             rounds=args.rounds,
             seconds_per_call=case.seconds_per_call,
             device=args.device,
         )
-    for memory_case in MEMORY_CASES:
-        name = f"memory, {memory_case.name}"
-        if args.only in name:
-            print(name, flush=True)
-            memory[memory_case.name] = measure(memory_case, device=args.device)
+    for memory_case in memory_cases if args.variant is None else []:
+        print(f"memory, {memory_case.name}", flush=True)
+        memory[memory_case.name] = measure(memory_case, device=args.device)
     report(results, args.output, device=args.device, memory=memory)
     print(f"\n{text(results, memory, device=args.device)}\n\nWritten to {args.output}/")
 

@@ -1,0 +1,37 @@
+"""tools/benchmark.py as a user runs it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+TOOL = Path(__file__).parents[2] / "tools" / "benchmark.py"
+
+
+def test_one_variant_is_timed_by_itself(
+    start: Callable[..., "subprocess.Popen[str]"], tmp_path: Path
+) -> None:
+    options = ["--only", "sampler", "--rounds", 2, "--variant", "gate per image"]
+    process = start(TOOL, *options, "--system-allocator", "--output", tmp_path)
+    out, err = process.communicate(timeout=100)
+    assert process.returncode == 0, err
+    cases = json.loads((tmp_path / "benchmark.json").read_text())["cases"]
+    (timings,) = cases.values()
+    assert list(timings) == ["gate per image"]
+    assert len(timings["gate per image"]["seconds"]) == 2
+    assert (tmp_path / "benchmark.md").read_text() in out
+
+
+def test_a_case_or_variant_that_is_not_there_is_an_error_that_lists_those_that_are(
+    leave: Callable[..., tuple[int, str]], tmp_path: Path
+) -> None:
+    common = ["--system-allocator", "--output", str(tmp_path), "--only"]
+    code, text = leave(TOOL, *common, "no such case")
+    assert code == 2
+    assert "--only: no case has 'no such case' in its name; there are\n  memory\n" in text
+    code, text = leave(TOOL, *common, "sampler", "--variant", "none")
+    assert code == 2
+    assert "has no 'none', but gate per batch, gate per image" in text
+    assert not list(tmp_path.iterdir())
