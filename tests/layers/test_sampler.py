@@ -161,11 +161,12 @@ def test_each_draw_is_a_new_one() -> None:
         torch.nn.Module.bfloat16,
         torch.nn.Module.double,
         lambda s: s.to(torch.float16).to("cpu").float(),
+        lambda s: s.to(memory_format=torch.channels_last),
         lambda s: copy.deepcopy(s.half()),
         lambda s: pickle.loads(pickle.dumps(s.half())),
         lambda s: s.to("meta").to_empty(device="cpu"),
     ],
-    ids=["half", "bfloat16", "double", "to", "deepcopy", "pickle", "meta"],
+    ids=["half", "bfloat16", "double", "to", "channels_last", "deepcopy", "pickle", "meta"],
 )
 def test_scales_are_float32_and_exact_whatever_the_dtype_of_the_network(convert) -> None:
     settings = {"probs": (0.9, 0.123456), "alpha": (-0.1234567, 1), "inverted": True}
