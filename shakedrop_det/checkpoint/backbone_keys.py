@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Mapping
+from typing import Iterable, Mapping
 
 from torch import Tensor
 
@@ -95,6 +95,26 @@ def check_depth(
             f"{source!r} is of a deeper network, with more residual blocks: {numbers}. Set "
             "MODEL.RESNETS.DEPTH to that of the file, or point MODEL.WEIGHTS to weights of this "
             "network."
+        )
+
+
+def check_complete(missing: Iterable[str], *, source: str) -> None:
+    """Stop if weights are missing: a network would compute with random numbers in their place.
+
+    Args:
+        missing: names of what a file lacks of a whole model, or has in another shape.
+        source: the file's path, for the message.
+
+    Raises:
+        ValueError: listing the modules that they belong to.
+    """
+    keys = [key for key in missing if not key.endswith(".num_batches_tracked")]
+    if keys:
+        modules = "\n".join(f"  {m}" for m in dict.fromkeys(key.rpartition(".")[0] for key in keys))
+        raise ValueError(
+            f"{source!r} lacks {len(keys)} weights of this model, or has them in another shape; "
+            f"they would be random numbers, in\n{modules}\n"
+            "Point MODEL.WEIGHTS to a checkpoint of the whole trained model."
         )
 
 

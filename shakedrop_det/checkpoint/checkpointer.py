@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn.modules.utils import consume_prefix_in_state_dict_if_present
 
 from .atomic import AtomicPathManager, is_local
-from .backbone_keys import check_backbone, check_depth, classifier_backbone
+from .backbone_keys import check_backbone, check_complete, check_depth, classifier_backbone
 from .conventions import (
     CONVENTIONS,
     PIXEL_KEYS,
@@ -38,7 +38,7 @@ class Checkpointer(DetectionCheckpointer):
       checkpoint, and ``last_checkpoint`` names it.
     * Backbone weights that are missing in a file, or have another shape there, stop the run;
       the stock checkpointer warns and trains on from random numbers. Weights of heads may be
-      missing, as usual in fine-tuning.
+      missing, as usual in fine-tuning, but not where nothing is trained.
     * A checkpoint of :class:`shakedrop_det.modeling.ImageClassifier` goes into any detector whose
       backbone is the same ResNet: with FPN, without, or with res5 in the head ("C4").
     * Averaged weights, of ``SOLVER.EMA_DECAY``, are what is loaded from a file that has them,
@@ -55,6 +55,7 @@ class Checkpointer(DetectionCheckpointer):
         save_to_disk: bool | None = None,
         cfg: CfgNode | None = None,
         tag_last: bool = True,
+        heads_may_be_missing: bool = True,
         **checkpointables: Any,
     ) -> None:
         """
@@ -62,12 +63,14 @@ class Checkpointer(DetectionCheckpointer):
             model, save_dir, save_to_disk, checkpointables: see the stock checkpointer.
             cfg: of the model, whose pixel conventions are saved and compared; None to do neither.
             tag_last: whether what is saved becomes the checkpoint to resume from.
+            heads_may_be_missing: False where the model is to be used as it is loaded.
         """
         super().__init__(model, save_dir, save_to_disk=save_to_disk, **checkpointables)
         self.path_manager: Any = AtomicPathManager(PathManager)
         self._source = ""
         self._conventions = None if cfg is None else pixel_conventions(cfg)
         self._tag_last = tag_last
+        self._heads_may_be_missing = heads_may_be_missing
         self._resumes = False
 
     def save(self, name: str, **kwargs: Any) -> None:
@@ -87,8 +90,9 @@ class Checkpointer(DetectionCheckpointer):
 
         Raises:
             FileNotFoundError: if there is no such file.
-            ValueError: if it is no checkpoint, or does not fit the model's backbone, or the config
-                disagrees with the pixel conventions of the file.
+            ValueError: if it is no checkpoint, or does not fit the model's backbone, or lacks heads
+                that may not be missing, or the config disagrees with the pixel conventions of the
+                file.
         """
         self._source = path
         self._resumes = bool(self.checkpointables if checkpointables is None else checkpointables)
@@ -125,7 +129,6 @@ class Checkpointer(DetectionCheckpointer):
         if EMA in checkpoint and not self._resumes:
             self.logger.info("Using the exponential moving average of the weights in the file")
             checkpoint["model"] = checkpoint.pop(EMA)
-        self._check_conventions(checkpoint, model_state)
         state = checkpoint["model"]
         self._convert_ndarray_to_tensor(state)
         consume_prefix_in_state_dict_if_present(state, "module.")  # of a model saved inside DDP
@@ -140,8 +143,13 @@ class Checkpointer(DetectionCheckpointer):
             from_caffe2 = checkpoint.get("__author__") == "Caffe2"
             state = align_and_update_state_dicts(model_state, state, c2_conversion=from_caffe2)
         check_backbone(state, model_state, source=self._source)
+        # Of weights of another network the pixels are the least.
+        self._check_conventions(checkpoint, model_state)
         checkpoint["model"] = state
-        return super()._load_model(checkpoint)
+        incompatible = super()._load_model(checkpoint)
+        if not self._heads_may_be_missing:
+            check_complete(incompatible.missing_keys, source=self._source)
+        return incompatible
 
     def _check_conventions(self, checkpoint: dict[str, Any], model_state: dict[str, Any]) -> None:
         conventions = checkpoint.get(CONVENTIONS)

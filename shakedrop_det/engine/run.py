@@ -39,10 +39,14 @@ def evaluate(cfg: CfgNode, *, resume: bool = False) -> dict[str, Any]:
 
     Returns:
         dict: the metrics, by task, or by data set if there are several.
+
+    Raises:
+        FileNotFoundError, ValueError: see :func:`check_config` and :class:`Checkpointer`; also if
+            the file lacks weights of the model, or has them in another shape.
     """
     check_config(cfg, train=False)
     model = Trainer.build_model(cfg)
-    checkpointer = Checkpointer(model, save_dir=cfg.OUTPUT_DIR, cfg=cfg)
+    checkpointer = Checkpointer(model, save_dir=cfg.OUTPUT_DIR, cfg=cfg, heads_may_be_missing=False)
     checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=resume)
     results = Trainer.test(cfg, model)
     if cfg.TEST.AUG.ENABLED:

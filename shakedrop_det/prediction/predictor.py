@@ -19,8 +19,8 @@ from shakedrop_det.modeling import ShakenBlock
 class Predictor(DefaultPredictor):
     """:class:`detectron2.engine.DefaultPredictor`, also for image classifiers, folded by default.
 
-    Weights are loaded as for training and evaluation: such as do not fit the backbone, or were
-    trained with other pixels, are refused; averaged weights are preferred.
+    Weights are loaded as for evaluation: such as do not fit the model, or were trained with other
+    pixels, are refused; averaged weights are preferred.
     """
 
     model: nn.Module
@@ -43,7 +43,7 @@ class Predictor(DefaultPredictor):
         unloaded.MODEL.WEIGHTS = ""
         super().__init__(unloaded)
         self.cfg = cfg.clone()
-        Checkpointer(self.model, cfg=cfg).load(cfg.MODEL.WEIGHTS)
+        Checkpointer(self.model, cfg=cfg, heads_may_be_missing=False).load(cfg.MODEL.WEIGHTS)
         if folded and any(isinstance(module, ShakenBlock) for module in self.model.modules()):
             self.model = fold(self.model)
         self.is_classifier = cfg.MODEL.META_ARCHITECTURE == "ImageClassifier"

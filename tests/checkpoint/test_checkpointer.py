@@ -147,6 +147,28 @@ def test_heads_may_be_missing(tiny: Tiny, tmp_path: Path) -> None:
     load(model, tmp_path / "backbone.pth")
 
 
+@pytest.mark.parametrize(
+    "name, head", [("mask_rcnn", "roi_heads.box_head.fc1"), ("c4", "rpn_head")]
+)
+def test_heads_may_not_be_missing_where_nothing_is_trained(
+    tiny: Tiny, classifier_file: Path, tmp_path: Path, name: str, head: str
+) -> None:
+    model = build_model(tiny(name))
+    checkpointer = Checkpointer(model, str(tmp_path), heads_may_be_missing=False)
+    with pytest.raises(ValueError, match=f"(?s)lacks .* weights of this model.*{head}") as error:
+        checkpointer.load(str(classifier_file))
+    assert str(classifier_file) in str(error.value) and "MODEL.WEIGHTS" in str(error.value)
+    assert "bottom_up" not in str(error.value)
+    checkpointer.save("whole")
+    checkpointer.load(str(tmp_path / "whole.pth"))
+
+
+def test_heads_of_another_size_are_missing_too(tiny: Tiny, classifier_file: Path) -> None:
+    model = build_model(tiny("classifier", "MODEL.IMAGE_CLASSIFIER.NUM_CLASSES", 7))
+    with pytest.raises(ValueError, match="(?s)lacks 2 weights of this model.* shape.*linear"):
+        Checkpointer(model, heads_may_be_missing=False).load(str(classifier_file))
+
+
 def test_files_without_statistics_are_accepted(
     tiny: Tiny, classifier: nn.Module, tmp_path: Path
 ) -> None:

@@ -100,6 +100,15 @@ def test_all_disagreements_are_listed(tiny: Tiny, tmp_path: Path) -> None:
         load(tiny("c4", "INPUT.FORMAT", "BGR", "MODEL.PIXEL_STD", [1.0, 1.0, 1.0]), path)
 
 
+def test_of_another_network_the_shapes_are_told_rather_than_the_pixels(
+    tiny: Tiny, tmp_path: Path
+) -> None:
+    _, path = pretrained(tiny("classifier"), tmp_path)
+    other = tiny("mask_rcnn", "INPUT.FORMAT", "BGR", "MODEL.RESNETS.STEM_OUT_CHANNELS", 16)
+    with pytest.raises(ValueError, match="does not fit the backbone"):
+        load(other, path)
+
+
 def test_rounding_is_no_disagreement(tiny: Tiny, tmp_path: Path) -> None:
     _, path = pretrained(tiny("classifier"), tmp_path)
     load(tiny("mask_rcnn", "MODEL.PIXEL_MEAN", [0.485 * 255, 0.456 * 255, 0.406 * 255]), path)

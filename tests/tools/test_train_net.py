@@ -49,8 +49,11 @@ def test_both_stages(train_net: Run, tmp_path: Path) -> None:
     assert len(convs) == 53  # of a ResNet-50
     assert all(torch.equal(before[key], after[key]) for key in convs)
 
-    out, _ = train_net("mask_rcnn", "--eval-only", *options[2:], "MODEL.WEIGHTS", weights)
+    evaluation = ["--eval-only", *options[2:], "MODEL.WEIGHTS"]
+    out, _ = train_net("mask_rcnn", *evaluation, second / "model_final.pth")
     assert "Evaluation results for segm" in out
+    _, err = train_net("mask_rcnn", *evaluation, weights, code=2)
+    assert "lacks" in err and "roi_heads.mask_head.mask_fcn1" in err
 
 
 def test_killed_run_resumes_where_it_was(
