@@ -11,6 +11,7 @@ from detectron2.export.flatten import InstancesSchema
 from detectron2.modeling import GeneralizedRCNN
 from detectron2.structures import Boxes
 from torch import Tensor, nn
+from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 
 from shakedrop_det.modeling import ImageClassifier
 
@@ -55,7 +56,8 @@ def export_model(
         :func:`.comparison.absolute_differences`, in the order in which the file returns them.
 
     Raises:
-        ValueError: for another format, or if the packages that ONNX needs are missing.
+        ValueError: for another format, a network that the format cannot hold, or if the packages
+            that ONNX needs are missing.
     """
     if format not in FORMATS:
         raise ValueError(f"format must be one of {', '.join(FORMATS)}, got {format!r}")
@@ -150,7 +152,15 @@ class _ScriptedDetector(nn.Module):
 
 
 def _torch_export(adapter: TracingAdapter, path: str) -> dict[str, Tensor]:
-    torch.export.save(torch.export.export(adapter, adapter.flattened_inputs), path)
+    try:
+        program = torch.export.export(adapter, adapter.flattened_inputs)
+    except GuardOnDataDependentSymNode as error:
+        reason = str(error).partition("\n")[0]
+        raise ValueError(
+            "torch.export stops at data-dependent code of detectron2's detectors, stock ones as "
+            f"well ({reason}): export the backbone only, or take tracing, scripting or onnx"
+        ) from error
+    torch.export.save(program, path)
     outputs = torch.export.load(path).module()(*adapter.flattened_inputs)
     return dict(zip(_names(adapter), outputs, strict=True))
 
