@@ -24,7 +24,8 @@ def new_pages() -> int:
 def test_memory_that_was_freed_needs_no_new_pages() -> None:
     """In a process of its own, since the setting lasts as long as the process."""
     code = (
-        "from tests.benchmark.test_allocator import *\n"
+        "from shakedrop_det.benchmark import keep_freed_memory\n"
+        "from tests.benchmark.test_allocator import new_pages\n"
         "print(new_pages(), keep_freed_memory(), new_pages())"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
