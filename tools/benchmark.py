@@ -26,7 +26,7 @@ def main() -> None:
     parser.add_argument(
         "--only", default="", help='only the cases whose name contains this; "memory": only memory'
     )
-    parser.add_argument("--variant", help="time only this variant, as the only one of the process")
+    parser.add_argument("--variant", help="time only this variant, in a process that runs no other")
     parser.add_argument(
         "--system-allocator",
         action="store_true",
@@ -42,22 +42,24 @@ def main() -> None:
     if not args.system_allocator:
         keep_freed_memory()
     results, memory = {}, {}
+    seen: dict[str, None] = {}
     for case in cases:
-        print(case.name, flush=True)
         torch.manual_seed(0)
         variants = case.make(args.device)
+        seen.update(dict.fromkeys(variants))
         if args.variant is not None:
-            if args.variant not in variants:
-                parser.error(
-                    f"--variant: {case.name!r} has no {args.variant!r}, but {', '.join(variants)}"
-                )
-            variants = {args.variant: variants[args.variant]}
+            variants = {n: variant for n, variant in variants.items() if n == args.variant}
+        if not variants:
+            continue
+        print(case.name, flush=True)
         results[case.name] = time_interleaved(
             variants,
             rounds=args.rounds,
             seconds_per_call=case.seconds_per_call,
             device=args.device,
         )
+    if seen and not results:
+        parser.error(f"--variant: no case has {args.variant!r}; there are {', '.join(seen)}")
     for memory_case in memory_cases if args.variant is None else []:
         print(f"memory, {memory_case.name}", flush=True)
         memory[memory_case.name] = measure(memory_case, device=args.device)

@@ -33,5 +33,5 @@ def test_a_case_or_variant_that_is_not_there_is_an_error_that_lists_those_that_a
     assert "--only: no case has 'no such case' in its name; there are\n  memory\n" in text
     code, text = leave(TOOL, *common, "sampler", "--variant", "none")
     assert code == 2
-    assert "has no 'none', but gate per batch, gate per image" in text
+    assert "no case has 'none'; there are gate per batch, gate per image" in text
     assert not list(tmp_path.iterdir())
