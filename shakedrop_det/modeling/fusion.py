@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Iterator, Sequence
 from typing import Any, Optional
 
@@ -17,6 +18,8 @@ from torch.nn.modules.module import _has_any_global_hook
 from shakedrop_det.layers import frozen_affine
 from shakedrop_det.layers.junction import KNOWN_NORMS
 from shakedrop_det.layers.scales import can_read
+
+_HOLDING = threading.RLock()
 
 
 def is_plain(conv: nn.Module) -> bool:
@@ -106,18 +109,20 @@ class Branch:
     @contextlib.contextmanager
     def holding(self, tensors: Sequence[Tensor]) -> Iterator[None]:
         """Within this context the branch has these in place of :meth:`parameters`, and the buffers
-        of then, whatever it has by now: others after ``functional_call``, say."""
+        of then, whatever it has by now: others after ``functional_call``, say. One thread at a
+        time, or one would find and leave behind what another put there."""
         place: dict[Any, Any] = dict(zip(self.parameters(), tensors, strict=True))
         tables: list[tuple[dict[str, Any], dict[str, Any]]] = [*self._parameters, *self._buffers]
-        by_now = [dict(table) for table, _ in tables]
-        for table, held in tables:
-            table.update((name, place.get(tensor, tensor)) for name, tensor in held.items())
-        try:
-            yield
-        finally:
-            for (table, _), now in zip(tables, by_now, strict=True):
-                table.clear()
-                table.update(now)
+        with _HOLDING:
+            by_now = [dict(table) for table, _ in tables]
+            for table, held in tables:
+                table.update((name, place.get(tensor, tensor)) for name, tensor in held.items())
+            try:
+                yield
+            finally:
+                for (table, _), now in zip(tables, by_now, strict=True):
+                    table.clear()
+                    table.update(now)
 
     def can_be_skipped(self, x: Tensor, skip: str) -> bool:
         """Whether nobody notices if the branch does not run in a step.
@@ -128,7 +133,7 @@ class Branch:
         """
         if skip != "always" and any(map(_gathers_statistics, self.modules)):
             return False
-        return keeps_dtype(x) and not any(_is_watched(m) or _waits(m) for m in self.modules)
+        return keeps_dtype(x) and all(map(_can_be_left_out, self.modules))
 
     def can_be_postponed(self, last_conv: Conv2d, x: Tensor) -> bool:
         """Whether nobody notices if the branch runs in the backward pass.
@@ -140,8 +145,29 @@ class Branch:
         return (
             _has_separable_gradient(last_conv)
             and self.can_be_skipped(x, "exact")
-            and not any(map(_hides_tensors, self.modules))
+            and not any(isinstance(m, _DRAWING) and m.training for m in self.modules)
         )
+
+
+_KNOWN_PACKAGES = ("torch.nn.modules.", "detectron2.layers.", f"{__name__.split('.')[0]}.")
+
+_DRAWING = (nn.modules.dropout._DropoutNd, nn.RReLU)
+"""Modules whose numbers would differ between two backward passes through one forward pass."""
+
+
+def _can_be_left_out(module: nn.Module) -> bool:
+    """Whether nothing tells a step in which a module does not run, where it runs later or never,
+    and all that takes a gradient through it is a parameter of its own."""
+    known = _is_known(module) and not _hides_tensors(module)
+    return known and not _is_watched(module) and not _waits(module)
+
+
+def _is_known(module: nn.Module) -> bool:
+    """Whether torch, detectron2 or this package defines what a module does when it is called.
+
+    Others may keep a state, use what is not theirs, or wait for other processes.
+    """
+    return type(module).__module__.startswith(_KNOWN_PACKAGES)
 
 
 def _hides_tensors(module: nn.Module) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import threading
 
 import pytest
 import torch
@@ -407,3 +408,25 @@ def test_with_a_hook_in_it_only_the_last_convolution_of_a_dropped_branch_does_no
         found = convolutions(shake(nn.Sequential(block), spec).train())
         names = {id(getattr(block, name).weight): name for name in ("conv1", "conv2", "shortcut")}
         assert [names[id(weight)] for weight in found] == running
+
+
+def test_two_threads_hold_tensors_in_a_branch_one_after_the_other() -> None:
+    """Or the second would put those of the first back."""
+    conv = make_conv("1x1")
+    weight, branch = conv.weight, Branch(nn.Sequential(conv))
+    aliases = [[p.detach() for p in branch.parameters()] for _ in range(2)]
+    entered, left = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with branch.holding(aliases[1]):
+            entered.set()
+            left.wait()
+
+    thread = threading.Thread(target=hold)
+    with branch.holding(aliases[0]):
+        thread.start()
+        assert not entered.wait(0.1)
+        assert conv.weight is aliases[0][0]
+    left.set()
+    thread.join()
+    assert entered.is_set() and conv.weight is weight
