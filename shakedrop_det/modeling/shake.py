@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
 from collections import defaultdict
 from typing import Any, Iterable, Iterator, Optional
@@ -36,6 +37,8 @@ class BlockSampler(ScaleSampler):
             [block.survival_prob for block in drawn_for],
             channels=[block.out_channels for block in drawn_for],
         )
+        held = itertools.chain(blocks[0].parameters(), blocks[0].buffers())
+        self.to(next(held).device)  # a network may have been moved already
         for block in blocks:
             block.draw_from(self, drawn_for.index(block))
         # Not in the module that runs the blocks: nn.Sequential would run the sampler as well.

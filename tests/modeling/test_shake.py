@@ -12,7 +12,7 @@ from torch import nn
 from shakedrop_det import ShakeDropSpec, shake
 from shakedrop_det.modeling import ShakenBlock, ShakenBottleneckBlock
 
-from .networks import images, narrow_resnet
+from .networks import images, narrow_resnet, run
 
 SPEC = ShakeDropSpec(survival_prob=0.2)
 
@@ -179,3 +179,23 @@ def test_the_generator_is_left_alone_where_every_block_survives(survival_prob, e
     before = torch.get_rng_state()
     network(images())
     assert torch.equal(torch.get_rng_state(), before) == equal
+
+
+@pytest.mark.parametrize("level", ["batch", "image", "channel", "pixel"])
+def test_a_network_that_was_moved_before_draws_where_it_is(level) -> None:
+    with torch.device("meta"):
+        network = narrow_resnet(18)
+    shake(network, ShakeDropSpec(survival_prob=0.2, gate_level="image", level=level)).train()
+    out = network(images().to("meta"))["res5"]
+    out.sum().backward()
+    assert out.is_meta and all(p.grad.is_meta for p in network.parameters())
+
+
+@pytest.mark.parametrize("gate_level", ["batch", "image"])
+def test_a_network_takes_another_memory_format_as_stock_does(gate_level) -> None:
+    spec = ShakeDropSpec(alpha=(-1, 1), survival_prob=0.2, gate_level=gate_level)
+    network = shake(narrow_resnet(18), spec).train().double()
+    expected = run(network, images().double())
+    got = run(network.to(memory_format=torch.channels_last), images().double())
+    for name, value in expected.items():
+        torch.testing.assert_close(got[name], value, msg=name)
