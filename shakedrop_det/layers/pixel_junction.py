@@ -125,5 +125,13 @@ class _StreamedProduct(torch.autograd.Function):
 
 
 def _in_full_precision(*maps: Tensor) -> bool:
-    """Whether maps can be written part by part, as they lie in memory, without rounding."""
-    return all(m.is_contiguous() and m.dtype in (torch.float32, torch.float64) for m in maps)
+    """Whether maps can be written part by part, as they lie in memory, without rounding.
+
+    That is not so for several gradients at once (``is_grads_batched``).
+    """
+    return all(
+        m.is_contiguous()
+        and m.dtype in (torch.float32, torch.float64)
+        and not torch._C._functorch.is_legacy_batchedtensor(m)
+        for m in maps
+    )

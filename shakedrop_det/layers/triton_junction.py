@@ -135,11 +135,33 @@ class _TritonJunction(torch.autograd.Function):
         return out
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Optional[Tensor], ...]:
         values, weight, out = ctx.saved_tensors
-        grad = grad.contiguous(memory_format=ctx.memory_format)
-        grad_shortcut = torch.empty_like(grad) if ctx.relu else grad
+        grad_shortcut, grad_residual = _TritonGradients.apply(
+            grad, values, weight, out, ctx.scale, ctx.memory_format
+        )
+        if grad_shortcut is None:
+            grad_shortcut = grad
+        return grad_shortcut, grad_residual, None, None, None, None, None, None
+
+
+class _TritonGradients(torch.autograd.Function):
+    """The gradients of x, None if it is that of y, and of f, in ``y = act(x + s (w f + c))``."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        grad: Tensor,
+        values: Tensor,
+        weight: Optional[Tensor],
+        out: Optional[Tensor],
+        scale: _KernelScale,
+        memory_format: torch.memory_format,
+    ) -> tuple[Optional[Tensor], Tensor]:
+        ctx.scale, ctx.memory_format = scale, memory_format
+        ctx.save_for_backward(values, weight, out)
+        grad = grad.contiguous(memory_format=memory_format)
+        grad_shortcut = None if out is None else torch.empty_like(grad)
         grad_residual = torch.empty_like(grad)
         if grad.numel():
             triton_kernels.backward_kernel[_grid(grad)](
@@ -147,15 +169,27 @@ class _TritonJunction(torch.autograd.Function):
                 grad if out is None else out,
                 values,
                 values if weight is None else weight,
-                grad_shortcut,
+                grad if grad_shortcut is None else grad_shortcut,
                 grad_residual,
-                **_layout(grad, ctx.memory_format),
-                **ctx.scale._replace(values=values).arguments(),
+                **_layout(grad, memory_format),
+                **scale._replace(values=values).arguments(),
                 AFFINE=weight is not None,
-                RELU=ctx.relu,
+                RELU=out is not None,
                 BLOCK=triton_kernels.BLOCK,
             )
-        return grad_shortcut, grad_residual, None, None, None, None, None, None
+        return grad_shortcut, grad_residual
+
+    @staticmethod
+    def backward(
+        ctx: Any, of_shortcut: Optional[Tensor], of_residual: Tensor
+    ) -> tuple[Optional[Tensor], ...]:
+        # Both are linear in what they multiply.
+        values, weight, out = ctx.saved_tensors
+        others = values, weight, out, ctx.scale, ctx.memory_format
+        _, grad = _TritonGradients.apply(of_residual, *others)
+        if of_shortcut is not None:
+            grad = grad + _TritonGradients.apply(of_shortcut, *others)[0]
+        return grad, None, None, None, None, None
 
 
 def _dense(tensor: Tensor) -> tuple[Tensor, torch.memory_format]:

@@ -88,6 +88,16 @@ def test_a_penalty_on_gradients_meets_the_same_scales() -> None:
     torch.testing.assert_close(again, scales.backward.double())
 
 
+def test_several_gradients_at_once_equal_one_after_the_other() -> None:
+    x, f, scales = random_map(N, C, H, W), random_map(N, C, H, W, seed=1), draw(alpha=(-1, 1))
+    out = junction(x, f, scales, norm=make_norm("FrozenBN"))
+    grads = random_map(2, N, C, H, W, seed=2).detach()
+    (together,) = torch.autograd.grad(out, f, grads, is_grads_batched=True, retain_graph=True)
+    for got, grad in zip(together, grads, strict=True):
+        (expected,) = torch.autograd.grad(out, f, grad, retain_graph=True)
+        torch.testing.assert_close(got, expected)
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision_stays_half_precision(dtype) -> None:
     x, f = random_map(N, C, H, W, dtype=dtype), random_map(N, C, H, W, seed=1, dtype=dtype)

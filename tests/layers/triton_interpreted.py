@@ -60,6 +60,23 @@ def compare_dropped(layout, dtype, relu: bool) -> None:
     assert out.dtype == dtype and out.is_contiguous(memory_format=layout)
 
 
+def compare_second_derivatives(layout, per_pixel: bool, relu: bool) -> None:
+    """Of a penalty on gradients: the backward pass is linear in the gradient that comes in."""
+    x, f, grad, of_x, of_f = (
+        torch.randn(N, C, H, W).contiguous(memory_format=layout) for _ in range(5)
+    )
+    for tensor in (x, f, grad):
+        tensor.requires_grad_()
+    weight, bias = torch.randn(C), torch.randn(C)
+    s, t = scale_maps(pixel_scales("image"), layout) if per_pixel else torch.rand(2, N, C, 1, 1)
+    scales = pixel_scales("image") if per_pixel else Scales(s, t)
+    out = triton_junction(x, f, scales, weight=weight, bias=bias, relu=relu)
+    grads = torch.autograd.grad(out, [x, f], grad, create_graph=True)
+    (got,) = torch.autograd.grad(grads, grad, [of_x, of_f])
+    expected = of_x + of_f * t * weight.view(1, C, 1, 1)
+    torch.testing.assert_close(got, expected * (out.detach() > 0) if relu else expected)
+
+
 def pixel_scales(gate_level: str) -> PixelScales:
     """Of a block whose gate is closed, or open for the first of the images."""
     gates = {"gate": False}
@@ -145,4 +162,7 @@ if __name__ == "__main__":
     for case in pixel_cases:
         compare_pixels(*case)
     no_numbers_are_shared()
-    print(f"{len(cases) + len(dropped_cases) + len(pixel_cases)} cases agree")
+    second_cases = list(itertools.product(LAYOUTS, (True, False), (True, False)))
+    for case in second_cases:
+        compare_second_derivatives(*case)
+    print(f"{sum(map(len, (cases, dropped_cases, pixel_cases, second_cases)))} cases agree")
