@@ -64,8 +64,10 @@ class ScaleSampler(nn.Module):
         divisor = torch.tensor(divisors, dtype=torch.float64, device="cpu").view(1, -1, 1, 1, 1, 1)
         ranges = torch.tensor([spec.alpha, spec.beta], dtype=torch.float64, device="cpu")
         low, high = (bound.view(2, 1, 1, 1, 1, 1) / divisor for bound in ranges.unbind(1))
-        # Of one axis: Module.to(memory_format=...) takes all of 4 and 5 axes for feature maps.
-        probs = torch.tensor(self.survival_probs, dtype=torch.float64, device="cpu")
+        # Six axes, as the others: Module.to(memory_format=...) takes four or five for images.
+        probs = torch.tensor(self.survival_probs, dtype=torch.float64, device="cpu").view(
+            1, -1, 1, 1, 1, 1
+        )
         constants = {"_probs": probs, "_low": low, "_width": high - low, "_kept": 1.0 / divisor}
         for name, value in constants.items():
             self.register_buffer(name, value.to(device, torch.float32), persistent=False)
@@ -120,8 +122,8 @@ class ScaleSampler(nn.Module):
             known = [u < p for u, p in zip(uniform, self.survival_probs, strict=True)]
             return Gates(known, drop=drop)
         images = 1 if per_batch else batch_size
-        probs = self._probs.view(-1, 1, 1, 1, 1)
-        drawn = torch.rand((num_blocks, images, 1, 1, 1), device=probs.device) < probs
+        uniform_numbers = torch.rand((num_blocks, images, 1, 1, 1), device=self._probs.device)
+        drawn = uniform_numbers < self._probs[0]
         return Gates([None] * num_blocks, drawn, drop)
 
     def _seed(self) -> Optional[int]:

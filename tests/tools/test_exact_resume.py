@@ -38,12 +38,13 @@ def difference(a: Any, b: Any, path: str = "") -> str:
 
 
 def kill_at(start: Start, output: Path, config: str, options: list[object], name: str) -> None:
-    """Start a run and kill it some time after it has saved a checkpoint of that name."""
+    """Start a run and kill it some time after a checkpoint of that name became the last one."""
     path = TESTS / "configs" / f"tiny_{config}.yaml"
     options = ["OUTPUT_DIR", output, *options]
     process = start(TRAIN_NET, "--config", path, *options, to=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
-    while not (output / name).exists():
+    last = output / "last_checkpoint"  # written after the checkpoint itself
+    while not (last.exists() and last.read_text() == name):
         assert process.poll() is None, "the run ended before it could be killed"
         assert time.monotonic() < deadline
         time.sleep(0.01)
