@@ -52,18 +52,22 @@ def conv_junction(
 ) -> Tensor:
     """``act(shortcut + s (w conv(x) + c))``, where w and c are those of a frozen norm.
 
+    Eqs. 6 and 7 of the paper, with t in place of s in the gradient of the residual.
     In the backward pass t and w need not multiply the wide map between convolution and junction: t
     goes to the convolution's input and to the gradient of that, which are narrow, w to its weight.
 
     Args:
         shortcut: (N, C, H, W).
-        x: the input of the convolution.
+        x: the input of the convolution, (N, C_in, H_in, W_in).
         conv: without bias, its padding given in pixels, its weight of the dtype of ``x``.
         norm: holds w and c.
         scales: one number for each image, or one for all: (N or 1, 1, 1, 1).
         relu: whether a ReLU follows.
         fold: whether w and c go into the convolution's weight and bias in the forward pass too.
         skip: whether the convolution is left out of the forward pass where all images drop it.
+
+    Returns:
+        Tensor: (N, C, H, W), of the dtype of ``x``.
     """
     weight, bias = frozen_affine(norm)
     return _ConvJunction.apply(
@@ -155,6 +159,9 @@ def scaled_conv_gradients(
         scale: broadcastable to ``grad``; cheapest is one number for each image or for all.
         weight: (1, C, 1, 1).
         needed: which of the two.
+
+    Returns:
+        tuple: both, of the shapes of ``x`` and ``conv_weight``, or None for what is not needed.
     """
     per_image = factor = None
     if grad.numel() < 4 * conv_weight.numel() or scale.shape[1:].numel() > 1:

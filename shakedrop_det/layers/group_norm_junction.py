@@ -22,6 +22,7 @@ def group_norm_junction(
 ) -> Tensor:
     """``act(x + s GN(f))`` with no pass over memory more than GN and the addition make.
 
+    Eqs. 6 and 7 of the paper, with t in place of s in the gradient of the residual.
     GN treats each image by itself. With the images side by side as channels of a single one, its
     affine map differs from image to image: it becomes that of GN times s in the forward pass and
     times t in the backward pass.
@@ -32,6 +33,9 @@ def group_norm_junction(
         scales: each broadcastable to (N, C, 1, 1).
         norm: with affine parameters.
         relu: whether a ReLU follows.
+
+    Returns:
+        Tensor: (N, C, H, W), of the dtype of ``residual``.
     """
     return _GroupNormJunction.apply(
         shortcut.to(residual.dtype),

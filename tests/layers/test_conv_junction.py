@@ -10,6 +10,7 @@ from detectron2.layers import Conv2d, FrozenBatchNorm2d
 from torch import Tensor
 
 from shakedrop_det.layers import Scales, conv_junction
+from tests.saved_tensors import saved_storages
 
 from .reference import random_map, reference_junction
 
@@ -183,14 +184,7 @@ def test_what_is_done_to_the_output_in_place_leaves_the_inputs_alone(
 def test_saved_are_input_weight_scales_and_output_and_no_other_map(scales_name, relu, fold) -> None:
     case = make_case()
     scales = Scales(*(scale.clone() for scale in make_scales(scales_name)[:2]))
-    storages: dict[int, int] = {}
-
-    def pack(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        storages[storage.data_ptr()] = storage.nbytes()
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
+    with saved_storages() as storages:
         out = case.join(scales, relu=relu, fold=fold)
     kept = [case.x, case.conv.weight, scales.backward, case.conv.norm.weight, *[out] * relu]
     assert sum(storages.values()) == sum(tensor.nbytes for tensor in kept)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from shakedrop_det.layers import Scales, junction
+from tests.saved_tensors import saved_storages
 
 from .reference import random_map, reference_junction
 
@@ -257,14 +258,7 @@ def test_no_more_is_saved_than_in_stock_but_scales_and_parameters(level, relu) -
 
     def bytes_saved(call: Callable[[], Tensor]) -> int:
         own = {t.data_ptr() for t in (scales.backward, *norm.parameters())}
-        storages: dict[int, int] = {}
-
-        def pack(tensor: Tensor) -> Tensor:
-            storage = tensor.untyped_storage()
-            storages[storage.data_ptr()] = storage.nbytes()
-            return tensor
-
-        with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
+        with saved_storages() as storages:
             out = call()
         assert out.requires_grad and storages
         return sum(size for pointer, size in storages.items() if pointer not in own)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from shakedrop_det.layers import Scales, expected_junction, junction
+from tests.saved_tensors import saved_storages
 
 from .reference import random_map, reference_junction
 
@@ -275,14 +276,7 @@ def test_what_is_saved_is_scales_and_output_and_no_byte_more(norm_name, level, r
     scales = random_scales(level)
     if norm is not None and level == "pixel":
         norm = None  # runs by itself then, and saves what it wants to
-    storages: dict[int, int] = {}
-
-    def pack(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        storages[storage.data_ptr()] = storage.nbytes()
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
+    with saved_storages() as storages:
         out = junction(x, f, scales, norm=norm, relu=relu)
     allowed = [scales.backward] + ([norm.weight] if norm is not None else []) + [out] * relu
     # s and t are views of one tensor here, which counts as a whole.

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import CheckpointImpl
 
 from shakedrop_det import ShakeDropSpec, shake
+from tests.saved_tensors import saved_storages
 
 from .networks import randomize_norms, run, running_convolutions
 from .test_two_passes import wrap_blocks
@@ -166,14 +167,7 @@ def test_a_shared_parameter_counts_once() -> None:
 def bytes_kept(network: nn.Module, x: Tensor) -> tuple[int, Tensor]:
     """For the backward pass, parameters aside; and the output."""
     parameters = {p.untyped_storage().data_ptr() for p in network.parameters()}
-    storages: dict[int, int] = {}
-
-    def pack(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        storages[storage.data_ptr()] = storage.nbytes()
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
+    with saved_storages() as storages:
         out = network(x)
     return sum(size for pointer, size in storages.items() if pointer not in parameters), out
 
