@@ -28,8 +28,8 @@ from shakedrop_det.layers import (
     unseen_conv,
 )
 
+from .branch import Branch
 from .fusion import (
-    Branch,
     can_join_conv,
     conv_with_frozen_norm,
     conv_without_norm,

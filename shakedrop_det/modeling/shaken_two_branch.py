@@ -13,7 +13,8 @@ from shakedrop_det.layers.draw import Draw
 from shakedrop_det.layers.shake_shake import complement
 
 from .blocks import ShakenBlock
-from .fusion import Branch, conv_without_norm, is_plain
+from .branch import Branch
+from .fusion import conv_without_norm, is_plain
 from .residual_branch import ResidualBranch
 from .two_branch_blocks import TwoBranchBlock
 
