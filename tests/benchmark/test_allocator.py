@@ -13,8 +13,13 @@ _SIZE = 64 * 2**20
 
 
 def new_pages() -> int:
-    """That the process gets while it fills a large tensor that it had before."""
-    torch.zeros(_SIZE, dtype=torch.uint8)
+    """That the process gets while it fills a large tensor that it had several times before.
+
+    Once isn't enough: glibc asks for a little more than an aligned block takes, so that a block
+    that was freed may be too short for the next of the same size, until one with a margin is free.
+    """
+    for _ in range(8):
+        torch.zeros(_SIZE, dtype=torch.uint8)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     torch.zeros(_SIZE, dtype=torch.uint8)
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
