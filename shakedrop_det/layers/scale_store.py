@@ -30,6 +30,11 @@ def _in_backward() -> bool:
     return torch._C._current_graph_task_id() != -1
 
 
+def _name(block: int) -> str:
+    # Not "block N": a network may hold several owners, and a block several branches.
+    return f"Residual branch {block + 1} of those that share a draw"
+
+
 class ScaleStore:
     """The draws that blocks may still need.
 
@@ -84,7 +89,7 @@ class ScaleStore:
             owner_pass = self._current or self._recomputed(block, block_input)
         if owner_pass is None:
             raise RuntimeError(
-                f"Block {block + 1} runs in training mode outside the module that draws its "
+                f"{_name(block)} runs in training mode outside the module that draws its "
                 "scales. Call that module (usually the ResNet) rather than its blocks, or apply "
                 "`shake` to the part of the network that you call."
             )
@@ -130,7 +135,7 @@ class ScaleStore:
                 return owner_pass
         if self._outstanding > 1:
             raise RuntimeError(
-                f"Block {block + 1} is recomputed, but it cannot be told for which of the last "
+                f"{_name(block)} is recomputed, but it cannot be told for which of the last "
                 f"{self._outstanding} forward passes. Let the checkpoint begin with a residual "
                 "block and keep preserve_rng_state=True, or call backward after each forward pass."
             )

@@ -113,7 +113,7 @@ def test_a_schedule_that_is_too_short_is_an_error(num_blocks, first_block) -> No
 def test_a_block_outside_the_module_that_draws_is_an_error_in_training() -> None:
     network = shake(narrow_resnet(18), SPEC).train()
     network(images())
-    with pytest.raises(RuntimeError, match="outside the module that draws its scales"):
+    with pytest.raises(RuntimeError, match="^Residual branch 3 of those that share a draw runs"):
         network.res3(torch.randn(2, 8, 8, 8))
     network.eval().res3(torch.randn(2, 8, 8, 8))
 
