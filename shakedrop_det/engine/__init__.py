@@ -3,6 +3,7 @@
 from .checks import check_config
 from .errors import reported_to_user
 from .evaluators import build_evaluator
+from .optimizer import clipped_sgd
 from .progress import ProgressLine, log_to_file_only, prints_to_log
 from .run import evaluate, train
 from .schedule import epochs_to_iterations
@@ -16,6 +17,7 @@ __all__ = [
     "Trainer",
     "build_evaluator",
     "check_config",
+    "clipped_sgd",
     "epochs_to_iterations",
     "evaluate",
     "load_config",

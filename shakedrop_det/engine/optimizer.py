@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Iterable
+import functools
+from typing import Any, Iterable
 
 import torch
 from detectron2.config import CfgNode
@@ -55,6 +56,19 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
     # As detectron2 does for its own types: the class of the instance.
     optimizer.__class__ = with_gradient_clipping(type(optimizer), global_clipper=clip)
     return optimizer
+
+
+def clipped_sgd(params: Any, *, max_norm: float, **options: Any) -> torch.optim.SGD:
+    """SGD with clipped gradients for lazy configs, which have no ``SOLVER.CLIP_GRADIENTS``.
+
+    Args:
+        params: parameters or groups of them.
+        max_norm: to which the gradient of each parameter is clipped by itself before a step, as by
+            the ``CLIP_TYPE`` "norm".
+        options: of :class:`torch.optim.SGD`.
+    """
+    clip = functools.partial(nn.utils.clip_grad_norm_, max_norm=max_norm)
+    return with_gradient_clipping(torch.optim.SGD, per_param_clipper=clip)(params, **options)
 
 
 def _build(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:

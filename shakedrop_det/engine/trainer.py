@@ -32,7 +32,6 @@ from shakedrop_det.data import (
     build_classification_train_loader,
 )
 
-from .advice import warn_of_frozen_norms
 from .checks import check_config, is_classifier
 from .ema import ModelEMA
 from .evaluators import build_evaluator
@@ -78,7 +77,6 @@ class Trainer(DefaultTrainer):
         check_config(cfg)
         cfg = self.auto_scale_workers(cfg, comm.get_world_size())
         model = self.build_model(cfg)
-        warn_of_frozen_norms(cfg, model)
         optimizer = self.build_optimizer(cfg, model)
         data_loader = self.build_train_loader(cfg)
         if cfg.SOLVER.EXACT_RESUME or uses_epochs(cfg):

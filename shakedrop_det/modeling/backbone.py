@@ -16,6 +16,7 @@ from detectron2.modeling.backbone.fpn import (
 
 from shakedrop_det.config import spec_from_config
 
+from .advice import warn_of_frozen_norms
 from .initialization import zero_init_residual
 from .shake import shake
 from .stem import check_imagenet_stem, with_configured_stem
@@ -61,6 +62,7 @@ def _shake_backbone(backbone: Backbone, cfg: CfgNode) -> Backbone:
     shaken = shake_backbone(backbone, cfg, num_residual_blocks(cfg.MODEL.RESNETS.DEPTH))
     if cfg.MODEL.SHAKEDROP.ENABLED:
         _check_res5_head(cfg)
+        warn_of_frozen_norms(cfg, shaken)
     return shaken
 
 

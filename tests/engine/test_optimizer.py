@@ -6,7 +6,7 @@ from detectron2.config import CfgNode, get_cfg
 from torch import nn
 
 from shakedrop_det import add_shakedrop_config
-from shakedrop_det.engine.optimizer import build_optimizer
+from shakedrop_det.engine.optimizer import build_optimizer, clipped_sgd
 
 
 def solver(**options) -> CfgNode:
@@ -89,6 +89,26 @@ def test_full_model_clips_the_norm_of_all_gradients(name: str) -> None:
     optimizer.step()  # Small gradients stay.
     found = torch.cat([p.grad.flatten() for p in model.parameters()]).norm()
     assert found.item() == pytest.approx(2.0, rel=1e-5)
+
+
+def test_sgd_of_lazy_configs_clips_as_detectron2s_norm_does() -> None:
+    cfg = solver(BASE_LR=0.3, MOMENTUM=0.8, WEIGHT_DECAY=0.1, WEIGHT_DECAY_NORM=0.1)
+    cfg.SOLVER.CLIP_GRADIENTS.update(ENABLED=True, CLIP_TYPE="norm", CLIP_VALUE=0.7)
+    torch.manual_seed(0)
+    stock, lazy = network(), network()
+    lazy.load_state_dict(stock.state_dict())
+    optimizers = [
+        build_optimizer(cfg, stock),
+        clipped_sgd(lazy.parameters(), max_norm=0.7, lr=0.3, momentum=0.8, weight_decay=0.1),
+    ]
+    for scale in (10.0, 0.01, 1.0):
+        for a, b in zip(stock.parameters(), lazy.parameters(), strict=True):
+            a.grad = torch.randn_like(a) * scale
+            b.grad = a.grad.clone()
+        for optimizer in optimizers:
+            optimizer.step()
+    for a, b in zip(stock.parameters(), lazy.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=0)
 
 
 def test_an_unknown_type_of_clipping_is_refused_by_name() -> None:

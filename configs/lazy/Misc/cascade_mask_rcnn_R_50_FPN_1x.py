@@ -1,6 +1,7 @@
 from detectron2.model_zoo import get_config
 
 from ..common.backbone import shake_resnet
+from ..common.optim import clip_gradients
 
 _stock = get_config("COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_1x.py")
 dataloader, model = _stock.dataloader, get_config("common/models/cascade_rcnn.py").model
@@ -9,3 +10,4 @@ lr_multiplier, optimizer, train = _stock.lr_multiplier, _stock.optimizer, _stock
 model.backbone.bottom_up.freeze_at = 2
 model.proposal_generator.post_nms_topk = (2000, 1000)
 shake_resnet(model.backbone.bottom_up, inverted=True)
+clip_gradients(optimizer)

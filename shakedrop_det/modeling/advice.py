@@ -8,7 +8,7 @@ from detectron2.config import CfgNode
 from detectron2.layers import FrozenBatchNorm2d
 from torch import nn
 
-from shakedrop_det.modeling import ShakenBlock
+from .blocks import ShakenBlock
 
 logger = logging.getLogger(__name__)
 
@@ -21,7 +21,7 @@ def warn_of_frozen_norms(cfg: CfgNode, model: nn.Module) -> None:
 
     Args:
         cfg: for ``SOLVER.CLIP_GRADIENTS``.
-        model: to be trained.
+        model: newly built, as it would be trained.
     """
     if cfg.SOLVER.CLIP_GRADIENTS.ENABLED:
         return
@@ -31,8 +31,8 @@ def warn_of_frozen_norms(cfg: CfgNode, model: nn.Module) -> None:
         logger.warning(
             f"ShakeDrop perturbs {frozen} blocks that end in FrozenBatchNorm2d, and gradients are "
             "not clipped: training may diverge. Set SOLVER.CLIP_GRADIENTS.ENABLED True, CLIP_TYPE "
-            "'full_model' and CLIP_VALUE 1.0, or let the norms learn with MODEL.RESNETS.NORM 'BN' "
-            "or 'SyncBN'."
+            "'norm' and CLIP_VALUE 1.0, or let the norms learn with MODEL.RESNETS.NORM 'BN' or "
+            "'SyncBN'."
         )
 
 
