@@ -37,7 +37,9 @@ def register_digit_scenes(name: str, root: str, *, split: str) -> None:
         json_file=json_file,
         image_root=image_root,
         evaluator_type="coco",
+        # So that who needs the classes need not build the scenes.
         thing_classes=DIGIT_CLASSES,
+        thing_dataset_id_to_contiguous_id={i + 1: i for i in range(len(DIGIT_CLASSES))},
         # For who needs json_file before the data set is loaded.
         prepare=prepare,
     )

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 from detectron2.config import CfgNode
-from detectron2.data import Metadata, MetadataCatalog
+from detectron2.data import DatasetCatalog, Metadata, MetadataCatalog
 from detectron2.engine import DefaultPredictor
 from torch import nn
 
@@ -72,12 +72,22 @@ def class_metadata(cfg: CfgNode) -> Metadata:
     if not names:
         return Metadata()
     metadata = MetadataCatalog.get(names[0])
-    if not metadata.get("classes") and not metadata.get("thing_classes"):
-        try:
+    try:
+        if _is_told_by_file(metadata):
+            DatasetCatalog.get(names[0])
+        elif not metadata.get("classes") and not metadata.get("thing_classes"):
             metadata.get("prepare", lambda: None)()
-        except OSError:
-            return metadata  # The data set is not on this machine: classes have numbers then.
+    except OSError:
+        pass  # The data set is not on this machine: classes have numbers then.
     return metadata
+
+
+def _is_told_by_file(metadata: Metadata) -> bool:
+    """Whether names or COCO's ids of the classes are yet to be read from the annotations, as of
+    what ``register_coco_instances`` registers: without them, ids would be guessed."""
+    keys = ("thing_classes", "thing_dataset_id_to_contiguous_id")
+    is_coco = metadata.get("evaluator_type") == "coco" and metadata.get("json_file")
+    return bool(is_coco) and not all(metadata.get(key) for key in keys)
 
 
 def class_names(metadata: Metadata, num_classes: int) -> list[str]:

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import torch
 from detectron2.config import CfgNode
-from detectron2.data import MetadataCatalog
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data.datasets import register_coco_instances
 from detectron2.data.detection_utils import read_image
 from PIL import Image
 from pycocotools.coco import COCO
@@ -94,6 +95,27 @@ def test_category_ids_are_those_of_the_data_set(
         assert info.loadCats([3, 66])[1]["name"] == "kind 9"
     finally:
         MetadataCatalog.remove("predicted_for")
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_category_ids_of_a_data_set_that_nobody_loaded(
+    trained: Trained, scenes: list[Path], tmp_path: Path, is_there: bool
+) -> None:
+    annotations = tmp_path / "annotations.json"
+    categories = [{"id": 7 * i + 3, "name": f"kind {i}"} for i in range(10)]
+    if is_there:
+        content = {"images": [], "annotations": [], "categories": categories}
+        annotations.write_text(json.dumps(content))
+    register_coco_instances("not_loaded", {}, str(annotations), str(tmp_path))
+    try:
+        cfg = trained("mask_rcnn", "DATASETS.TEST", ("not_loaded",))
+        predict(cfg, [str(scenes[0])], tmp_path / "out")
+    finally:
+        DatasetCatalog.remove("not_loaded")
+        MetadataCatalog.remove("not_loaded")
+    info = json.loads((tmp_path / "out" / "image_info.json").read_text())
+    numbers = [{"id": i + 1, "name": str(i)} for i in range(10)]
+    assert info["categories"] == (categories if is_there else numbers)
 
 
 def test_pictures_and_skipped_files(trained: Trained, scenes: list[Path], tmp_path: Path) -> None:
