@@ -23,7 +23,8 @@ SAMPLER_NAME = "shakedrop"
 
 
 class BlockSampler(ScaleSampler):
-    """A sampler that draws whenever the module that runs its blocks is called in training."""
+    """A sampler that draws whenever the module that runs its blocks is called, if one of them
+    trains."""
 
     def __init__(self, spec: ShakeDropSpec, blocks: list[ShakenBlock]) -> None:
         """
@@ -45,7 +46,8 @@ class BlockSampler(ScaleSampler):
         blocks[0].add_module(SAMPLER_NAME, self)
 
     def attach(self, owner: nn.Module) -> None:
-        """Draw before each training forward pass of ``owner``, the module that runs the blocks."""
+        """Draw before each forward pass of ``owner``, the module that runs the blocks, in which it
+        or one of them trains."""
         owner.register_forward_pre_hook(self._before, with_kwargs=True)
         # Also after an exception: a draw left behind would serve blocks that are recomputed later.
         owner.register_forward_hook(self._after, always_call=True)
@@ -63,11 +65,17 @@ class BlockSampler(ScaleSampler):
     def _before(self, owner: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         # Blocks that always survive ask for no scales: whatever else is random, such as which
         # proposals a detector learns from, is then as in the stock network.
-        if owner.training and min(self.survival_probs) < 1.0:
+        if min(self.survival_probs) < 1.0 and _trains(owner):
             self.store.open(self(_batch_size(owner, (*args, *kwargs.values()))))
 
     def _after(self, owner: nn.Module, args: Any, output: Any) -> None:
         self.store.close()
+
+
+def _trains(owner: nn.Module) -> bool:
+    """Whether a module or, in another mode than the whole, one of the blocks in it trains."""
+    blocks = (child for child in owner.modules() if isinstance(child, ShakenBlock))
+    return owner.training or any(block.training for block in blocks)
 
 
 def _batch_size(owner: nn.Module, inputs: Iterable[Any]) -> int:

@@ -199,3 +199,15 @@ def test_a_network_takes_another_memory_format_as_stock_does(gate_level) -> None
     got = run(network.to(memory_format=torch.channels_last), images().double())
     for name, value in expected.items():
         torch.testing.assert_close(got[name], value, msg=name)
+
+
+@pytest.mark.parametrize("part", ["res5", "res5.2"])
+def test_a_part_trains_in_a_network_that_does_not(part: str) -> None:
+    spec = ShakeDropSpec(alpha=(-1, 1), survival_prob=0.0, erase_relu=True)
+    network = shake(narrow_resnet(50, out_features=["res4", "res5"]), spec).eval()
+    expected = network(images())
+    network.get_submodule(part).train()
+    torch.manual_seed(0)
+    first, second = network(images()), network(images())
+    assert torch.equal(first["res4"], expected["res4"])
+    assert not torch.equal(first["res5"], second["res5"])
