@@ -167,8 +167,12 @@ def _find_blocks(module: nn.Module) -> list[tuple[str, CNNBlockBase]]:
             ", ".join(sorted(unknown)),
         )
     if not found:
+        kind = f"{type(module).__module__}.{type(module).__name__}"
         known = ", ".join(block.__name__ for block in SHAKEN_BLOCKS)
-        raise ValueError(f"{type(module).__name__} holds no residual block ({known}) to shake")
+        raise ValueError(
+            f"{kind} holds no residual block to shake: give a network built of detectron2's or "
+            f"this package's ({known}), not of another library's of the same names"
+        )
     return found
 
 

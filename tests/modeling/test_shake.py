@@ -6,6 +6,7 @@ import logging
 
 import pytest
 import torch
+import torchvision
 from detectron2.modeling.backbone.resnet import BottleneckBlock
 from torch import nn
 
@@ -211,3 +212,9 @@ def test_a_part_trains_in_a_network_that_does_not(part: str) -> None:
     first, second = network(images()), network(images())
     assert torch.equal(first["res4"], expected["res4"])
     assert not torch.equal(first["res5"], second["res5"])
+
+
+def test_a_network_of_another_library_is_told_apart() -> None:
+    message = "torchvision.models.resnet.ResNet holds no residual block.*not of another library"
+    with pytest.raises(ValueError, match=message):
+        shake(torchvision.models.resnet18(), SPEC)
