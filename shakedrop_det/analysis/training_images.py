@@ -20,7 +20,7 @@ from PIL import Image
 
 from shakedrop_det.engine import Trainer
 from shakedrop_det.engine.checks import check_datasets
-from shakedrop_det.evaluation.instance_drawing import draw_instances
+from shakedrop_det.evaluation.instance_drawing import draw_instances, with_names
 
 _CELL = 2.0  # inches of a picture on the sheet
 
@@ -59,6 +59,7 @@ def draw_training_images(
     batches = Trainer.build_train_loader(cfg)
     records = list(itertools.islice(itertools.chain.from_iterable(batches), num_images))
     metadata = MetadataCatalog.get(cfg.DATASETS.TRAIN[0])
+    metadata = with_names(metadata, num_stuff=cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES)
     folder = Path(output)
     folder.mkdir(parents=True, exist_ok=True)
     if cfg.MODEL.META_ARCHITECTURE == "ImageClassifier":

@@ -11,6 +11,7 @@ from detectron2.utils.visualizer import GenericMask, Visualizer
 
 _SMALL = 400  # pixels; labels could not be read in smaller pictures
 _GOLDEN = 0.618034
+_GREY = (128, 128, 128)
 
 
 def distinct_colours(number: int) -> list[tuple[float, float, float]]:
@@ -22,6 +23,26 @@ def distinct_colours(number: int) -> list[tuple[float, float, float]]:
 def readable_scale(height: int, width: int) -> float:
     """How many times larger a small picture has to be drawn for its labels to be read."""
     return float(max(1, round(_SMALL / max(height, width))))
+
+
+def with_names(metadata: Metadata, *, things: Sequence[str] = (), num_stuff: int) -> Metadata:
+    """A copy that has names for all classes, for detectron2's ``Visualizer``, which stops at a
+    class without.
+
+    Args:
+        metadata: left as it is.
+        things: names of the classes of objects; its own by default.
+        num_stuff: number of the classes of pixels. Those without a name get their number.
+    """
+    known = metadata.as_dict()
+    names = list(known.get("stuff_classes") or ())
+    known["stuff_classes"] = names + [str(i) for i in range(len(names), num_stuff)]
+    known["thing_classes"] = list(things or known.get("thing_classes") or ())
+    for kind in ("stuff", "thing"):
+        if colours := list(known.get(f"{kind}_colors") or ()):
+            missing = len(known[f"{kind}_classes"]) - len(colours)
+            known[f"{kind}_colors"] = colours + missing * [_GREY]
+    return Metadata(**known)
 
 
 def draw_instances(

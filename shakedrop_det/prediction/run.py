@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from shakedrop_det.data.reading import UnreadableImageError, naming_file
 from shakedrop_det.engine.checks import num_classes
+from shakedrop_det.evaluation.instance_drawing import with_names
 
 from .drawing import draw_frame, draw_output
 from .inputs import Inputs, Video, find_inputs
@@ -75,6 +76,8 @@ class _Run:
         self.summary = PredictionSummary()
         self.names = class_names(predictor.metadata, num_classes(predictor.cfg)[1] or 0)
         self.results = CocoResults(predictor.metadata, self.names)
+        num_stuff = predictor.cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES
+        self.metadata = with_names(predictor.metadata, things=self.names, num_stuff=num_stuff)
         self.drawn = output / "drawn"
         self.drawn.mkdir(parents=True, exist_ok=True)
         self._taken: set[Path] = set()
@@ -99,7 +102,7 @@ class _Run:
         target = str(self._path(video.path.stem, ".mp4"))
         codec = cv2.VideoWriter.fourcc(*"mp4v")
         writer = cv2.VideoWriter(target, codec, video.frames_per_second, video.size)
-        visualizer = VideoVisualizer(self.predictor.metadata)
+        visualizer = VideoVisualizer(self.metadata)
         frames = tqdm(video, desc=video.path.name, total=len(video) or None)
         for index, bgr in enumerate(frames):
             frame = np.ascontiguousarray(bgr[:, :, ::-1])
@@ -114,7 +117,7 @@ class _Run:
 
     @property
     def _classes(self) -> dict[str, Any]:
-        return {"names": self.names, "metadata": self.predictor.metadata}
+        return {"names": self.names, "metadata": self.metadata}
 
     def _predict(self, image: np.ndarray, **about: Any) -> dict[str, Any]:
         output = {key: _to_cpu(value) for key, value in self.predictor(image[:, :, ::-1]).items()}

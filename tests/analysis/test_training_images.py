@@ -97,6 +97,21 @@ def test_semantic_labels_have_a_picture_of_their_own(
     assert bottom[1] - top[1] > 50
 
 
+def test_semantic_labels_without_names_of_classes(
+    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cfg = tiny("mask_rcnn", "MODEL.SEM_SEG_HEAD.NUM_CLASSES", 2)
+    record = seen_in_training(cfg, 1)[0]
+    record["sem_seg"] = torch.full(record["image"].shape[1:], 255)
+    record["sem_seg"][:32] = 1
+    monkeypatch.setattr(Trainer, "build_train_loader", lambda cfg: [[record]])
+    _, path = draw_training_images(cfg, tmp_path, num_images=1)
+    pixels = record["image"].permute(1, 2, 0).numpy().astype(int)
+    difference = np.abs(np.asarray(Image.open(path).convert("RGB")) - pixels)
+    assert difference[40:].max() == 0
+    assert difference[:28].mean() > 10
+
+
 def test_number_of_images(tiny: Tiny, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="--num-images must be at least 1, got 0"):
         draw_training_images(tiny("mask_rcnn"), tmp_path, num_images=0)

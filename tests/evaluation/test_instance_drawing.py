@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from detectron2.data import Metadata
 
 from shakedrop_det.evaluation.instance_drawing import (
     distinct_colours,
     draw_instances,
     readable_scale,
+    with_names,
 )
 
 SIDE = 400  # not enlarged
@@ -74,3 +76,14 @@ def test_colours_differ_and_stay() -> None:
     distances = np.linalg.norm(colours[:, None] - colours[None], axis=2)
     assert distances[~np.eye(12, dtype=bool)].min() > 0.1
     np.testing.assert_array_equal(distinct_colours(5), colours[:5])
+
+
+def test_classes_without_a_name_are_called_by_their_number() -> None:
+    known = Metadata(name="some", stuff_classes=["sky"], stuff_colors=[(0, 0, 200)], more=1)
+    named = with_names(known, things=["ball", "1"], num_stuff=3)
+    assert named.stuff_classes == ["sky", "1", "2"]
+    assert named.stuff_colors == [(0, 0, 200), *2 * [(128, 128, 128)]]
+    assert (named.thing_classes, named.get("thing_colors"), named.more) == (["ball", "1"], None, 1)
+    assert known.stuff_classes == ["sky"]
+    named = with_names(Metadata(thing_classes=["ball"], thing_colors=[(1, 2, 3)]), num_stuff=0)
+    assert (named.thing_classes, named.thing_colors) == (["ball"], [(1, 2, 3)])

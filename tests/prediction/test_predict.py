@@ -167,6 +167,24 @@ def test_video(trained: Trained, video: Path, tmp_path: Path) -> None:
     assert done.num_results > 0
 
 
+@pytest.mark.parametrize("architecture", ["GeneralizedRCNN", "SemanticSegmentor", "PanopticFPN"])
+def test_a_data_set_without_names_of_all_classes(
+    trained: Trained, scenes: list[Path], video: Path, tmp_path: Path, architecture: str
+) -> None:
+    head = ["MODEL.SEM_SEG_HEAD.NUM_CLASSES", 3, "MODEL.SEM_SEG_HEAD.NORM", "BN"]
+    few = "MODEL.PANOPTIC_FPN.COMBINE.INSTANCES_CONFIDENCE_THRESH", 0.05
+    metadata = MetadataCatalog.get("few_names")
+    try:
+        metadata.thing_classes = ["ball"]
+        options = ["DATASETS.TEST", ("few_names",), "MODEL.META_ARCHITECTURE", architecture]
+        cfg = trained("mask_rcnn", *options, *head, *few)
+        done = predict(cfg, [str(scenes[0]), str(video)], tmp_path / "out")
+    finally:
+        MetadataCatalog.remove("few_names")
+    assert (done.num_images, done.num_frames) == (1, 5)
+    assert len(list((tmp_path / "out" / "drawn").iterdir())) == 2
+
+
 def test_classifier(trained: Trained, scenes: list[Path], tmp_path: Path) -> None:
     cfg = trained("classifier")
     predict(cfg, [str(scenes[0])], tmp_path / "out")
