@@ -24,9 +24,21 @@ def naming_file(file_name: str) -> Iterator[None]:
     """
     try:
         yield
-    # SyntaxError is Pillow's for a damaged PNG.
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+    # SyntaxError is Pillow's for a damaged PNG, ValueError for a damaged PPM and for a PNG with
+    # more text than it takes.
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        if isinstance(error, ValueError) and not _is_of_pillow(error):
+            raise
         raise UnreadableImageError(
             f"cannot read image {file_name} ({type(error).__name__}: {error}): "
             "replace the file, or remove it from the data set"
         ) from error
+
+
+def _is_of_pillow(error: BaseException) -> bool:
+    """Whether Pillow raised it, rather than who looked at the pixels or labels."""
+    traceback = error.__traceback__
+    while traceback is not None and traceback.tb_next is not None:
+        traceback = traceback.tb_next
+    name = traceback.tb_frame.f_globals.get("__name__", "") if traceback is not None else ""
+    return name.partition(".")[0] == "PIL"
