@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +24,8 @@ from .drawing import draw_frame, draw_output
 from .inputs import Inputs, Video, find_inputs
 from .predictor import Predictor, class_names
 from .results import CocoResults
+
+_MAX_TICKS = 65535
 
 
 @dataclass
@@ -57,6 +60,7 @@ def predict(
 
     Raises:
         FileNotFoundError: if a name stands for nothing, or the weights are missing.
+        OSError: if a video cannot be written.
         UnreadableImageError: if none of the files could be read.
     """
     inputs = find_inputs(names)
@@ -100,8 +104,7 @@ class _Run:
 
     def _video(self, video: Video) -> None:
         target = str(self._path(video.path.stem, ".mp4"))
-        codec = cv2.VideoWriter.fourcc(*"mp4v")
-        writer = cv2.VideoWriter(target, codec, video.frames_per_second, video.size)
+        writer = _open_writer(target, video)
         visualizer = VideoVisualizer(self.metadata)
         frames = tqdm(video, desc=video.path.name, total=len(video) or None)
         for index, bgr in enumerate(frames):
@@ -140,6 +143,21 @@ class _Run:
             yield
         except UnreadableImageError as error:
             self.summary.skipped.append(str(error))
+
+
+def _open_writer(target: str, video: Video) -> cv2.VideoWriter:
+    rate = video.frames_per_second
+    # So many ticks of a second are the most in MPEG-4: fewer decimals for slow motion.
+    digits = max(math.floor(math.log10(_MAX_TICKS / rate)), 0)
+    rate = min(round(rate, digits), _MAX_TICKS)
+    writer = cv2.VideoWriter(target, cv2.VideoWriter.fourcc(*"mp4v"), rate, video.size)
+    if not writer.isOpened():
+        width, height = video.size
+        raise OSError(
+            f"cannot write video {target} of {width} x {height} pixels at {rate:g} frames per "
+            f"second: convert {video.path} to another size or rate, or leave it out"
+        )
+    return writer
 
 
 def _to_cpu(value: Any) -> Any:

@@ -167,6 +167,34 @@ def test_video(trained: Trained, video: Path, tmp_path: Path) -> None:
     assert done.num_results > 0
 
 
+@pytest.mark.parametrize(
+    "rate, written", [(23.976, 23.976), (239.873, 239.87), (1000.0, 1000.0), (90000.0, 65535.0)]
+)
+def test_video_of_any_rate(
+    trained: Trained,
+    video: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    rate: float,
+    written: float,
+) -> None:
+    monkeypatch.setattr(Video, "frames_per_second", rate)
+    predict(trained("classifier"), [str(video)], tmp_path / "out")
+    monkeypatch.undo()
+    drawn = Video(tmp_path / "out" / "drawn" / "film.mp4")
+    assert drawn.frames_per_second == pytest.approx(written, rel=1e-6)
+    assert len(list(drawn)) == 5
+
+
+def test_video_that_cannot_be_written(
+    trained: Trained, video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Video, "size", (128, 1_000_000))
+    target = tmp_path / "out" / "drawn" / "film.mp4"
+    with pytest.raises(OSError, match=f"cannot write video {target} of 128 x 1000000 pixels at 5 "):
+        predict(trained("classifier"), [str(video)], tmp_path / "out")
+
+
 @pytest.mark.parametrize("architecture", ["GeneralizedRCNN", "SemanticSegmentor", "PanopticFPN"])
 def test_a_data_set_without_names_of_all_classes(
     trained: Trained, scenes: list[Path], video: Path, tmp_path: Path, architecture: str
