@@ -24,6 +24,7 @@ from shakedrop_det.analysis import (
 )
 from shakedrop_det.engine import load_config, reported_to_user
 from shakedrop_det.engine.setup import fall_back_to_cpu
+from shakedrop_det.output_folder import make_output_folder
 
 EXAMPLES = """examples:
   tools/analyze_model.py --config-file configs/Demo/mask_rcnn_digit_scenes.yaml
@@ -54,6 +55,7 @@ def main() -> None:
     with reported_to_user():
         cfg = load_config(args.config_file, args.opts)
         fall_back_to_cpu(cfg)
+        make_output_folder(args.output)
         inputs = example_input(cfg, *args.size)
         model = build_for_counting(cfg)
         complexity = count_complexity(model, inputs)
@@ -65,7 +67,6 @@ def main() -> None:
     if rows:
         report += f"\n{block_table(rows)}\n"
         draw_blocks(rows, args.output / "blocks.png")
-    args.output.mkdir(parents=True, exist_ok=True)
     (args.output / "model.md").write_text(report)
     print(f"{report}\nWritten to {args.output}/")
 

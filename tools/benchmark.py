@@ -15,6 +15,8 @@ from shakedrop_det.benchmark import (
     time_interleaved,
 )
 from shakedrop_det.benchmark.report import text
+from shakedrop_det.engine import reported_to_user
+from shakedrop_det.output_folder import make_output_folder
 
 
 def main() -> None:
@@ -38,6 +40,8 @@ def main() -> None:
     if not cases and not memory_cases:
         names = "\n  ".join(["memory", *(case.name for case in CASES)])
         parser.error(f"--only: no case has {args.only!r} in its name; there are\n  {names}")
+    with reported_to_user():
+        make_output_folder(args.output)
     torch.set_num_threads(args.threads)
     if not args.system_allocator:
         keep_freed_memory()

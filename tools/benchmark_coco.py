@@ -16,6 +16,7 @@ from shakedrop_det.benchmark import report, time_interleaved
 from shakedrop_det.benchmark.coco import coco_variants
 from shakedrop_det.benchmark.report import machine, table
 from shakedrop_det.engine import reported_to_user
+from shakedrop_det.output_folder import make_output_folder
 
 EXAMPLES = """examples:
   tools/benchmark_coco.py
@@ -38,6 +39,7 @@ def main() -> None:
     annotations = Path(MetadataCatalog.get(args.dataset).json_file)
     results = {}
     with reported_to_user():
+        make_output_folder(args.output)
         for task in ("bbox", "segm"):
             print(task, flush=True)
             variants = coco_variants(annotations, task, per_image=args.per_image)

@@ -21,6 +21,7 @@ from PIL import Image
 from shakedrop_det.engine import Trainer
 from shakedrop_det.engine.checks import check_datasets
 from shakedrop_det.evaluation.instance_drawing import draw_instances, with_names
+from shakedrop_det.output_folder import make_output_folder
 
 _CELL = 2.0  # inches of a picture on the sheet
 
@@ -46,10 +47,11 @@ def draw_training_images(
     Raises:
         OSError: if an image cannot be read, naming it.
         ValueError: if ``num_images`` is below 1, a data set is unknown or does not fit the model,
-            or for settings that the loader refuses.
+            the folder cannot be written to, or for settings that the loader refuses.
     """
     if num_images < 1:
         raise ValueError(f"--num-images must be at least 1, got {num_images!r}")
+    folder = make_output_folder(output)
     cfg = cfg.clone()
     cfg.defrost()
     cfg.DATALOADER.NUM_WORKERS = 0
@@ -60,8 +62,6 @@ def draw_training_images(
     records = list(itertools.islice(itertools.chain.from_iterable(batches), num_images))
     metadata = MetadataCatalog.get(cfg.DATASETS.TRAIN[0])
     metadata = with_names(metadata, num_stuff=cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES)
-    folder = Path(output)
-    folder.mkdir(parents=True, exist_ok=True)
     if cfg.MODEL.META_ARCHITECTURE == "ImageClassifier":
         path = folder / "images.png"
         _draw_sheet(records, cfg.INPUT.FORMAT, metadata).savefig(path)

@@ -19,6 +19,7 @@ from tqdm import tqdm
 from shakedrop_det.data.reading import UnreadableImageError, naming_file
 from shakedrop_det.engine.checks import num_classes
 from shakedrop_det.evaluation.instance_drawing import with_names
+from shakedrop_det.output_folder import make_output_folder
 
 from .drawing import draw_frame, draw_output
 from .inputs import Inputs, Video, find_inputs
@@ -60,10 +61,12 @@ def predict(
 
     Raises:
         FileNotFoundError: if a name stands for nothing, or the weights are missing.
+        ValueError: if the folder cannot be written to; see also ``Predictor``.
         OSError: if a video cannot be written.
         UnreadableImageError: if none of the files could be read.
     """
     inputs = find_inputs(names)
+    make_output_folder(output / "drawn")
     run = _Run(Predictor(cfg, folded=folded), output)
     run.images(inputs)
     run.videos(inputs)
@@ -83,7 +86,6 @@ class _Run:
         num_stuff = predictor.cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES
         self.metadata = with_names(predictor.metadata, things=self.names, num_stuff=num_stuff)
         self.drawn = output / "drawn"
-        self.drawn.mkdir(parents=True, exist_ok=True)
         self._taken: set[Path] = set()
 
     def images(self, inputs: Inputs) -> None:

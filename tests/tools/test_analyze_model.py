@@ -37,3 +37,5 @@ def test_help_and_mistakes(leave: Callable[..., tuple[int, str]], tmp_path: Path
     code, text = leave(TOOL, *common, str(CONFIG), "--size", "0", "32")
     assert code == 2
     assert "error: --size needs a height and a width of at least 1, got 0, 32" in text
+    code, text = leave(TOOL, "--output", str(CONFIG), "--config-file", str(CONFIG))
+    assert (code, f"error: --output '{CONFIG}' cannot be written to" in text) == (2, True)

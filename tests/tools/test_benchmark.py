@@ -35,3 +35,11 @@ def test_a_case_or_variant_that_is_not_there_is_an_error_that_lists_those_that_a
     assert code == 2
     assert "no case has 'none'; there are gate per batch, gate per image" in text
     assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_cannot_be_written_to_is_told_before_timing(
+    leave: Callable[..., tuple[int, str]],
+) -> None:
+    options = ["--system-allocator", "--only", "sampler", "--output", __file__]
+    code, text = leave(TOOL, *options)
+    assert (code, f"error: --output '{__file__}' cannot be written to" in text) == (2, True)

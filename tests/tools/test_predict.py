@@ -63,6 +63,7 @@ def test_folder(
         (["{weights}"], "error: MODEL.WEIGHTS is empty: name the checkpoint"),
         (["{weights}", "--confidence", "7"], "error: --confidence must be in .0, 1., got 7.0"),
         (["{weights}", "--weights", "{weights}"], "error: no file could be read: .*weights.pth"),
+        (["{weights}", "--output", "{weights}"], "error: --output .* cannot be written to"),
     ],
 )
 def test_mistakes_of_the_user(
@@ -73,8 +74,8 @@ def test_mistakes_of_the_user(
     message: str,
 ) -> None:
     here = {"here": weights.parent, "weights": weights}
-    command = [a.format(**here) for a in arguments] + ["--config-file", str(CONFIG)]
-    command += ["--output", str(weights.parent / "output")]
+    command = ["--output", str(weights.parent / "output"), "--config-file", str(CONFIG)]
+    command += [a.format(**here) for a in arguments]
     monkeypatch.setattr(sys, "argv", [str(TOOL), *command])
     with pytest.raises(SystemExit) as leave:
         runpy.run_path(str(TOOL), run_name="__main__")

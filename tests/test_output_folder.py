@@ -1,0 +1,32 @@
+"""Folders that tools write to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from shakedrop_det.output_folder import make_output_folder
+
+
+def test_folder_is_made_and_left_empty(tmp_path: Path) -> None:
+    for _ in range(2):
+        assert make_output_folder(tmp_path / "a" / "b") == tmp_path / "a" / "b"
+    assert list((tmp_path / "a" / "b").iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["file", "file/folder"])
+def test_folder_that_cannot_be_made(tmp_path: Path, name: str) -> None:
+    (tmp_path / "file").touch()
+    message = f"--output '{tmp_path / name}' cannot be written to .*: name a folder"
+    with pytest.raises(ValueError, match=message):
+        make_output_folder(str(tmp_path / name))
+
+
+def test_folder_without_permission(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(dir: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(dir))
+
+    monkeypatch.setattr("tempfile.TemporaryFile", refuse)
+    with pytest.raises(ValueError, match="cannot be written to .Permission denied."):
+        make_output_folder(tmp_path)
