@@ -51,7 +51,8 @@ def predict(
     """Predict for images and videos, draw what is found and write it in COCO's format.
 
     The folder gets ``drawn/``, with a picture or video of each file, ``results.json`` and
-    ``image_info.json``, see :class:`~shakedrop_det.prediction.results.CocoResults`.
+    ``image_info.json``, see :class:`~shakedrop_det.prediction.results.CocoResults`; also if the run
+    is interrupted.
 
     Args:
         cfg: see :class:`~shakedrop_det.prediction.Predictor`.
@@ -68,9 +69,11 @@ def predict(
     inputs = find_inputs(names)
     make_output_folder(output / "drawn")
     run = _Run(Predictor(cfg, folded=folded), output)
-    run.images(inputs)
-    run.videos(inputs)
-    run.results.write(output)
+    try:
+        run.images(inputs)
+        run.videos(inputs)
+    finally:  # Whoever interrupts a long run has what was found so far.
+        run.results.write(output)
     summary = run.summary
     if not summary.num_images + summary.num_frames:
         raise UnreadableImageError("no file could be read: " + "; ".join(summary.skipped))
@@ -109,13 +112,15 @@ class _Run:
         writer = _open_writer(target, video)
         visualizer = VideoVisualizer(self.metadata)
         frames = tqdm(video, desc=video.path.name, total=len(video) or None)
-        for index, bgr in enumerate(frames):
-            frame = np.ascontiguousarray(bgr[:, :, ::-1])
-            output = self._predict(frame, file_name=str(video.path), frame=index)
-            self.summary.num_frames += 1
-            drawn = draw_frame(frame, output, visualizer=visualizer, **self._classes)
-            writer.write(np.ascontiguousarray(drawn[:, :, ::-1]))
-        writer.release()
+        try:
+            for index, bgr in enumerate(frames):
+                frame = np.ascontiguousarray(bgr[:, :, ::-1])
+                output = self._predict(frame, file_name=str(video.path), frame=index)
+                self.summary.num_frames += 1
+                drawn = draw_frame(frame, output, visualizer=visualizer, **self._classes)
+                writer.write(np.ascontiguousarray(drawn[:, :, ::-1]))
+        finally:  # or nobody could play it
+            writer.release()
         if not frames.n:
             Path(target).unlink(missing_ok=True)
             raise UnreadableImageError(f"cannot read video {video.path}: it has no frames")

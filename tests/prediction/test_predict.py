@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from detectron2.data.datasets import register_coco_instances
 from detectron2.data.detection_utils import read_image
 from PIL import Image
 from pycocotools.coco import COCO
+from pytest import MonkeyPatch
 from torch import nn
 
 from shakedrop_det.data import ClassificationMapper
@@ -174,7 +176,7 @@ def test_video_of_any_rate(
     trained: Trained,
     video: Path,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: MonkeyPatch,
     rate: float,
     written: float,
 ) -> None:
@@ -186,8 +188,26 @@ def test_video_of_any_rate(
     assert len(list(drawn)) == 5
 
 
+def test_what_was_found_before_an_interrupt_is_kept(
+    trained: Trained, scenes: list[Path], video: Path, tmp_path: Path, monkeypatch: MonkeyPatch
+) -> None:
+    frames = Video.__iter__
+
+    def interrupted(self: Video) -> Iterator[np.ndarray]:
+        yield from itertools.islice(frames(self), 2)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Video, "__iter__", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        predict(trained("classifier"), [str(scenes[0]), str(video)], tmp_path / "out")
+    monkeypatch.undo()
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert {result["image_id"] for result in results} == {1, 2, 3}
+    assert len(list(Video(tmp_path / "out" / "drawn" / "film.mp4"))) == 2
+
+
 def test_video_that_cannot_be_written(
-    trained: Trained, video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    trained: Trained, video: Path, tmp_path: Path, monkeypatch: MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Video, "size", (128, 1_000_000))
     target = tmp_path / "out" / "drawn" / "film.mp4"
