@@ -34,8 +34,13 @@ class Predictor(DefaultPredictor):
 
         Raises:
             FileNotFoundError, ValueError: see :class:`shakedrop_det.checkpoint.Checkpointer`; also
-                if ``MODEL.WEIGHTS`` is empty.
+                if ``MODEL.WEIGHTS`` is empty, or the model needs proposals besides the image.
         """
+        if cfg.MODEL.LOAD_PROPOSALS:
+            raise ValueError(
+                "MODEL.LOAD_PROPOSALS True: the model needs the proposals of a data set, which "
+                "images alone do not have; evaluate it with tools/train_net.py --eval-only"
+            )
         if not cfg.MODEL.WEIGHTS:
             raise ValueError("MODEL.WEIGHTS is empty: name the checkpoint of a trained model")
         unloaded = cfg.clone()

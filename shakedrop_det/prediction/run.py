@@ -62,10 +62,16 @@ def predict(
 
     Raises:
         FileNotFoundError: if a name stands for nothing, or the weights are missing.
-        ValueError: if the folder cannot be written to; see also ``Predictor``.
+        ValueError: if the folder cannot be written to, or the model only proposes boxes; see also
+            ``Predictor``.
         OSError: if a video cannot be written.
         UnreadableImageError: if none of the files could be read.
     """
+    if cfg.MODEL.META_ARCHITECTURE == "ProposalNetwork":
+        raise ValueError(
+            "MODEL.META_ARCHITECTURE 'ProposalNetwork' gives proposals, which have no classes to "
+            "draw; evaluate it with tools/train_net.py --eval-only"
+        )
     inputs = find_inputs(names)
     make_output_folder(output / "drawn")
     run = _Run(Predictor(cfg, folded=folded), output)

@@ -249,6 +249,23 @@ def test_classifier(trained: Trained, scenes: list[Path], tmp_path: Path) -> Non
     assert picture.height > picture.width
 
 
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        (["MODEL.META_ARCHITECTURE", "ProposalNetwork"], "'ProposalNetwork' gives proposals"),
+        (
+            ["MODEL.LOAD_PROPOSALS", True, "MODEL.PROPOSAL_GENERATOR.NAME", "PrecomputedProposals"],
+            "MODEL.LOAD_PROPOSALS True: the model needs the proposals of a data set",
+        ),
+    ],
+)
+def test_models_that_an_image_alone_is_not_for(
+    trained: Trained, scenes: list[Path], tmp_path: Path, options: list[object], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        predict(trained("mask_rcnn", *options), [str(scenes[0])], tmp_path / "out")
+
+
 def test_no_file_can_be_read(trained: Trained, tmp_path: Path) -> None:
     broken = tmp_path / "broken.png"
     broken.write_text("no picture")
