@@ -55,7 +55,8 @@ def example_input(cfg: CfgNode, height: int | None = None, width: int | None = N
             for detectors an image of 4:3.
 
     Raises:
-        ValueError: if only one of them is given, or one is below 1.
+        ValueError: if only one of them is given, or one is below 1; or if none is, and the config
+            leaves images at their size.
     """
     given = [side for side in (height, width) if side is not None]
     if len(given) == 1 or min(given, default=1) < 1:
@@ -65,6 +66,11 @@ def example_input(cfg: CfgNode, height: int | None = None, width: int | None = N
             height = width = cfg.INPUT.CLASSIFICATION.TEST_SIZE
         else:
             height = cfg.INPUT.MIN_SIZE_TEST
+            if height < 1:
+                raise ValueError(
+                    f"INPUT.MIN_SIZE_TEST {height} leaves images at their size: name one, as in "
+                    "--size 800 1067"
+                )
             width = min(round(_ASPECT * height), cfg.INPUT.MAX_SIZE_TEST)
     generator = torch.Generator().manual_seed(0)
     image = 255 * torch.rand((3, height, width), generator=generator)

@@ -96,6 +96,10 @@ def test_sizes_by_default(tiny: Tiny) -> None:
     for size in ((48, None), (0, 48)):
         with pytest.raises(ValueError, match=f"--size .* got {size[0]}, {size[1]}"):
             example_input(tiny("mask_rcnn"), *size)
+    unresized = tiny("mask_rcnn", "INPUT.MIN_SIZE_TEST", 0)
+    assert shape(unresized, 48, 96) == (3, 48, 96)
+    with pytest.raises(ValueError, match="INPUT.MIN_SIZE_TEST 0 .* --size"):
+        example_input(unresized)
 
 
 def test_table_goes_as_deep_as_is_asked(tiny: Tiny) -> None:
