@@ -9,6 +9,7 @@ import torch
 from detectron2.config import CfgNode
 from detectron2.export import TracingAdapter
 from detectron2.layers import FrozenBatchNorm2d
+from detectron2.structures import Boxes, Instances
 from detectron2.utils.analysis import FlopCountAnalysis
 from fvcore.nn import ActivationCountAnalysis
 from fvcore.nn.jit_analysis import JitModelAnalysis
@@ -47,7 +48,8 @@ class Complexity:
 
 
 def example_input(cfg: CfgNode, height: int | None = None, width: int | None = None) -> Any:
-    """One image of noise, as a model takes it at test time.
+    """One image of noise, as a model takes it at test time; with proposals, as many as there may
+    be, if it takes these too.
 
     Args:
         cfg: of the model.
@@ -74,7 +76,12 @@ def example_input(cfg: CfgNode, height: int | None = None, width: int | None = N
             width = min(round(_ASPECT * height), cfg.INPUT.MAX_SIZE_TEST)
     generator = torch.Generator().manual_seed(0)
     image = 255 * torch.rand((3, height, width), generator=generator)
-    return [{"image": image, "height": height, "width": width}]
+    record: dict[str, Any] = {"image": image, "height": height, "width": width}
+    if cfg.MODEL.LOAD_PROPOSALS:
+        number = cfg.DATASETS.PRECOMPUTED_PROPOSAL_TOPK_TEST
+        boxes = torch.tensor([[0.0, 0.0, width, height]]).expand(number, 4)
+        record["proposals"] = Instances((height, width), proposal_boxes=Boxes(boxes))
+    return [record]
 
 
 def build_for_counting(cfg: CfgNode) -> nn.Module:

@@ -85,6 +85,13 @@ def test_heads_see_all_that_they_may(tiny: Tiny) -> None:
     assert cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST == 0.05
 
 
+def test_proposals_that_the_model_is_given(tiny: Tiny) -> None:
+    given = ["MODEL.LOAD_PROPOSALS", True, "MODEL.PROPOSAL_GENERATOR.NAME", "PrecomputedProposals"]
+    cfg = tiny("mask_rcnn", *given, "DATASETS.PRECOMPUTED_PROPOSAL_TOPK_TEST", 11)
+    found = count_complexity(build_for_counting(cfg), example_input(cfg))
+    assert found.flops["roi_heads.box_head"] == 11 * 7 * 7 * 16 * 32
+
+
 def test_sizes_by_default(tiny: Tiny) -> None:
     def shape(cfg: CfgNode, *size: int) -> tuple[int, ...]:
         return tuple(example_input(cfg, *size)[0]["image"].shape)
