@@ -113,10 +113,10 @@ def count_complexity(model: nn.Module, inputs: Any) -> Complexity:
     :func:`build_for_counting`.
 
     Args:
-        model: a detectron2 model; its mode is left as it was.
+        model: a detectron2 model; the mode of each of its parts is left as it was.
         inputs: what it is called with.
     """
-    was_training = model.training
+    modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
         adapter = TracingAdapter(model, inputs, allow_non_tensor=True)
@@ -132,7 +132,8 @@ def count_complexity(model: nn.Module, inputs: Any) -> Complexity:
             activations=_by_module(activations),
         )
     finally:
-        model.train(was_training)
+        for module, was_training in modes:
+            module.training = was_training
 
 
 def _count_parameters(model: nn.Module, *, trainable_only: bool) -> dict[str, int]:

@@ -122,6 +122,15 @@ def test_table_goes_as_deep_as_is_asked(tiny: Tiny) -> None:
     assert "res2.0" not in deeper
 
 
+def test_modes_are_left_as_they_were(tiny: Tiny) -> None:
+    cfg = tiny("classifier")
+    model = Trainer.build_model(cfg).train()
+    model.backbone["bottom_up"].res2.eval()
+    before = [module.training for module in model.modules()]
+    count_complexity(model, example_input(cfg))
+    assert [module.training for module in model.modules()] == before
+
+
 def test_random_numbers_are_left_alone(tiny: Tiny) -> None:
     cfg = tiny("classifier")
     torch.manual_seed(0)
