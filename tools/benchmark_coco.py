@@ -9,12 +9,12 @@ threads, that counts.
 import argparse
 from pathlib import Path
 
-from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data import MetadataCatalog
 
-import shakedrop_det  # noqa: F401  (registers the data sets)
 from shakedrop_det.benchmark import report, time_interleaved
 from shakedrop_det.benchmark.coco import coco_variants
 from shakedrop_det.benchmark.report import machine, table
+from shakedrop_det.data import check_dataset
 from shakedrop_det.engine import reported_to_user
 from shakedrop_det.output_folder import make_output_folder
 
@@ -35,11 +35,14 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=15, help="timings of each backend")
     parser.add_argument("--output", type=Path, default=Path("output/benchmark_coco"))
     args = parser.parse_args()
-    DatasetCatalog.get(args.dataset)  # makes what has to be made
-    annotations = Path(MetadataCatalog.get(args.dataset).json_file)
     results = {}
     with reported_to_user():
         make_output_folder(args.output)
+        check_dataset(args.dataset, num_classes=None)  # makes what has to be made
+        json_file = MetadataCatalog.get(args.dataset).get("json_file")
+        if not json_file:
+            parser.error(f"--dataset: {args.dataset!r} has no annotations in COCO's format")
+        annotations = Path(json_file)
         for task in ("bbox", "segm"):
             print(task, flush=True)
             variants = coco_variants(annotations, task, per_image=args.per_image)

@@ -39,6 +39,21 @@ def test_backends_give_the_same(annotations: Path, task: str) -> None:
         np.testing.assert_array_equal(stats, first)
 
 
+@pytest.mark.parametrize(
+    "name, message",
+    [
+        ("digit_scenes_vall", "no data set is called 'digit_scenes_vall': did you mean"),
+        ("coco_2017_val", "of data set 'coco_2017_val' does not exist"),
+        ("digits_val", "--dataset: 'digits_val' has no annotations in COCO's format"),
+    ],
+)
+def test_data_set_that_cannot_be_used(
+    leave: Callable[..., tuple[int, str]], tmp_path: Path, name: str, message: str
+) -> None:
+    code, text = leave(TOOL, "--dataset", name, "--output", str(tmp_path))
+    assert (code, message in text) == (2, True), text
+
+
 def test_table(start: Callable[..., "subprocess.Popen[str]"], tmp_path: Path) -> None:
     process = start(TOOL, "--rounds", 1, "--per-image", 5, "--output", tmp_path)
     out, err = process.communicate(timeout=100)
