@@ -5,6 +5,7 @@ import argparse
 
 from shakedrop_det.benchmark.input_pipeline import time_input_pipelines
 from shakedrop_det.benchmark.report import machine
+from shakedrop_det.engine import reported_to_user
 
 
 def main() -> None:
@@ -15,13 +16,14 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--workers", type=int, default=1, help="worker processes of each loader")
     args = parser.parse_args()
-    timings = time_input_pipelines(
-        args.root,
-        batch_size=args.batch_size,
-        batches=args.batches,
-        rounds=args.rounds,
-        num_workers=args.workers,
-    )
+    with reported_to_user():
+        timings = time_input_pipelines(
+            args.root,
+            batch_size=args.batch_size,
+            batches=args.batches,
+            rounds=args.rounds,
+            num_workers=args.workers,
+        )
     print(machine("cpu"))
     for name, timing in timings.items():
         # A ratio of speeds is one over that of times.

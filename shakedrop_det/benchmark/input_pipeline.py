@@ -16,7 +16,11 @@ from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
 
 from shakedrop_det.config import add_shakedrop_config
-from shakedrop_det.data import build_classification_train_loader, register_image_folder
+from shakedrop_det.data import (
+    build_classification_train_loader,
+    load_image_folder,
+    register_image_folder,
+)
 
 from .timing import Timing
 
@@ -48,7 +52,17 @@ def time_input_pipelines(
 
     Returns:
         dict: seconds per image of each loader, the reference first.
+
+    Raises:
+        FileNotFoundError: if there are no such folders, or one has no images.
+        ValueError: if there are fewer images than in a batch.
     """
+    number = len(load_image_folder(root))
+    if number < batch_size:  # The reference would go over them forever, and give no batch.
+        raise ValueError(
+            f"{os.fspath(root)} has {number} images: set --batch-size, now {batch_size}, to at "
+            "most as many"
+        )
     loaders = {
         REFERENCE: _endless(_reference_loader(root, batch_size, num_workers)),
         OURS: iter(_our_loader(root, batch_size, num_workers)),
