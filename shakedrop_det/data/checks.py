@@ -27,11 +27,14 @@ def check_dataset(
         name: of a data set in detectron2's catalog.
         num_classes: what the model is built for; None leaves it unchecked.
         key: the config key of ``num_classes``, for the message.
-        annotated: False for images to predict on alone, such as COCO's test-dev.
+        annotated: False for images to evaluate or predict on. They may be without annotations, as
+            COCO's test-dev; such as they have must do for COCO's metrics, which ask for more than
+            training does.
 
     Raises:
         ValueError: if the name is unknown, the annotation file is no COCO file or has no
-            annotations, or the data set has more classes than the model.
+            annotations, one lacks what its use needs, or the data set has more classes than the
+            model.
         FileNotFoundError: if the annotation file or the images are missing.
     """
     if name not in DatasetCatalog.list():
@@ -43,7 +46,10 @@ def check_dataset(
         metadata.prepare()
     classes: Sequence[Any] | None = metadata.get("classes") or metadata.get("thing_classes")
     if metadata.get("json_file") and metadata.get("evaluator_type") in ("coco", "lvis"):
-        classes = _check_coco(metadata.json_file, name=name, annotated=annotated)["categories"]
+        content = _check_coco(metadata.json_file, name=name, annotated=annotated)
+        classes = content["categories"]
+        if not annotated and metadata.evaluator_type == "coco":
+            _check_evaluated(content.get("annotations") or (), metadata.json_file, name=name)
         if metadata.get("image_root") and not PathManager.isdir(metadata.image_root):
             raise FileNotFoundError(_missing("image folder", metadata.image_root, name))
     if num_classes is not None and classes is not None and num_classes < len(classes):
@@ -78,6 +84,17 @@ def _check_coco(json_file: str, *, name: str, annotated: bool) -> dict[str, Any]
                 f"{part!r} is empty"
             )
     return content
+
+
+def _check_evaluated(annotations: Sequence[Any], json_file: str, *, name: str) -> None:
+    for annotation in annotations:
+        missing = [key for key in ("area", "iscrowd") if key not in annotation]
+        if missing:
+            raise ValueError(
+                f"annotation {annotation.get('id')} in {json_file} of data set {name!r} has no "
+                f"{' and no '.join(map(repr, missing))}, which COCO's metrics need: add 'area', in "
+                "pixels, and 'iscrowd', 0 for a single object, to all annotations"
+            )
 
 
 def _missing(what: str, path: str, name: str) -> str:

@@ -97,6 +97,18 @@ def test_images_to_predict_on_need_no_annotations(register: Callable) -> None:
     check_dataset(NAME, num_classes=2, annotated=False)
 
 
+@pytest.mark.parametrize("key", ["area", "iscrowd"])
+def test_annotations_to_evaluate_on_have_what_the_metrics_need(
+    register: Callable, key: str
+) -> None:
+    complete = {"id": 7, "image_id": 1, "category_id": 3, "area": 4, "iscrowd": 0}
+    annotation = {name: value for name, value in complete.items() if name != key}
+    file = register(json.dumps({**GOOD, "annotations": [complete, annotation]}))
+    check_dataset(NAME, num_classes=None)
+    with pytest.raises(ValueError, match=f"annotation 7 in {file} of .* has no '{key}', which"):
+        check_dataset(NAME, num_classes=None, annotated=False)
+
+
 def test_too_few_classes_in_the_model(register: Callable) -> None:
     register(json.dumps(GOOD))
     with pytest.raises(
