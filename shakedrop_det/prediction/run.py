@@ -74,7 +74,7 @@ def predict(
         )
     inputs = find_inputs(names)
     make_output_folder(output / "drawn")
-    run = _Run(Predictor(cfg, folded=folded), output)
+    run = _Run(Predictor(cfg, folded=folded), output, inputs)
     try:
         run.images(inputs)
         run.videos(inputs)
@@ -87,7 +87,7 @@ def predict(
 
 
 class _Run:
-    def __init__(self, predictor: Predictor, output: Path) -> None:
+    def __init__(self, predictor: Predictor, output: Path, inputs: Inputs) -> None:
         self.predictor = predictor
         self.summary = PredictionSummary()
         self.names = class_names(predictor.metadata, num_classes(predictor.cfg)[1] or 0)
@@ -95,7 +95,8 @@ class _Run:
         num_stuff = predictor.cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES
         self.metadata = with_names(predictor.metadata, things=self.names, num_stuff=num_stuff)
         self.drawn = output / "drawn"
-        self._taken: set[Path] = set()
+        # What is read may lie where pictures go, and must not be overwritten.
+        self._taken = {path.resolve() for path in (*inputs.images, *inputs.videos)}
 
     def images(self, inputs: Inputs) -> None:
         for path in tqdm(inputs.images, desc="images", disable=not inputs.images):
@@ -144,10 +145,10 @@ class _Run:
     def _path(self, stem: str, suffix: str) -> Path:
         """Where a picture goes; files of one name in several folders are told apart by number."""
         path, number = self.drawn / f"{stem}{suffix}", 1
-        while path in self._taken:
+        while path.resolve() in self._taken:
             number += 1
             path = self.drawn / f"{stem}_{number}{suffix}"
-        self._taken.add(path)
+        self._taken.add(path.resolve())
         return path
 
     @contextmanager

@@ -144,6 +144,17 @@ def test_pictures_and_skipped_files(trained: Trained, scenes: list[Path], tmp_pa
         assert np.abs(middle - np.asarray(Image.open(scene))).mean() > 1  # something was drawn
 
 
+def test_files_that_are_read_are_not_overwritten(
+    trained: Trained, scenes: list[Path], tmp_path: Path
+) -> None:
+    drawn = tmp_path / "drawn"
+    drawn.mkdir()
+    mine = Path(shutil.copy(scenes[0], drawn / "mine.png"))
+    predict(trained("classifier"), [str(drawn)], tmp_path)
+    assert mine.read_bytes() == scenes[0].read_bytes()
+    assert sorted(path.name for path in drawn.iterdir()) == ["mine.png", "mine_2.png"]
+
+
 def test_what_is_not_sure_enough_is_left_out(
     trained: Trained, scenes: list[Path], tmp_path: Path
 ) -> None:
