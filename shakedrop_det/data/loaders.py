@@ -6,6 +6,7 @@ from typing import Any
 
 from detectron2.config import CfgNode
 from detectron2.data import (
+    MetadataCatalog,
     build_detection_test_loader,
     build_detection_train_loader,
     get_detection_dataset_dicts,
@@ -30,8 +31,9 @@ def build_classification_train_loader(cfg: CfgNode) -> Any:
         process.
 
     Raises:
-        ValueError: if the data sets do not agree on their classes, or for a value of ``INPUT`` or
-            ``DATALOADER`` that is not allowed.
+        ValueError: if the data sets, or those of ``DATASETS.TEST`` whose classes are known, do not
+            agree on their classes, or for a value of ``INPUT`` or ``DATALOADER`` that is not
+            allowed.
     """
     dataset = MappedImages(
         get_detection_dataset_dicts(cfg.DATASETS.TRAIN),
@@ -40,6 +42,8 @@ def build_classification_train_loader(cfg: CfgNode) -> Any:
     )
     if len(cfg.DATASETS.TRAIN) > 1:
         check_metadata_consistency("classes", cfg.DATASETS.TRAIN)
+    for name in cfg.DATASETS.TEST:
+        _check_same_classes(cfg.DATASETS.TRAIN[0], name)
     return build_detection_train_loader(
         dataset,
         mapper=None,  # MappedImages has it.
@@ -47,6 +51,20 @@ def build_classification_train_loader(cfg: CfgNode) -> Any:
         total_batch_size=cfg.SOLVER.IMS_PER_BATCH,
         aspect_ratio_grouping=False,  # The images have one size.
         num_workers=cfg.DATALOADER.NUM_WORKERS,
+    )
+
+
+def _check_same_classes(train: str, test: str) -> None:
+    """A folder of a class that is missing or more would give others another label, and an accuracy
+    that means nothing."""
+    known, other = (MetadataCatalog.get(name).get("classes") for name in (train, test))
+    if known is None or other is None or list(known) == list(other):
+        return
+    differing = sorted(set(known) ^ set(other))[:3] or ["their order"]
+    raise ValueError(
+        f"DATASETS.TEST {test!r} has {len(other)} classes, which are not the {len(known)} of "
+        f"DATASETS.TRAIN {train!r}: {', '.join(differing)}. A label is the place in the list of "
+        "classes: give both data sets the same, in folders of the same names"
     )
 
 
@@ -74,7 +92,8 @@ def build_classification_test_loader(cfg: CfgNode, dataset_name: str) -> DataLoa
         are skipped, a list may be shorter than others, or empty.
 
     Raises:
-        ValueError: for a value of ``INPUT`` or ``DATALOADER`` that is not allowed.
+        ValueError: if its classes are not those of ``DATASETS.TRAIN``, where these are known, or
+            for a value of ``INPUT`` or ``DATALOADER`` that is not allowed.
     """
     dataset = MappedImages(
         get_detection_dataset_dicts(dataset_name, filter_empty=False),
@@ -82,6 +101,8 @@ def build_classification_test_loader(cfg: CfgNode, dataset_name: str) -> DataLoa
         unreadable=cfg.DATALOADER.UNREADABLE_IMAGES,
         replace=False,
     )
+    for name in cfg.DATASETS.TRAIN[:1]:
+        _check_same_classes(name, dataset_name)
     return build_detection_test_loader(
         dataset,
         mapper=None,  # MappedImages has it.

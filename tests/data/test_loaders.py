@@ -72,6 +72,21 @@ def test_data_sets_of_other_classes_are_refused(names: tuple[str, str]) -> None:
         build_classification_train_loader(config(*names))
 
 
+@pytest.mark.parametrize("classes, told", [(["y"], "x, y"), (["z", "x"], "z")])
+def test_evaluation_on_other_classes_is_refused(
+    names: tuple[str, str], classes: list[str], told: str
+) -> None:
+    MetadataCatalog.remove(names[1])
+    MetadataCatalog.get(names[1]).set(classes=classes)
+    cfg = config(names[0])
+    message = f"{names[1]}' has {len(classes)} classes, which are not the 1 of .*: {told}. A label"
+    with pytest.raises(ValueError, match=message):
+        build_classification_test_loader(cfg, names[1])
+    cfg.DATASETS.TEST = (names[1],)
+    with pytest.raises(ValueError, match=message):
+        build_classification_train_loader(cfg)
+
+
 def test_evaluation_goes_once_over_all_images_in_order(names: tuple[str, str]) -> None:
     loader = build_classification_test_loader(config(), names[0])
     batches = [[image["label"] for image in batch] for batch in loader]
