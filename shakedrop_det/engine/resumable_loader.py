@@ -106,9 +106,11 @@ class ResumableLoader:
             self._next = position + 1
             group = waiting[0 if image["width"] > image["height"] else 1]
             group.append((position, image))
-            batch = [image for _, image in group] if len(group) == self.batch_size else []
-            if batch:
-                group.clear()
+            batch = []
+            # More than that wait after resuming what had larger batches: the oldest go first.
+            if len(group) >= self.batch_size:
+                batch = [image for _, image in group[: self.batch_size]]
+                del group[: self.batch_size]
             self._waiting = ([at for at, _ in waiting[0]], [at for at, _ in waiting[1]])
             if batch:
                 yield batch

@@ -31,13 +31,20 @@ def augment(record: dict[str, Any]) -> dict[str, Any]:
     return {**record, "drawn": drawn}
 
 
-def loader(sampler: str = "all", *, workers: int = 0, grouped: bool = False, **ranks: int) -> Any:
+def loader(
+    sampler: str = "all",
+    *,
+    batch_size: int = BATCH,
+    workers: int = 0,
+    grouped: bool = False,
+    **ranks: int,
+) -> Any:
     return resumable(
         build_detection_train_loader(
             RECORDS,
             mapper=augment,
             sampler=SAMPLERS[sampler](),
-            total_batch_size=BATCH,
+            total_batch_size=batch_size,
             aspect_ratio_grouping=grouped,
             num_workers=workers,
         ),
@@ -67,6 +74,22 @@ def test_resumed_loader_goes_on(sampler: str, grouped: bool) -> None:
         begun = resumed(copy, sampler, grouped=grouped)
         assert read(begun, cut) == expected[:cut]
         assert read(resumed(begun, sampler, grouped=grouped), 12 - cut) == expected[cut:]
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, BATCH])
+def test_more_images_may_wait_than_smaller_batches_have(batch_size: int) -> None:
+    """Both shapes go on being read, and no more and more images wait."""
+    before = loader(batch_size=6, grouped=True)
+    batches = iter(before)
+    while max(waiting := [len(group) for group in before.state_dict()["waiting"]]) < 4:
+        next(batches)
+    after = resumed(before, "all", batch_size=batch_size, grouped=True)
+    found = read(after, 30)
+    assert {len(batch) for batch in found} == {batch_size}
+    shapes = [{image["width"] > image["height"] for image in batch} for batch in found]
+    assert [len(shape) for shape in shapes] == [1] * 30 and set.union(*shapes) == {True, False}
+    still = [len(group) for group in after.state_dict()["waiting"]]
+    assert all(now <= max(was, batch_size) for now, was in zip(still, waiting, strict=True))
 
 
 @pytest.mark.parametrize("batch_size", [1, BATCH])
