@@ -70,9 +70,15 @@ def load_config(config_file: str, opts: Sequence[str] = ()) -> CfgNode:
     try:
         if config_file:
             cfg.merge_from_file(config_file)
-    # yacs tells of unknown keys by KeyError, and of wrong types by AssertionError or ValueError.
-    except (AssertionError, KeyError, ValueError, yaml.YAMLError) as error:
+    # yacs tells of unknown keys by KeyError, and of wrong types by AssertionError or ValueError;
+    # the file itself may be there where one that it names as _BASE_ is not.
+    except (AssertionError, KeyError, OSError, ValueError, yaml.YAMLError) as error:
         raise ValueError(f"--config-file {config_file!r}: {_message(error)}") from error
+    except (AttributeError, TypeError) as error:  # Of a list, a text or nothing.
+        raise ValueError(
+            f"--config-file {config_file!r}: it, a file that it names as _BASE_, or a key of them "
+            f"that has keys of its own, such as MODEL, holds no 'key: value' pairs ({error})"
+        ) from error
     options: list[str] = list(opts)
     try:
         cfg.merge_from_list(options)
@@ -82,6 +88,8 @@ def load_config(config_file: str, opts: Sequence[str] = ()) -> CfgNode:
 
 
 def _message(error: Exception) -> str:
+    if isinstance(error, OSError):
+        return str(error)
     return str(error.args[0]) if error.args else repr(error)
 
 
