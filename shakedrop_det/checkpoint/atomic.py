@@ -8,9 +8,10 @@ from typing import IO, Any, Iterator
 
 from iopath.common.file_io import PathManager
 
-UNFINISHED_NAME = "unfinished_checkpoint"
-"""Name, in the folder of the file, of what is being written. There is one per folder, so that
-what a killed process left is overwritten by the next one instead of piling up."""
+UNFINISHED_SUFFIX = ".unfinished"
+"""What is being written is called as the file that it is to become, with this behind. So processes
+that write into one folder, as conversions side by side do, stay out of each other's way; and what a
+killed one left is overwritten by the next that writes this file, as a resumed run does."""
 
 
 class AtomicPathManager:
@@ -49,8 +50,7 @@ def write_atomically(path: str, mode: str = "wb") -> Iterator[IO[Any]]:
         path: a local path, in a folder that exists.
         mode: "w" or "wb".
     """
-    folder = os.path.dirname(os.path.abspath(path))
-    unfinished = os.path.join(folder, UNFINISHED_NAME)
+    unfinished = path + UNFINISHED_SUFFIX
     try:
         with open(unfinished, mode) as f:
             yield f
@@ -60,7 +60,7 @@ def write_atomically(path: str, mode: str = "wb") -> Iterator[IO[Any]]:
     finally:
         with contextlib.suppress(FileNotFoundError):
             os.remove(unfinished)
-    _sync_folder(folder)
+    _sync_folder(os.path.dirname(os.path.abspath(path)))
 
 
 def _sync_folder(folder: str) -> None:

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from shakedrop_det.checkpoint import Checkpointer
-from shakedrop_det.checkpoint.atomic import UNFINISHED_NAME, write_atomically
+from shakedrop_det.checkpoint.atomic import UNFINISHED_SUFFIX, write_atomically
 
 
 def test_file_is_replaced_and_nothing_else_left(tmp_path: Path) -> None:
@@ -32,6 +32,17 @@ def test_error_while_writing_leaves_the_old_file(tmp_path: Path) -> None:
         raise RuntimeError
     assert path.read_bytes() == b"old"
     assert os.listdir(tmp_path) == ["file"]
+
+
+def test_two_files_may_be_written_to_a_folder_at_once(tmp_path: Path) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    with write_atomically(str(first)) as f:
+        f.write(b"of the first")
+        with write_atomically(str(second)) as g:
+            g.write(b"of the second")
+        assert second.read_bytes() == b"of the second"
+    assert first.read_bytes() == b"of the first"
+    assert sorted(os.listdir(tmp_path)) == ["first", "second"]
 
 
 def test_failed_save_keeps_the_last_checkpoint(
@@ -78,6 +89,7 @@ def test_kill_while_saving_leaves_a_whole_checkpoint(tmp_path: Path, name: str) 
     assert [Path(f).name for f in checkpointer.get_all_checkpoint_files()] == ["model_0.pth"]
     checkpointer.resume_or_load("", resume=True)
     # What the killed process left is reused, not piled up.
-    assert (tmp_path / UNFINISHED_NAME).read_bytes() == b"half"
-    checkpointer.save("model_2")
-    assert not (tmp_path / UNFINISHED_NAME).exists()
+    unfinished = tmp_path / f"{name}.pth{UNFINISHED_SUFFIX}"
+    assert unfinished.read_bytes() == b"half"
+    checkpointer.save(name)
+    assert not unfinished.exists()
