@@ -29,12 +29,14 @@ def check_config(cfg: CfgNode, *, train: bool = True) -> None:
         ValueError: naming the key, its value and the remedy, if ``OUTPUT_DIR`` cannot be written
             to, a data set is unknown, unreadable or empty or has more categories than the model
             classes, ``TEST.AUG`` is set for a model without it, ``TEST.COCO_BACKEND`` is unknown or
-            not installed, a batch cannot be divided, or a norm cannot be computed.
+            not installed, a batch cannot be divided, ``SOLVER.CHECKPOINT_PERIOD`` is not positive,
+            or a norm cannot be computed.
     """
     check_tta(cfg)
     check_coco_backend(cfg.TEST.COCO_BACKEND)
     if train:
         check_batch_size(cfg)
+        check_checkpoint_period(cfg)
         check_norms(cfg)
     check_output_dir(cfg.OUTPUT_DIR)
     # One process per machine, while the others wait: it may also build a data set in a folder
@@ -80,6 +82,21 @@ def check_batch_size(cfg: CfgNode) -> None:
         raise ValueError(
             f"SOLVER.IMS_PER_BATCH {cfg.SOLVER.IMS_PER_BATCH} must be a multiple of {divisor}: the "
             f"number of processes, {divisor // steps}, times SOLVER.ACCUMULATION_STEPS, {steps}"
+        )
+
+
+def check_checkpoint_period(cfg: CfgNode) -> None:
+    """Stop if ``SOLVER.CHECKPOINT_PERIOD`` is not positive: detectron2 divides by it, after the
+    first step. ``SOLVER.CHECKPOINT_EPOCHS`` would replace it.
+
+    Raises:
+        ValueError: naming the key.
+    """
+    period = cfg.SOLVER.CHECKPOINT_PERIOD
+    if period < 1 and not cfg.SOLVER.CHECKPOINT_EPOCHS:
+        raise ValueError(
+            f"SOLVER.CHECKPOINT_PERIOD must be at least 1, got {period!r}; to save at the end of "
+            f"training alone, set it to SOLVER.MAX_ITER, {cfg.SOLVER.MAX_ITER}, or more"
         )
 
 

@@ -107,6 +107,17 @@ def test_batches_must_be_divisible(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) 
     check_config(cfg)
 
 
+@pytest.mark.parametrize("period", [0, -1])
+def test_checkpoints_need_a_period(tiny: Tiny, period: int) -> None:
+    """Of 0, as of TEST.EVAL_PERIOD, one might think that it only saves at the end."""
+    cfg = tiny("classifier", "SOLVER.CHECKPOINT_PERIOD", period)
+    with pytest.raises(ValueError, match=f"SOLVER.CHECKPOINT_PERIOD .*{period}.*MAX_ITER, 4,"):
+        check_config(cfg)
+    check_config(cfg, train=False)
+    cfg.SOLVER.CHECKPOINT_EPOCHS = 1.0
+    check_config(cfg)
+
+
 def test_synchronized_norm_needs_gpus(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
     cfg = tiny("mask_rcnn", "MODEL.RESNETS.NORM", "SyncBN")
     check_config(cfg)  # One process synchronizes nothing.
