@@ -98,12 +98,18 @@ def check_depth(
         )
 
 
-def check_complete(missing: Iterable[str], *, source: str) -> None:
+def check_complete(
+    missing: Iterable[str],
+    *,
+    source: str,
+    remedy: str = "Point MODEL.WEIGHTS to a checkpoint of the whole trained model.",
+) -> None:
     """Stop if weights are missing: a network would compute with random numbers in their place.
 
     Args:
         missing: names of what a file lacks of a whole model, or has in another shape.
         source: the file's path, for the message.
+        remedy: the end of the message.
 
     Raises:
         ValueError: listing the modules that they belong to.
@@ -113,8 +119,7 @@ def check_complete(missing: Iterable[str], *, source: str) -> None:
         modules = "\n".join(f"  {m}" for m in dict.fromkeys(key.rpartition(".")[0] for key in keys))
         raise ValueError(
             f"{source!r} lacks {len(keys)} weights of this model, or has them in another shape; "
-            f"they would be random numbers, in\n{modules}\n"
-            "Point MODEL.WEIGHTS to a checkpoint of the whole trained model."
+            f"they would be random numbers, in\n{modules}\n{remedy}"
         )
 
 

@@ -31,6 +31,11 @@ EMA = "ema"
 """Where a checkpoint keeps the exponential moving average of its model's weights."""
 
 
+RESUME_REMEDY = (
+    "Resume with the MODEL keys that the run began with, or begin another in another OUTPUT_DIR."
+)
+
+
 class Checkpointer(DetectionCheckpointer):
     """:class:`detectron2.checkpoint.DetectionCheckpointer` that neither damages nor half-loads.
 
@@ -38,7 +43,8 @@ class Checkpointer(DetectionCheckpointer):
       checkpoint, and ``last_checkpoint`` names it.
     * Backbone weights that are missing in a file, or have another shape there, stop the run;
       the stock checkpointer warns and trains on from random numbers. Weights of heads may be
-      missing, as usual in fine-tuning, but not where nothing is trained.
+      missing, as usual in fine-tuning, but not where nothing is trained, nor in resuming, where
+      the optimizer's state is that of the former ones.
     * A checkpoint of :class:`shakedrop_det.modeling.ImageClassifier` goes into any detector whose
       backbone is the same ResNet: with FPN, without, or with res5 in the head ("C4").
     * Averaged weights, of ``SOLVER.EMA_DECAY``, are what is loaded from a file that has them,
@@ -147,7 +153,9 @@ class Checkpointer(DetectionCheckpointer):
         self._check_conventions(checkpoint, model_state)
         checkpoint["model"] = state
         incompatible = super()._load_model(checkpoint)
-        if not self._heads_may_be_missing:
+        if self._resumes:
+            check_complete(incompatible.missing_keys, source=self._source, remedy=RESUME_REMEDY)
+        elif not self._heads_may_be_missing:
             check_complete(incompatible.missing_keys, source=self._source)
         return incompatible
 

@@ -150,11 +150,36 @@ class TrainStep(SimpleTrainer):
         return state
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        _check_optimizer(state_dict["optimizer"], self.optimizer)
         super().load_state_dict(state_dict)
         # Runs without float16 on CUDA have no state of it: the scaler then finds its own scale.
         scaler_state = state_dict.get("grad_scaler")
         if scaler_state and self.grad_scaler.is_enabled():
             self.grad_scaler.load_state_dict(scaler_state)
+
+
+def _check_optimizer(saved: Mapping[str, Any], optimizer: torch.optim.Optimizer) -> None:
+    """Stop if a saved state is not one of this optimizer and its parameters: torch notices the
+    parameters, without saying what to do, and the optimizer only in its first step.
+
+    Raises:
+        ValueError: naming the keys.
+    """
+    groups, own = saved["param_groups"], optimizer.param_groups
+    # What tells SGD and Adam apart; versions of torch differ in others.
+    if any((name in groups[0]) != (name in own[0]) for name in ("momentum", "betas")):
+        raise ValueError(
+            f"the run to be resumed has another optimizer than {type(optimizer).__name__}: resume "
+            "with the SOLVER.OPTIMIZER that it began with, or begin another in another OUTPUT_DIR"
+        )
+    sizes = [[len(group["params"]) for group in each] for each in (groups, own)]
+    if sizes[0] != sizes[1]:
+        raise ValueError(
+            f"the run to be resumed trained {sum(sizes[0])} parameters in {len(sizes[0])} groups, "
+            f"this one {sum(sizes[1])} in {len(sizes[1])}: resume with the MODEL keys that it "
+            "began with (BACKBONE.FREEZE_AT, NORM, the heads) and the SOLVER's keys of rates and "
+            "weight decay, or begin another in another OUTPUT_DIR"
+        )
 
 
 def divide(data: list[Any], parts: int) -> list[list[Any]]:

@@ -63,6 +63,25 @@ def test_another_number_of_processes_is_warned_of(
     assert trainer.data_loader.state_dict()["next"] == 48
 
 
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        (["MODEL.IMAGE_CLASSIFIER.NUM_CLASSES", 12], "lacks 2 weights(?s:.*)linear\nResume with"),
+        (["MODEL.BACKBONE.FREEZE_AT", 2], "trained 161 parameters.*MODEL.*FREEZE_AT"),
+        (["SOLVER.OPTIMIZER", "ADAMW"], "another optimizer than AdamW.*SOLVER.OPTIMIZER"),
+    ],
+)
+def test_a_run_of_another_network_or_optimizer_is_not_resumed(
+    tiny: Tiny, options: list[Any], message: str
+) -> None:
+    begun = Trainer(tiny("classifier"))
+    begun.iter = 1
+    begun.checkpointer.save("model_0000001", iteration=1)
+    trainer = Trainer(tiny("classifier", *options))
+    with pytest.raises(ValueError, match=message):
+        trainer.resume_or_load(resume=True)
+
+
 def test_switched_off_it_is_detectron2s_loader(tiny: Tiny) -> None:
     trainer = Trainer(tiny("classifier", "SOLVER.EXACT_RESUME", False))
     assert not isinstance(trainer.data_loader, ResumableLoader)
