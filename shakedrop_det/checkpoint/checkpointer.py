@@ -91,6 +91,24 @@ class Checkpointer(DetectionCheckpointer):
         if self._tag_last:
             super().tag_last_checkpoint(last_filename_basename)
 
+    def resume_or_load(self, path: str, *, resume: bool = True) -> dict[str, Any]:
+        """Load the last checkpoint or ``path``, see the stock checkpointer.
+
+        Raises:
+            FileNotFoundError, ValueError: see :meth:`load`; also if the last checkpoint was removed
+                or renamed.
+        """
+        if resume and self.has_checkpoint():
+            last = self.get_checkpoint_file()
+            if is_local(last) and not os.path.isfile(last):
+                note = os.path.join(self.save_dir, "last_checkpoint")
+                raise FileNotFoundError(
+                    f"{note!r} says to resume from {os.path.basename(last)!r}, which is not there: "
+                    "write the name of a checkpoint of that folder into it, or remove it to begin "
+                    "from MODEL.WEIGHTS"
+                )
+        return super().resume_or_load(path, resume=resume)
+
     def load(self, path: str, checkpointables: list[str] | None = None) -> dict[str, Any]:
         """Load a checkpoint, see the stock checkpointer. An empty path loads nothing.
 

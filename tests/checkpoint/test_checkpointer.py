@@ -209,6 +209,19 @@ def test_missing_file_is_named(tmp_path: Path) -> None:
             checkpointer.load(str(tmp_path / "nothing.pth"))
 
 
+def test_missing_checkpoint_to_resume_from_is_named(tmp_path: Path) -> None:
+    """MODEL.WEIGHTS has nothing to do with it."""
+    checkpointer = Checkpointer(nn.Linear(2, 2), str(tmp_path))
+    for name in ("model_1", "model_2"):
+        checkpointer.save(name)
+    (tmp_path / "model_2.pth").unlink()
+    with pytest.raises(FileNotFoundError, match="last_checkpoint' .*'model_2.pth'.*write the name"):
+        checkpointer.resume_or_load("", resume=True)
+    checkpointer.resume_or_load("", resume=False)
+    (tmp_path / "last_checkpoint").write_text("model_1.pth")
+    checkpointer.resume_or_load("", resume=True)
+
+
 @pytest.mark.parametrize("suffix", ["pth", "pkl"])
 def test_damaged_file_is_named(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"damaged.{suffix}"
