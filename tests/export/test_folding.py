@@ -107,6 +107,15 @@ def test_without_the_last_relu_it_is_not_for_stock_and_computes_the_same(
     assert {block.survival_prob for block in blocks} == {1.0}
 
 
+def test_a_small_stem_is_not_for_stock(trained: Config) -> None:
+    """Of one key, which stock detectron2 does not have."""
+    found = fold_checkpoint(trained("c4", "MODEL.RESNETS.STEM", "cifar"))
+    (reason,) = found.not_stock
+    assert "MODEL.RESNETS.STEM 'cifar'" in reason
+    assert found.cfg.MODEL.BACKBONE.NAME == "build_shakedrop_resnet_backbone"
+    assert not found.cfg.MODEL.SHAKEDROP.ENABLED
+
+
 def test_a_block_without_the_last_relu_is_all_that_stock_lacks(trained: Config) -> None:
     """As docs/deployment.md has it, on a network of stock detectron2."""
     from detectron2.modeling.backbone.resnet import BottleneckBlock
