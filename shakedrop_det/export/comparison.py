@@ -57,10 +57,10 @@ def features(model: nn.Module, image: Tensor) -> dict[str, Tensor]:
     if isinstance(backbone, nn.ModuleDict):  # of a classifier
         backbone = backbone["bottom_up"]
     found = dict(backbone(pixels))
-    res5 = getattr(getattr(model, "roi_heads", None), "res5", None)
-    if res5 is not None:
+    heads: Any = getattr(model, "roi_heads", None)
+    if getattr(heads, "res5", None) is not None:
         # Of the whole feature map: regions are as the detector finds them.
-        found["roi_heads.res5"] = res5(next(iter(found.values())))
+        found["roi_heads.res5"] = heads.res5(found[heads.in_features[0]])
     return found
 
 

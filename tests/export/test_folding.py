@@ -107,6 +107,11 @@ def test_without_the_last_relu_it_is_not_for_stock_and_computes_the_same(
     assert {block.survival_prob for block in blocks} == {1.0}
 
 
+def test_the_head_may_take_another_than_the_first_feature_map(trained: Config) -> None:
+    found = fold_checkpoint(trained("c4", "MODEL.RESNETS.OUT_FEATURES", ["res3", "res4"]))
+    assert set(found.feature_differences) == {"res3", "res4", "roi_heads.res5"}
+
+
 def test_a_small_stem_is_not_for_stock(trained: Config) -> None:
     """Of one key, which stock detectron2 does not have."""
     found = fold_checkpoint(trained("c4", "MODEL.RESNETS.STEM", "cifar"))
