@@ -18,6 +18,9 @@ STOCK_NAMES = {
 }
 """What this package registers, and its stock counterpart."""
 
+WITHOUT_LAST_RELU = ("build_shakedrop_pyramidnet_backbone", "build_shake_shake_backbone")
+"""Builders whose blocks have no ReLU that ``ERASE_RELU`` could leave out."""
+
 
 def deployed_config(cfg: CfgNode) -> tuple[CfgNode, tuple[str, ...]]:
     """The config that builds a network for folded weights.
@@ -47,7 +50,8 @@ def deployed_config(cfg: CfgNode) -> tuple[CfgNode, tuple[str, ...]]:
 
 
 def _erases_relu(cfg: CfgNode) -> bool:
-    return bool(cfg.MODEL.SHAKEDROP.ENABLED and cfg.MODEL.SHAKEDROP.ERASE_RELU)
+    is_set = cfg.MODEL.SHAKEDROP.ENABLED and cfg.MODEL.SHAKEDROP.ERASE_RELU
+    return is_set and cfg.MODEL.BACKBONE.NAME not in WITHOUT_LAST_RELU
 
 
 def _not_in_stock(cfg: CfgNode) -> Iterator[str]:

@@ -1,0 +1,33 @@
+"""Configs of folded networks that are of this package whatever their settings."""
+
+from collections.abc import Callable
+
+import pytest
+from detectron2.config import CfgNode
+
+from shakedrop_det.export import fold_checkpoint, load_model
+from shakedrop_det.modeling import ShakenBlock
+
+THREE_STAGES = [
+    *("MODEL.RESNETS.DEPTH", 14, "MODEL.RESNETS.OUT_FEATURES", ["res4"]),
+    *("MODEL.IMAGE_CLASSIFIER.IN_FEATURE", "res4", "MODEL.SHAKEDROP.ALPHA", [0.0, 1.0]),
+]
+SHAKE_SHAKE = [
+    *("MODEL.SHAKEDROP.BRANCHES", "shake_shake", "MODEL.SHAKEDROP.SURVIVAL_PROB", 0.0),
+    *("MODEL.SHAKEDROP.DECAY", "constant"),
+]
+
+
+@pytest.mark.parametrize(
+    "builder, options",
+    [("build_shakedrop_pyramidnet_backbone", []), ("build_shake_shake_backbone", SHAKE_SHAKE)],
+)
+def test_erase_relu_means_nothing_where_no_block_ends_in_one(
+    trained: Callable[..., CfgNode], builder: str, options: list[object]
+) -> None:
+    names = ["MODEL.BACKBONE.NAME", builder, "MODEL.SHAKEDROP.ERASE_RELU", True]
+    cfg = trained("classifier", *names, *THREE_STAGES, *options)
+    folded = fold_checkpoint(cfg)
+    assert not folded.cfg.MODEL.SHAKEDROP.ENABLED
+    assert not any("ERASE_RELU" in reason for reason in folded.not_stock)
+    assert any(isinstance(module, ShakenBlock) for module in load_model(cfg).modules())
