@@ -8,12 +8,11 @@ from typing import Any, Callable, Mapping
 
 import torch
 from detectron2.config import CfgNode
-from detectron2.data import DatasetMapper
 from detectron2.structures import Instances
 from torch import Tensor, nn
 
 from shakedrop_det.checkpoint.verification import TOLERANCE
-from shakedrop_det.data import ClassificationMapper
+from shakedrop_det.data import ClassificationMapper, DetectionMapper
 
 NOISE_SIZE = 224
 
@@ -30,6 +29,7 @@ def example_image(cfg: CfgNode, path: str | None = None) -> Tensor:
 
     Raises:
         FileNotFoundError: if there is no such file.
+        UnreadableImageError: if it is no image, naming it.
     """
     if path is None:
         generator = torch.Generator().manual_seed(0)
@@ -38,7 +38,7 @@ def example_image(cfg: CfgNode, path: str | None = None) -> Tensor:
         raise FileNotFoundError(f"There is no image {path!r}")
     is_classifier = cfg.MODEL.META_ARCHITECTURE == "ImageClassifier"
     mapper: Callable[[dict[str, Any]], dict[str, Any]] = (
-        ClassificationMapper(cfg, False) if is_classifier else DatasetMapper(cfg, False)
+        ClassificationMapper(cfg, False) if is_classifier else DetectionMapper(cfg, False)
     )
     return mapper({"file_name": path, "label": 0})["image"].float()
 

@@ -232,7 +232,9 @@ def test_a_network_that_was_not_folded_right_is_noticed(trained: Config, monkeyp
         fold_checkpoint(trained("mask_rcnn"))
 
 
-@pytest.mark.parametrize("option", [["--image", "no.jpg"], ["MODEL.WEIGHTS", "no.pth"]])
+@pytest.mark.parametrize(
+    "option", [["--image", "no.jpg"], ["--image", __file__], ["MODEL.WEIGHTS", "no.pth"]]
+)
 def test_mistakes_are_told_in_one_line(
     trained: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys, option: list[str]
 ) -> None:
