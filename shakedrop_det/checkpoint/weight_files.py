@@ -23,6 +23,13 @@ _PREFIXES = ("module.", "model.", "_orig_mod.")
 """Of models inside DataParallel, an averaged or a Lightning model, and torch.compile."""
 
 
+_UNREADABLE = (
+    *(pickle.UnpicklingError, EOFError, RuntimeError),
+    *(AttributeError, ImportError, LookupError, ValueError),
+)
+"""What torch and pickle raise for files of other kinds, if these may run code."""
+
+
 @dataclass(frozen=True)
 class WeightFile:
     """The weights in a file, and what it says besides.
@@ -77,9 +84,17 @@ def _read(path: str, allow_pickle: bool) -> Any:
             ) from error
     try:
         return torch.load(path, map_location="cpu", weights_only=False)
-    except RuntimeError:  # Not written by torch.save: plain pickles, which detectron2 uses as well.
+    except _UNREADABLE as error:  # Perhaps not written by torch.save.
+        reason = (str(error) or type(error).__name__).partition("\n")[0]
+    try:
+        # Plain pickles, which detectron2 uses as well, those of Python 2 among them.
         with open(path, "rb") as f:
             return pickle.load(f, encoding="latin1")
+    except _UNREADABLE as error:
+        raise ValueError(
+            f"{path!r} is damaged, is no file of weights, or needs a package that is not installed "
+            f"({reason}): get it once more, or convert it where it was made"
+        ) from error
 
 
 def _unwrap(content: Any, *, path: str, use_ema: bool) -> tuple[dict[str, Any], str]:

@@ -106,6 +106,25 @@ def test_code_in_a_file_is_not_run_unless_allowed(tmp_path: Path, suffix: str) -
     assert_is(file.state, {"weight": torch.ones(2)})
 
 
+@pytest.mark.parametrize("content", [b"", b"<html>not found</html>", b"cno_such_module\nName\n."])
+def test_damaged_files_are_named_if_code_is_allowed_too(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "file.pth"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match="file.pth' is damaged, is no file of weights, or needs"):
+        read_weights(str(path), allow_pickle=True)
+
+
+def test_pickles_of_python_2_are_read(tmp_path: Path) -> None:
+    """As those of detectron2's model zoo, whose texts need not be UTF-8."""
+    weight = pickle.dumps(np.ones(2), protocol=2)[2:-1]
+    state = b"}U\x06weight" + weight + b"s"
+    path = tmp_path / "file.pkl"
+    path.write_bytes(b"\x80\x02}U\x05model" + state + b"sU\x04noteU\x01\xe9s.")
+    file = read_weights(str(path), allow_pickle=True)
+    assert_is(file.state, {"weight": torch.ones(2)})
+    assert file.extra == {"note": "\xe9"}
+
+
 def test_damaged_and_other_files_are_named(tmp_path: Path) -> None:
     path = tmp_path / "file.pth"
     torch.save(STATE, path)
