@@ -73,7 +73,7 @@ def infer_architecture(state: StateDict) -> ResNetArchitecture:
         state: with detectron2's names, see :func:`torchvision_to_detectron2`.
 
     Raises:
-        ValueError: if it is none that detectron2 builds.
+        ValueError: if it is none that detectron2 builds, or a weight is missing that tells.
     """
     blocks = tuple(_num_blocks(state, stage) for stage in STAGES)
     is_bottleneck = "res2.0.conv3.weight" in state
@@ -84,13 +84,24 @@ def infer_architecture(state: StateDict) -> ResNetArchitecture:
             f"No ResNet of detectron2 has {list(blocks)} blocks of {2 + is_bottleneck} "
             f"convolutions in its stages; depths and blocks that it has: {known}"
         )
+    last = f"res2.0.conv{2 + is_bottleneck}.weight"
+    missing = [k for k in ("stem.conv1.weight", "res2.0.conv2.weight", last) if k not in state]
+    if missing:
+        raise ValueError(
+            f"The weights lack {missing[0]}, in detectron2's names, which each ResNet has: the "
+            "file is not whole, or of another network"
+        )
+    if not is_bottleneck and state[last].shape[0] != 64:
+        raise ValueError(
+            f"detectron2 has no ResNet of depth {depth} with {state[last].shape[0]} channels after "
+            "res2 (MODEL.RESNETS.RES2_OUT_CHANNELS), only with 64"
+        )
     # detectron2 gives no width to blocks of two convolutions.
     groups, width = 1, 64
     if is_bottleneck:
         bottleneck, per_group = state["res2.0.conv2.weight"].shape[:2]
         groups = bottleneck // per_group
         width = bottleneck // groups
-    last = f"res2.0.conv{2 + is_bottleneck}.weight"
     linear = state.get("linear.weight")
     return ResNetArchitecture(
         depth=depth,
