@@ -83,9 +83,30 @@ class ExactResume(HookBase):
             )
             self._loaded = _elsewhere(states, comm.get_world_size())
         if self._loader is not None and "loader" in self._loaded:
+            self._warn_of_batch_size([state["loader"] for state in states])
             self._loader.load_state_dict(self._loaded["loader"])
         if "loss_normalizer" in self._loaded:
             self._model.loss_normalizer = self._loaded["loss_normalizer"]
+
+    def _warn_of_batch_size(self, loaders: list[dict[str, Any]]) -> None:
+        """Say that the schedule no longer means what it did. detectron2 goes by iterations: it
+        resumes the number of those, and the learning rate before warmup and decay."""
+        taken = sum(state["next"] - sum(map(len, state["waiting"])) for state in loaders)
+        iterations = self.trainer.iter + 1
+        batch_size = self._loader.batch_size * comm.get_world_size() if self._loader else 0
+        # Few are left out where the number of processes changes.
+        if round(taken / iterations) != batch_size:
+            logging.getLogger(__name__).warning(
+                "Resuming in batches of %d images a run that took %d in %d iterations, %.4g in "
+                "each: lengths in epochs, and in iterations that follow from "
+                "SOLVER.REFERENCE_WORLD_SIZE, are as if all batches had been of this size, and the "
+                "learning rate stays that of the checkpoint. To keep the schedule, resume with the "
+                "SOLVER.IMS_PER_BATCH and the number of processes that the run began with",
+                batch_size,
+                taken,
+                iterations,
+                taken / iterations,
+            )
 
 
 def _elsewhere(states: list[dict[str, Any]], world_size: int) -> dict[str, Any]:
