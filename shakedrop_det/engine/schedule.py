@@ -7,7 +7,8 @@ import logging
 import torch
 from detectron2.config import CfgNode
 from detectron2.solver import build_lr_scheduler as build_stock
-from detectron2.solver.lr_scheduler import LRScheduler
+from detectron2.solver.lr_scheduler import LRMultiplier, LRScheduler, WarmupParamScheduler
+from fvcore.common.param_scheduler import StepWithFixedGammaParamScheduler
 
 SCHEDULES = ("WarmupMultiStepLR", "WarmupCosineLR", "WarmupStepWithFixedGammaLR")
 """The values of ``SOLVER.LR_SCHEDULER_NAME``."""
@@ -96,7 +97,22 @@ def build_lr_scheduler(cfg: CfgNode, optimizer: torch.optim.Optimizer) -> LRSche
             f"SOLVER.BASE_LR_END must be from 0 to SOLVER.BASE_LR, {solver.BASE_LR!r}, for a "
             f"cosine, got {solver.BASE_LR_END!r}"
         )
-    return build_stock(cfg, optimizer)
+    if name != "WarmupStepWithFixedGammaLR":
+        return build_stock(cfg, optimizer)
+    steps = _FixedGammaSteps(1.0, solver.NUM_DECAYS, solver.GAMMA, solver.MAX_ITER)
+    warmup = min(solver.WARMUP_ITERS / solver.MAX_ITER, 1.0)
+    multiplier = WarmupParamScheduler(
+        steps, solver.WARMUP_FACTOR, warmup, solver.WARMUP_METHOD, solver.RESCALE_INTERVAL
+    )
+    return LRMultiplier(optimizer, multiplier=multiplier, max_iter=solver.MAX_ITER)
+
+
+class _FixedGammaSteps(StepWithFixedGammaParamScheduler):
+    """fvcore's, which has no value at the very end. detectron2 asks for that one after the last
+    step, before it saves the model."""
+
+    def __call__(self, where: float) -> float:
+        return float(super().__call__(min(where, 1.0 - 1e-5)))
 
 
 def _check_steps(steps: tuple[int, ...], max_iter: int) -> None:

@@ -89,6 +89,16 @@ def test_schedules_in_epochs(name: str) -> None:
         assert rates[10:] == pytest.approx(cosine[10:], abs=1e-6)
 
 
+@pytest.mark.parametrize("warmup", [0, 10, 100])
+def test_steps_of_one_length_last_to_the_end(warmup: int) -> None:
+    """detectron2's own has no rate after the last step, so that no model_final.pth is saved."""
+    cfg = config("SOLVER.LR_SCHEDULER_NAME", "WarmupStepWithFixedGammaLR", "SOLVER.BASE_LR", 1.0)
+    cfg.SOLVER.MAX_ITER, cfg.SOLVER.WARMUP_ITERS, cfg.SOLVER.NUM_DECAYS = 80, warmup, 3
+    rates = learning_rates(cfg)
+    expected = [0.1 ** (iteration // 20) for iteration in range(80)]
+    assert len(rates) == 80 and rates[warmup:] == pytest.approx(expected[warmup:])
+
+
 @pytest.mark.parametrize("name, images", [("classifier", 360), ("mask_rcnn", 16)])
 def test_trainer_counts_the_images(tiny: Tiny, name: str, images: int) -> None:
     cfg = tiny(name, "SOLVER.MAX_EPOCHS", 2.0, "SOLVER.EXACT_RESUME", False)
