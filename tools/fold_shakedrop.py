@@ -32,7 +32,13 @@ def parse_args() -> argparse.Namespace:
         "--allow-pickle", action="store_true", help="run code that the file may carry: trust it?"
     )
     parser.add_argument("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE")
-    return parser.parse_args()
+    args = parser.parse_args()
+    if (Path(args.output) / "config.yaml").resolve() == Path(args.config_file).resolve():
+        parser.error(
+            f"--output {args.output!r} holds --config-file {args.config_file!r}, the config of the "
+            "training, which would be overwritten: name another folder"
+        )
+    return args
 
 
 def write(result: FoldedCheckpoint, folder: Path) -> None:

@@ -1,12 +1,16 @@
-"""Configs of folded networks that are of this package whatever their settings."""
+"""Configs of folded networks that are of this package whatever their settings, and where not to
+write them."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from detectron2.config import CfgNode
 
 from shakedrop_det.export import fold_checkpoint, load_model
 from shakedrop_det.modeling import ShakenBlock
+
+from .test_folding import run_tool
 
 THREE_STAGES = [
     *("MODEL.RESNETS.DEPTH", 14, "MODEL.RESNETS.OUT_FEATURES", ["res4"]),
@@ -31,3 +35,15 @@ def test_erase_relu_means_nothing_where_no_block_ends_in_one(
     assert not folded.cfg.MODEL.SHAKEDROP.ENABLED
     assert not any("ERASE_RELU" in reason for reason in folded.not_stock)
     assert any(isinstance(module, ShakenBlock) for module in load_model(cfg).modules())
+
+
+def test_the_config_of_the_training_is_not_overwritten(
+    trained: Callable[..., CfgNode], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    trained("classifier")
+    folder = tmp_path / "trained"
+    before = (folder / "config.yaml").read_text()
+    with pytest.raises(SystemExit) as error:
+        run_tool(monkeypatch, "--config-file", folder / "config.yaml", "--output", folder)
+    assert error.value.code == 2 and "name another folder" in capsys.readouterr().err
+    assert (folder / "config.yaml").read_text() == before
