@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 from typing import Any, Callable
 
 import torch
@@ -46,7 +47,7 @@ def export_model(
     Args:
         model: a detector or classifier of detectron2, under ShakeDrop or not; it stays as it is.
         image: to trace with and to compare on, (3, H, W).
-        path: of the file to write.
+        path: of the file to write; its folder is made if it is not there.
         format: one of :data:`FORMATS`. "tracing" and "scripting" write TorchScript, "torch_export"
             a program for ``torch.export.load``, for images of this one size.
         backbone_only: whether to export the backbone alone.
@@ -62,6 +63,7 @@ def export_model(
     if format not in FORMATS:
         raise ValueError(f"format must be one of {', '.join(FORMATS)}, got {format!r}")
     adapter = _adapter(without_shakedrop(model), image, backbone_only)
+    Path(path).resolve().parent.mkdir(parents=True, exist_ok=True)
     got = _WRITERS[format](adapter, path)
     before = _adapter(copy.deepcopy(model).eval(), image, backbone_only)
     expected = dict(zip(_names(adapter), before(*before.flattened_inputs), strict=True))

@@ -81,7 +81,7 @@ def test_a_backbone_exports_to_each_format(
     build, image: Tensor, tmp_path: Path, name: str, format: str, form: str
 ) -> None:
     needs_onnx(format)
-    model, path = build(name, *FORMS[form]), str(tmp_path / "backbone")
+    model, path = build(name, *FORMS[form]), str(tmp_path / "new" / "backbone")
     differences = export_model(model, image, path, format=format, backbone_only=True)
     assert len(differences) == (1 if name == "c4" else 4 if name == "classifier" else 5)
     assert_small(differences)
