@@ -76,7 +76,9 @@ def test_a_config_of_detectron2_differs_in_the_backbone_and_the_keys_of_this_pac
     defaults = get_cfg()
     add_shakedrop_config(defaults)
     added = {key: value for key, value in flat(defaults).items() if key not in stock}
-    expected = {**stock, **added, "MODEL.SHAKEDROP.INVERTED": bool(stock["MODEL.WEIGHTS"])}
+    expected = {**stock, **added}
+    if stock["MODEL.WEIGHTS"]:
+        expected.update({"MODEL.SHAKEDROP.INVERTED": True, "MODEL.SHAKEDROP.SURVIVAL_PROB": 0.9})
     if stock["MODEL.RESNETS.NORM"] == "FrozenBN":
         expected["SOLVER.CLIP_GRADIENTS.ENABLED"] = True
     clipping = "SOLVER.CLIP_GRADIENTS.CLIP_TYPE"
@@ -127,8 +129,8 @@ def test_forms_differ_from_their_config_in_what_they_are_named_for(name) -> None
     if not from_scratch:
         pixels = {"MODEL.PIXEL_MEAN", "MODEL.PIXEL_STD", "INPUT.FORMAT"}
         weights = {"MODEL.WEIGHTS", "MODEL.RESNETS.STRIDE_IN_1X1", *pixels}
-        inverted = {"MODEL.SHAKEDROP.INVERTED"}
-        assert inverted <= changed["pretrained"] <= inverted | weights
+        paper = {"MODEL.SHAKEDROP.INVERTED", "MODEL.SHAKEDROP.SURVIVAL_PROB"}
+        assert paper <= changed["pretrained"] <= paper | weights
         assert differences(ours(forms["erase_relu_pretrained"]), ours(forms["pretrained"])) == {
             *erase_relu,
             "MODEL.WEIGHTS",
@@ -222,4 +224,5 @@ def test_each_form_is_a_valid_spec(backbone) -> None:
     for name in (base, *forms_of(base)):
         spec = spec_from_config(model_zoo.get_config(name))
         assert spec.inverted == ("pretrained" not in name)
+        assert spec.survival_prob == (0.9 if spec.inverted else 0.5)
         assert spec.erase_relu == ("erase_relu" in name)

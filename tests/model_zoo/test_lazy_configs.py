@@ -182,7 +182,7 @@ def test_settings_can_be_changed_from_the_command_line() -> None:
     spec = "model.backbone.bottom_up.spec"
     cfg = LazyConfig.apply_overrides(cfg, [f"{spec}.alpha=[-1,1]", f"{spec}.erase_relu=true"])
     spec = on_meta(cfg.model).backbone.bottom_up.res5[-1].spec
-    assert spec == ShakeDropSpec(alpha=(-1, 1), erase_relu=True, inverted=True)
+    assert spec == ShakeDropSpec(alpha=(-1, 1), erase_relu=True, inverted=True, survival_prob=0.9)
 
 
 def test_a_lazy_config_can_be_saved_and_loaded(tmp_path: Path) -> None:

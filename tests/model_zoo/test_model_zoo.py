@@ -31,7 +31,7 @@ def test_a_yaml_config_comes_with_the_keys_of_this_package_and_can_be_changed() 
     assert spec_from_config(cfg).inverted
     assert cfg.MODEL.BACKBONE.NAME == "build_shakedrop_resnet_fpn_backbone"
     cfg.MODEL.SHAKEDROP.SURVIVAL_PROB = 0.8
-    assert model_zoo.get_config(f"{MASK_RCNN}.yaml").MODEL.SHAKEDROP.SURVIVAL_PROB == 0.5
+    assert model_zoo.get_config(f"{MASK_RCNN}.yaml").MODEL.SHAKEDROP.SURVIVAL_PROB == 0.9
 
 
 def test_a_python_config_is_lazy() -> None:

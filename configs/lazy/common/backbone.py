@@ -19,7 +19,7 @@ def shake_resnet(resnet, *, inverted):
     resnet.spec = L(ShakeDropSpec)(
         alpha=[0.0, 0.0],
         beta=[0.0, 1.0],
-        survival_prob=0.5,
+        survival_prob=0.9 if inverted else 0.5,
         erase_relu=False,
         inverted=inverted,
     )
