@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import tempfile
-
 from detectron2.config import CfgNode
 from detectron2.utils import comm
-from detectron2.utils.file_io import PathManager
 
-from shakedrop_det.checkpoint.atomic import is_local
 from shakedrop_det.data import check_dataset
 from shakedrop_det.evaluation import check_coco_backend
+
+from .output_folder import make_output_folder
 
 
 def is_classifier(cfg: CfgNode) -> bool:
@@ -38,7 +36,7 @@ def check_config(cfg: CfgNode, *, train: bool = True) -> None:
         check_batch_size(cfg)
         check_checkpoint_period(cfg)
         check_norms(cfg)
-    check_output_dir(cfg.OUTPUT_DIR)
+    make_output_folder(cfg.OUTPUT_DIR, key="OUTPUT_DIR")
     # One process per machine, while the others wait: it may also build a data set in a folder
     # that they share.
     if comm.get_local_rank() == 0:
@@ -115,24 +113,6 @@ def check_norms(cfg: CfgNode) -> None:
             f"{', '.join(keys)} 'SyncBN' needs GPUs where there are several processes; set 'BN', "
             "of which each process has its own, or 'naiveSyncBN'"
         )
-
-
-def check_output_dir(output_dir: str) -> None:
-    """Create ``OUTPUT_DIR`` and write a file there, which is then removed.
-
-    Raises:
-        ValueError: if that fails.
-    """
-    try:
-        PathManager.mkdirs(output_dir)
-        if is_local(output_dir):
-            with tempfile.TemporaryFile(dir=output_dir):
-                pass
-    except OSError as error:
-        raise ValueError(
-            f"OUTPUT_DIR {output_dir!r} cannot be written to ({error.strerror}); set it to a "
-            "folder in which files can be created"
-        ) from error
 
 
 def check_datasets(cfg: CfgNode, *, train: bool) -> None:

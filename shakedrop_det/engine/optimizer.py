@@ -66,6 +66,8 @@ def clipped_sgd(params: Any, *, max_norm: float, **options: Any) -> torch.optim.
         max_norm: to which the gradient of each parameter is clipped by itself before a step, as by
             the ``CLIP_TYPE`` "norm".
         options: of :class:`torch.optim.SGD`.
+
+    Source: :func:`detectron2.solver.build.maybe_add_gradient_clipping`, which reads a ``CfgNode``.
     """
     clip = functools.partial(nn.utils.clip_grad_norm_, max_norm=max_norm)
     return with_gradient_clipping(torch.optim.SGD, per_param_clipper=clip)(params, **options)

@@ -18,7 +18,7 @@ from detectron2.utils.logger import setup_logger
 from shakedrop_det.checkpoint.atomic import is_local
 from shakedrop_det.config import add_shakedrop_config
 
-from .checks import check_output_dir
+from .output_folder import make_output_folder
 from .progress import log_to_file_only
 
 
@@ -41,7 +41,7 @@ def setup(args: argparse.Namespace, *, quiet: bool = False) -> CfgNode:
     cfg = load_config(args.config_file, args.opts)
     without_cuda = fall_back_to_cpu(cfg)
     cfg.freeze()
-    check_output_dir(cfg.OUTPUT_DIR)
+    make_output_folder(cfg.OUTPUT_DIR, key="OUTPUT_DIR")
     with log_to_file_only() if quiet else contextlib.nullcontext():
         default_setup(cfg, args)
         setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="shakedrop_det")

@@ -18,8 +18,8 @@ from tqdm import tqdm
 
 from shakedrop_det.data.reading import UnreadableImageError, naming_file
 from shakedrop_det.engine.checks import num_classes
+from shakedrop_det.engine.output_folder import make_output_folder
 from shakedrop_det.evaluation.instance_drawing import with_names
-from shakedrop_det.output_folder import make_output_folder
 
 from .drawing import draw_frame, draw_output
 from .inputs import Inputs, Video, find_inputs

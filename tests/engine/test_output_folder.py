@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from shakedrop_det.output_folder import make_output_folder
+from shakedrop_det.engine.output_folder import make_output_folder
 
 
 def test_folder_is_made_and_left_empty(tmp_path: Path) -> None:
@@ -18,7 +18,7 @@ def test_folder_is_made_and_left_empty(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["file", "file/folder"])
 def test_folder_that_cannot_be_made(tmp_path: Path, name: str) -> None:
     (tmp_path / "file").touch()
-    message = f"--output '{tmp_path / name}' cannot be written to .*: name a folder"
+    message = f"--output '{tmp_path / name}' cannot be written to .*: set it to a folder"
     with pytest.raises(ValueError, match=message):
         make_output_folder(str(tmp_path / name))
 
