@@ -3,11 +3,13 @@
 import json
 import subprocess
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data.datasets import register_coco_instances
 from pycocotools.coco import COCO
 
 from shakedrop_det.benchmark.coco import coco_variants, made_up_detections
@@ -39,11 +41,21 @@ def test_backends_give_the_same(annotations: Path, task: str) -> None:
         np.testing.assert_array_equal(stats, first)
 
 
+@pytest.fixture
+def missing_scenes(tmp_path: Path) -> Iterator[None]:
+    """A data set called ``missing_scenes``: registered, on any machine without its files."""
+    register_coco_instances("missing_scenes", {}, str(tmp_path / "none.json"), str(tmp_path))
+    yield
+    DatasetCatalog.remove("missing_scenes")
+    MetadataCatalog.remove("missing_scenes")
+
+
+@pytest.mark.usefixtures("missing_scenes")
 @pytest.mark.parametrize(
     "name, message",
     [
         ("digit_scenes_vall", "no data set is called 'digit_scenes_vall': did you mean"),
-        ("coco_2017_val", "of data set 'coco_2017_val' does not exist"),
+        ("missing_scenes", "of data set 'missing_scenes' does not exist"),
         ("digits_val", "--dataset: 'digits_val' has no annotations in COCO's format"),
     ],
 )
