@@ -107,6 +107,9 @@ def add_shakedrop_config(cfg: CfgNode) -> None:
     # What an image of a classification data set that cannot be read does: "error" stops the run;
     # "skip" warns, counts, and goes on: with another image in training, without it in evaluation.
     _C.DATALOADER.UNREADABLE_IMAGES = "error"
+    # With SAMPLER_TRAIN "RandomSubsetTrainingSampler", the part of the training images, in (0, 1],
+    # that is trained on; which ones follows from SEED. detectron2 reads this key, and lacks it.
+    _C.DATALOADER.RANDOM_SUBSET_RATIO = 1.0
 
     # Optimizer: "SGD", detectron2's, with SOLVER.MOMENTUM; or "ADAMW".
     _C.SOLVER.OPTIMIZER = "SGD"

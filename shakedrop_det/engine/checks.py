@@ -28,13 +28,14 @@ def check_config(cfg: CfgNode, *, train: bool = True) -> None:
             to, a data set is unknown, unreadable or empty or has more categories than the model
             classes, ``TEST.AUG`` is set for a model without it, ``TEST.COCO_BACKEND`` is unknown or
             not installed, a batch cannot be divided, ``SOLVER.CHECKPOINT_PERIOD`` is not positive,
-            or a norm cannot be computed.
+            ``DATALOADER.RANDOM_SUBSET_RATIO`` is no part, or a norm cannot be computed.
     """
     check_tta(cfg)
     check_coco_backend(cfg.TEST.COCO_BACKEND)
     if train:
         check_batch_size(cfg)
         check_checkpoint_period(cfg)
+        check_subset(cfg)
         check_norms(cfg)
     make_output_folder(cfg.OUTPUT_DIR, key="OUTPUT_DIR")
     # One process per machine, while the others wait: it may also build a data set in a folder
@@ -95,6 +96,21 @@ def check_checkpoint_period(cfg: CfgNode) -> None:
         raise ValueError(
             f"SOLVER.CHECKPOINT_PERIOD must be at least 1, got {period!r}; to save at the end of "
             f"training alone, set it to SOLVER.MAX_ITER, {cfg.SOLVER.MAX_ITER}, or more"
+        )
+
+
+def check_subset(cfg: CfgNode) -> None:
+    """Stop if the part of the training images to train on is none, of which detectron2's sampler
+    only asserts that it is not so.
+
+    Raises:
+        ValueError: naming the key.
+    """
+    ratio = cfg.DATALOADER.RANDOM_SUBSET_RATIO
+    if not 0 < ratio <= 1:
+        raise ValueError(
+            f"DATALOADER.RANDOM_SUBSET_RATIO must be in (0, 1], got {ratio!r}: set it to 1.0 to "
+            "train on all images"
         )
 
 
