@@ -118,6 +118,13 @@ def test_checkpoints_need_a_period(tiny: Tiny, period: int) -> None:
     check_config(cfg)
 
 
+@pytest.mark.parametrize("ratio", [0.0, -0.5, 1.5])
+def test_a_subset_must_be_a_part(tiny: Tiny, ratio: float) -> None:
+    cfg = tiny("classifier", "DATALOADER.RANDOM_SUBSET_RATIO", ratio)
+    with pytest.raises(ValueError, match=rf"RANDOM_SUBSET_RATIO must be in \(0, 1\], got {ratio}"):
+        check_config(cfg)
+
+
 def test_synchronized_norm_needs_gpus(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
     cfg = tiny("mask_rcnn", "MODEL.RESNETS.NORM", "SyncBN")
     check_config(cfg)  # One process synchronizes nothing.
