@@ -30,6 +30,7 @@ setup(
         "pycocotools",
         "matplotlib",
         "scikit-learn",
+        "scipy",
         "tabulate",
         "tqdm",
     ],

@@ -21,11 +21,16 @@ MemoryResults = Mapping[str, Mapping[str, Memory]]
 
 
 def machine(device: str) -> str:
-    """What the figures depend on, in a line."""
+    """What times depend on, in a line."""
+    return f"{torch.get_num_threads()} thread(s) of {machine_and_versions(device)}"
+
+
+def machine_and_versions(device: str) -> str:
+    """What other results depend on, in a line."""
     where = _processor() if torch.device(device).type == "cpu" else torch.cuda.get_device_name()
     return (
-        f"{where}, {torch.get_num_threads()} thread(s), Python {platform.python_version()}, "
-        f"torch {torch.__version__}, detectron2 {detectron2.__version__}"
+        f"{where}, Python {platform.python_version()}, torch {torch.__version__}, "
+        f"detectron2 {detectron2.__version__}"
     )
 
 

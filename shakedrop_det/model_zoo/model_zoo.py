@@ -10,8 +10,9 @@ from detectron2.config import LazyConfig, get_cfg
 
 from shakedrop_det.config import add_shakedrop_config
 
-_PARTS = ("Base", "common")
-"""Names of files and folders that begin so are parts of configs, none to train with."""
+_NO_CONFIGS = ("Base", "common", "Experiments")
+"""Names of files and folders that begin so are parts of configs, or compare some: none to train
+with."""
 
 
 def config_root() -> Path:
@@ -29,11 +30,12 @@ def list_configs() -> list[str]:
     """
     root = config_root()
     paths = (path.relative_to(root) for kind in ("*.yaml", "*.py") for path in root.rglob(kind))
-    return sorted(path.as_posix() for path in paths if not _is_part(path))
+    return sorted(path.as_posix() for path in paths if _is_config(path))
 
 
-def _is_part(path: Path) -> bool:
-    return any(part.startswith(_PARTS) for part in path.parts) or path.name == "__init__.py"
+def _is_config(path: Path) -> bool:
+    is_other = any(part.startswith(_NO_CONFIGS) for part in path.parts)
+    return not is_other and path.name != "__init__.py"
 
 
 def get_config_file(name: str) -> str:

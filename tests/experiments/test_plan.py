@@ -1,0 +1,123 @@
+"""Reading experiments: what they become, and what is wrong with them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from shakedrop_det.experiments import Run, load_plan
+from tests.conftest import CONFIGS
+
+PLANS = sorted((Path(__file__).parents[2] / "configs" / "Experiments").glob("[!B]*.yaml"))
+GOOD: dict[str, Any] = {
+    "question": "Which?",
+    "config": str(CONFIGS / "tiny_classifier.yaml"),
+    "metrics": ["classification/top1"],
+    "seeds": 2,
+    "options": {"SOLVER.MAX_ITER": 3, "SOLVER.STEPS": []},
+    "settings": {"few images": {"SOLVER.IMS_PER_BATCH": 2}, "many": {"SOLVER.IMS_PER_BATCH": 4}},
+    "variants": {
+        "plain": {"MODEL.SHAKEDROP.ENABLED": False},
+        "shaken": {"MODEL.SHAKEDROP.ALPHA": [-1.0, 1.0], "SOLVER.MAX_ITER": 5},
+    },
+}
+
+
+def write(folder: Path, **changes: Any) -> Path:
+    path = folder / "which.yaml"
+    content = {key: value for key, value in {**GOOD, **changes}.items() if value is not None}
+    path.write_text(yaml.safe_dump(content, sort_keys=False))
+    return path
+
+
+def test_each_variant_runs_in_each_setting_with_each_seed(tmp_path: Path) -> None:
+    plan = load_plan(write(tmp_path))
+    assert (plan.name, plan.baseline, plan.variants_compared) == ("which", "plain", ["shaken"])
+    assert plan.runs == [
+        Run(setting, variant, seed)
+        for seed in (1, 2)
+        for setting in ("few images", "many")
+        for variant in ("plain", "shaken")
+    ]
+    assert len({run.folder for run in plan.runs}) == 8
+    assert Run("few images", "shaken", 2).folder == Path("few_images/shaken/seed_2")
+
+
+def test_options_are_overridden_by_settings_and_those_by_variants(tmp_path: Path) -> None:
+    plan = load_plan(write(tmp_path))
+    plain = plan.config(Run("few images", "plain", 1))
+    shaken = plan.config(Run("many", "shaken", 2))
+    assert (plain.SOLVER.MAX_ITER, shaken.SOLVER.MAX_ITER) == (3, 5)
+    assert (plain.SOLVER.IMS_PER_BATCH, shaken.SOLVER.IMS_PER_BATCH) == (2, 4)
+    assert (plain.SEED, shaken.SEED) == (1, 2)
+    assert not plain.MODEL.SHAKEDROP.ENABLED and shaken.MODEL.SHAKEDROP.ALPHA == [-1.0, 1.0]
+    assert tuple(plain.SOLVER.STEPS) == ()
+
+
+def test_a_config_is_found_beside_the_file(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text(f"_BASE_: {GOOD['config']}\nVERSION: 2\n")
+    plan = load_plan(write(tmp_path, config="mine.yaml", settings=None, options=None, seeds=[7]))
+    assert plan.runs == [Run("all", "plain", 7), Run("all", "shaken", 7)]
+
+
+@pytest.mark.parametrize("path", PLANS, ids=lambda path: path.stem)
+def test_our_experiments_compare_shakedrop_with_the_plain_network(path: Path) -> None:
+    plan = load_plan(path)
+    for setting in plan.settings:
+        plain, *others = (plan.config(Run(setting, variant, 1)) for variant in plan.variants)
+        assert not plain.MODEL.SHAKEDROP.ENABLED
+        for other in others:
+            assert other.MODEL.SHAKEDROP.ENABLED
+            other.MODEL.SHAKEDROP = plain.MODEL.SHAKEDROP
+            assert other == plain
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"question": None}, "it must have the keys config, metrics.*it has config, metrics"),
+        ({"seed": 1}, "it must have the keys.*it has .*, seed"),
+        ({"metrics": "bbox/AP"}, "metrics must be a list of names, got 'bbox/AP'"),
+        ({"metrics": []}, r"metrics must be a list of names, got \[\]"),
+        ({"seeds": 0}, "seeds must be their number or a list of integers from 1, got 0"),
+        ({"seeds": True}, "seeds must be .*, got True"),
+        ({"seeds": [1, 0]}, r"seeds must be .*, got \[1, 0\]"),
+        ({"seeds": [3, 3]}, r"seeds must differ from each other, got \[3, 3\]"),
+        ({"variants": {}}, "variants must have names, and config options for each, got {}"),
+        ({"variants": ["plain"]}, r"variants must have names.*got \['plain'\]"),
+        ({"settings": {"a": [1]}}, r"settings, 'a' must be config keys with their values.*\[1\]"),
+        ({"options": {"SEED": 3}}, "options must not set SEED, which each run has.*got 3"),
+        ({"variants": {"a": {"OUTPUT_DIR": "x"}}}, "variants, 'a' must not set OUTPUT_DIR"),
+        ({"variants": {"a b": {}, "a,b": {}}}, "'a b' and 'a,b' would share the folder 'a_b'"),
+        (
+            {"variants": {"a": {"SOLVER.LR": 1}}},
+            "few images, a, seed 1: .*Non-existent key: SOLVER.LR",
+        ),
+        (
+            {"variants": {"a": {"MODEL.SHAKEDROP.SURVIVAL_PROB": 1.5}}},
+            r"few images, a, seed 1: MODEL.SHAKEDROP.SURVIVAL_PROB must be .*1\.5",
+        ),
+        ({"options": {"DATASETS.TEST": []}}, "plain, seed 1: DATASETS.TEST is empty: name a data"),
+    ],
+)
+def test_a_mistake_is_named_with_what_to_write(tmp_path: Path, changes, message) -> None:
+    with pytest.raises(ValueError, match=f"^experiment .*which.*{message}"):
+        load_plan(write(tmp_path, **changes))
+
+
+def test_missing_files_are_named(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="there is no experiment '.*none.yaml'"):
+        load_plan(tmp_path / "none.yaml")
+    with pytest.raises(FileNotFoundError, match="there is no file '.*other.yaml'"):
+        load_plan(write(tmp_path, config="other.yaml"))
+
+
+@pytest.mark.parametrize("text, message", [("a: [", "is not yaml"), ("- a", r"it has \['a'\]")])
+def test_other_files_are_refused(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "other.yaml"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=message):
+        load_plan(path)

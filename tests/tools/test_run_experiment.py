@@ -1,0 +1,38 @@
+"""tools/run_experiment.py: an experiment from its file to its tables."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.experiments.test_plan import write
+
+TOOL = Path(__file__).parents[2] / "tools" / "run_experiment.py"
+OPTIONS = {"SOLVER.MAX_ITER": 2, "DATASETS.TRAIN": "('digits_val',)", "DATALOADER.NUM_WORKERS": 0}
+
+
+def test_tables_of_what_has_ended_and_an_exit_status_for_what_failed(
+    start: Callable[..., "subprocess.Popen[str]"], tmp_path: Path
+) -> None:
+    variants = {"good": {}, "bad": {"DATALOADER.RANDOM_SUBSET_RATIO": 2.0}}
+    path = write(tmp_path, options=OPTIONS, settings=None, seeds=1, variants=variants)
+    process = start(TOOL, path, "--output", tmp_path / "output")
+    out, err = process.communicate(timeout=200)
+    assert process.returncode == 1, err + out
+    assert "[2/2] all, bad, seed 1: failed: error: DATALOADER.RANDOM_SUBSET_RATIO must be" in out
+    assert "1 runs failed, and are not in the tables" in err
+    text = (tmp_path / "output" / "experiment.md").read_text()
+    assert text in out and "1 of 2 runs have ended" in text
+
+    process = start(TOOL, path, "--output", tmp_path / "output", "--report-only")
+    out, err = process.communicate(timeout=200)
+    assert process.returncode == 0 and text.partition("|")[2] in out, err
+
+
+def test_mistakes(leave: Callable[..., tuple[int, str]], tmp_path: Path) -> None:
+    code, text = leave(TOOL, str(tmp_path / "none.yaml"))
+    assert (code, "error: there is no experiment" in text) == (2, True)
+    path = str(write(tmp_path))
+    code, text = leave(TOOL, path, "--jobs", "0", "--output", str(tmp_path / "output"))
+    assert (code, "error: --jobs must be at least 1, got 0" in text) == (2, True)
