@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import signal
 import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
+
+import pytest
 
 from tests.experiments.test_plan import write
 
@@ -28,6 +33,32 @@ def test_tables_of_what_has_ended_and_an_exit_status_for_what_failed(
     process = start(TOOL, path, "--output", tmp_path / "output", "--report-only")
     out, err = process.communicate(timeout=200)
     assert process.returncode == 0 and text.partition("|")[2] in out, err
+
+
+def runs_below(folder: Path) -> list[str]:
+    """Processes of runs whose folder is there."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):  # It may have ended meanwhile.
+            text = path.read_text()
+            found += [text] if "single_run" in text and str(folder) in text else []
+    return found
+
+
+@pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="looks for processes in /proc")
+def test_ended_from_outside_it_ends_its_runs(
+    start: Callable[..., "subprocess.Popen[str]"], tmp_path: Path
+) -> None:
+    path = write(tmp_path, options={**OPTIONS, "SOLVER.MAX_ITER": 10**6}, settings=None)
+    process = start(TOOL, path, "--output", tmp_path / "output", "--jobs", 1)
+    deadline = time.monotonic() + 100
+    while not runs_below(tmp_path):
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.2)
+    process.terminate()
+    process.communicate(timeout=100)
+    assert process.returncode == 128 + signal.SIGTERM
+    assert runs_below(tmp_path) == []
 
 
 def test_mistakes(leave: Callable[..., tuple[int, str]], tmp_path: Path) -> None:
