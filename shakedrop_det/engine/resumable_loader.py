@@ -8,6 +8,7 @@ from typing import Any, Iterator
 
 import torch
 from detectron2.data.common import AspectRatioGroupedDataset, ToIterableDataset
+from detectron2.utils import comm
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler, get_worker_info
 
 from .rng import preserved_rng, seed_cpu_rng
@@ -34,6 +35,10 @@ def resumable(loader: Any, *, rank: int = 0, world_size: int = 1) -> Any:
             type(loader).__name__,
         )
         return loader
+    # Current detectron2 hands SEED to its samplers as it is, and -1 asks for a random seed: each
+    # unseeded run would read the images in one and the same order.
+    if images.sampler._seed < 0:
+        images.sampler._seed = comm.shared_random_seed()
     return ResumableLoader(
         inner, batch_size=loader.batch_size, grouped=grouped, rank=rank, world_size=world_size
     )

@@ -66,9 +66,12 @@ def seed_cpu_rng(seed: int, position: int) -> None:
     Those of CUDA stay as they are: a process that loads data may train as well.
 
     Args:
-        seed, position: not negative. Close numbers give unrelated streams.
+        seed: any integer. Negative ones are what ``SEED -1`` gives to detectron2's samplers.
+        position: not negative. Close numbers give unrelated streams.
     """
-    words = np.random.SeedSequence((seed, position)).generate_state(4, np.uint32)
+    # SeedSequence takes no negative numbers; torch's generators wrap them around in the same way.
+    entropy = (seed % 2**64, position)
+    words = np.random.SeedSequence(entropy).generate_state(4, np.uint32)
     random.seed(int(words[0]))
     np.random.seed(words[1])
     torch.default_generator.manual_seed(int(words[2]) << 32 | int(words[3]))

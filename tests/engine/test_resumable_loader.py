@@ -23,6 +23,8 @@ SAMPLERS = {
     "all": lambda: TrainingSampler(SIZE),
     "subset": lambda: RandomSubsetTrainingSampler(SIZE, 0.7),
     "repeated": lambda: RepeatFactorTrainingSampler(torch.linspace(1, 3, SIZE)),
+    # What current detectron2 builds for the default SEED -1.
+    "unseeded": lambda: TrainingSampler(SIZE, seed=-1),
 }
 
 
@@ -176,6 +178,21 @@ def test_preserved_rng() -> None:
         drawn()
         raise KeyError
     assert drawn() == first
+
+
+def test_unseeded_loaders_read_in_different_orders() -> None:
+    orders = [[image["id"] for image in sum(read(loader("unseeded"), 4), [])] for _ in range(4)]
+    assert any(order != orders[0] for order in orders)
+
+
+def test_negative_seeds_are_seeds() -> None:
+    def numbers(seed: int) -> list[float]:
+        seed_cpu_rng(seed, 0)
+        return [random.random(), np.random.rand(), torch.rand(()).item()]
+
+    with preserved_rng():
+        assert numbers(-1) == numbers(-1) != numbers(-2)
+        assert numbers(-1) != numbers(1)
 
 
 def test_seeds_of_neighbours_are_unrelated() -> None:
