@@ -12,10 +12,9 @@ except ImportError as error:
     ) from error
 
 from . import data  # noqa: F401  (registers the data sets)
-from .checkpoint import fold
 from .config import add_shakedrop_config
 from .layers import ShakeDropSpec
-from .modeling import shake, without_noise
+from .modeling import fold, shake, without_noise
 
 __version__ = "0.1.0"
 

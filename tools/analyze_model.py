@@ -23,8 +23,8 @@ from shakedrop_det.analysis import (
     example_input,
 )
 from shakedrop_det.engine import load_config, reported_to_user
-from shakedrop_det.engine.output_folder import make_output_folder
 from shakedrop_det.engine.setup import fall_back_to_cpu
+from shakedrop_det.utils.output_folder import make_output_folder
 
 EXAMPLES = """examples:
   tools/analyze_model.py --config-file configs/Demo/mask_rcnn_digit_scenes.yaml

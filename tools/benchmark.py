@@ -16,7 +16,7 @@ from shakedrop_det.benchmark import (
 )
 from shakedrop_det.benchmark.report import text
 from shakedrop_det.engine import reported_to_user
-from shakedrop_det.engine.output_folder import make_output_folder
+from shakedrop_det.utils.output_folder import make_output_folder
 
 
 def main() -> None:

@@ -16,7 +16,7 @@ from shakedrop_det.benchmark.coco import coco_variants
 from shakedrop_det.benchmark.report import machine, table
 from shakedrop_det.data import check_dataset
 from shakedrop_det.engine import reported_to_user
-from shakedrop_det.engine.output_folder import make_output_folder
+from shakedrop_det.utils.output_folder import make_output_folder
 
 EXAMPLES = """examples:
   tools/benchmark_coco.py

@@ -16,10 +16,10 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from shakedrop_det.checkpoint.convert import TARGETS, Conversion, convert
-from shakedrop_det.checkpoint.sources import Source, open_source
-from shakedrop_det.checkpoint.verification import random_images, read_images, table
 from shakedrop_det.checkpoint.weight_files import write_weights
+from shakedrop_det.conversion.convert import TARGETS, Conversion, convert
+from shakedrop_det.conversion.sources import Source, open_source
+from shakedrop_det.conversion.verification import random_images, read_images, table
 from shakedrop_det.engine import reported_to_user
 
 

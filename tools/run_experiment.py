@@ -14,8 +14,8 @@ from pathlib import Path
 import torch
 
 from shakedrop_det.engine import reported_to_user
-from shakedrop_det.engine.output_folder import make_output_folder
 from shakedrop_det.experiments import Comparison, load_plan, read_results, report, run_plan
+from shakedrop_det.utils.output_folder import make_output_folder
 
 EXAMPLES = """examples:
   tools/run_experiment.py configs/Experiments/cifar10_images.yaml --jobs 2

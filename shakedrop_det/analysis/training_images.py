@@ -20,8 +20,8 @@ from PIL import Image
 
 from shakedrop_det.engine import Trainer
 from shakedrop_det.engine.checks import check_datasets
-from shakedrop_det.engine.output_folder import make_output_folder
 from shakedrop_det.evaluation.instance_drawing import draw_instances, with_names
+from shakedrop_det.utils.output_folder import make_output_folder
 
 _CELL = 2.0  # inches of a picture on the sheet
 

@@ -15,9 +15,9 @@ from detectron2.structures import BitMasks, Boxes, Instances
 from detectron2.utils.events import EventStorage
 from torch import Tensor, nn
 
-from shakedrop_det.checkpoint.fold import fold
 from shakedrop_det.layers import ShakeDropSpec
 from shakedrop_det.modeling import shake
+from shakedrop_det.modeling.fold import fold
 
 from .junctions import PUBLIC, STOCK
 from .rivals import AdditionBlock, PublicBlock, StochasticDepthBlock, replace_bottlenecks

@@ -13,7 +13,8 @@ from detectron2.utils.file_io import PathManager
 from torch import nn
 from torch.nn.modules.utils import consume_prefix_in_state_dict_if_present
 
-from .atomic import AtomicPathManager, is_local
+from shakedrop_det.utils.atomic import AtomicPathManager, is_local
+
 from .backbone_keys import check_backbone, check_complete, check_depth, classifier_backbone
 from .conventions import (
     CONVENTIONS,

@@ -14,8 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .atomic import write_atomically
-from .resnet_names import StateDict
+from shakedrop_det.utils.atomic import write_atomically
+
+from .state_dict import StateDict
 
 _WRAPPERS = ("model", "state_dict", "model_state_dict")
 _EMA_WRAPPERS = ("ema", "model_ema", "state_dict_ema", "ema_state_dict")

@@ -9,8 +9,9 @@ from detectron2.data.detection_utils import read_image
 from PIL import Image
 from torchvision.transforms import v2
 
+from shakedrop_det.utils.reading import naming_file
+
 from .augmentation import AUTO_AUGMENTS, erase_at_random
-from .reading import naming_file
 
 _CROPS = ("resized", "padded", "none")
 _FLIPS = {"horizontal": v2.RandomHorizontalFlip, "vertical": v2.RandomVerticalFlip, "none": None}

@@ -6,7 +6,7 @@ from typing import Any
 
 from detectron2.data import DatasetMapper
 
-from .reading import naming_file
+from shakedrop_det.utils.reading import naming_file
 
 
 class DetectionMapper(DatasetMapper):

@@ -9,7 +9,7 @@ import torch
 from detectron2.data import DatasetFromList
 from torch.utils.data import Dataset
 
-from .reading import UnreadableImageError
+from shakedrop_det.utils.reading import UnreadableImageError
 
 POLICIES = ("error", "skip")
 """The values of ``DATALOADER.UNREADABLE_IMAGES``."""
@@ -38,7 +38,7 @@ class MappedImages(Dataset):
             records: what detectron2's catalog gives for a data set. A list is serialized, so that
                 worker processes share it.
             mapper: what reads the image of a record, and raises
-                :class:`~shakedrop_det.data.reading.UnreadableImageError`.
+                :class:`~shakedrop_det.utils.reading.UnreadableImageError`.
             unreadable: "error", or "skip" to warn of such an image and go on.
             replace: whether another image, drawn at random, takes the place of a skipped one. If
                 not that is an empty dict, to be left out by :func:`without_skipped`.

@@ -1,7 +1,8 @@
 """Training and evaluation of both stages."""
 
+from shakedrop_det.utils.errors import reported_to_user
+
 from .checks import check_config
-from .errors import reported_to_user
 from .evaluators import build_evaluator
 from .optimizer import clipped_sgd
 from .progress import ProgressLine, log_to_file_only, prints_to_log

@@ -7,8 +7,7 @@ from detectron2.utils import comm
 
 from shakedrop_det.data import check_dataset
 from shakedrop_det.evaluation import check_coco_backend
-
-from .output_folder import make_output_folder
+from shakedrop_det.utils.output_folder import make_output_folder
 
 
 def is_classifier(cfg: CfgNode) -> bool:

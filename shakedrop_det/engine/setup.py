@@ -15,10 +15,10 @@ from detectron2.engine import default_setup
 from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
 
-from shakedrop_det.checkpoint.atomic import is_local
 from shakedrop_det.config import add_shakedrop_config
+from shakedrop_det.utils.atomic import is_local
+from shakedrop_det.utils.output_folder import make_output_folder
 
-from .output_folder import make_output_folder
 from .progress import log_to_file_only
 
 

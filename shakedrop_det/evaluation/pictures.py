@@ -14,7 +14,7 @@ from detectron2.utils.visualizer import GenericMask, Visualizer
 from matplotlib import colormaps
 from matplotlib.figure import Figure
 
-from shakedrop_det.data.reading import naming_file
+from shakedrop_det.utils.reading import naming_file
 
 _COLOURS = 10
 _DPI = 100

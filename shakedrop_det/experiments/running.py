@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from shakedrop_det.checkpoint.atomic import write_atomically
+from shakedrop_det.utils.atomic import write_atomically
 
 from .plan import Plan, Run
 from .single_run import RESULT

@@ -11,9 +11,9 @@ from detectron2.config import CfgNode
 from detectron2.engine import default_argument_parser
 from detectron2.evaluation.testing import flatten_results_dict
 
-from shakedrop_det.checkpoint.atomic import write_atomically
 from shakedrop_det.engine import reported_to_user, setup, train
 from shakedrop_det.evaluation.curves import read_metrics
+from shakedrop_det.utils.atomic import write_atomically
 
 RESULT = "result.json"
 """What a run leaves in its folder when it has ended."""

@@ -11,7 +11,7 @@ from detectron2.config import CfgNode
 from detectron2.structures import Instances
 from torch import Tensor, nn
 
-from shakedrop_det.checkpoint.verification import TOLERANCE
+from shakedrop_det.conversion.verification import TOLERANCE
 from shakedrop_det.data import ClassificationMapper, DetectionMapper
 
 NOISE_SIZE = 224

@@ -11,8 +11,6 @@ from detectron2.modeling import build_model
 from detectron2.utils.file_io import PathManager
 from torch import nn
 
-from shakedrop_det.checkpoint import fold
-from shakedrop_det.checkpoint.architecture import load_exactly
 from shakedrop_det.checkpoint.conventions import (
     CONVENTIONS,
     PIXEL_KEYS,
@@ -23,8 +21,9 @@ from shakedrop_det.checkpoint.conventions import (
     shakedrop_remedy,
     shakedrop_settings,
 )
+from shakedrop_det.checkpoint.state_dict import load_exactly
 from shakedrop_det.checkpoint.weight_files import read_weights
-from shakedrop_det.modeling import ShakenBlock
+from shakedrop_det.modeling import ShakenBlock, fold
 
 from .comparison import (
     absolute_differences,

@@ -1,5 +1,14 @@
 """Shaken residual blocks, backbones, heads and the image classifier."""
 
+from shakedrop_det.modeling.cifar.backbones import (
+    build_shake_shake_backbone,
+    build_shakedrop_cifar_resnet_backbone,
+    build_shakedrop_pyramidnet_backbone,
+)
+from shakedrop_det.modeling.cifar.pyramid_blocks import PyramidBasicBlock, PyramidBottleneckBlock
+from shakedrop_det.modeling.cifar.shaken_two_branch import ShakenTwoBranchBlock
+from shakedrop_det.modeling.cifar.two_branch_blocks import TwoBranchBlock
+
 from .backbone import (
     build_shakedrop_resnet_backbone,
     build_shakedrop_resnet_deeplab_backbone,
@@ -14,19 +23,12 @@ from .blocks import (
     ShakenPyramidBasicBlock,
     ShakenPyramidBottleneckBlock,
 )
-from .cifar_backbone import (
-    build_shake_shake_backbone,
-    build_shakedrop_cifar_resnet_backbone,
-    build_shakedrop_pyramidnet_backbone,
-)
 from .classifier import ImageClassifier
+from .fold import fold
 from .known_blocks import SHAKEN_BLOCKS
 from .lazy import resnext_stages, shaken_resnet, shaken_stage
-from .pyramid_blocks import PyramidBasicBlock, PyramidBottleneckBlock
 from .res5_head import ShakeDropRes5ROIHeads
 from .shake import BlockSampler, shake, without_noise
-from .shaken_two_branch import ShakenTwoBranchBlock
-from .two_branch_blocks import TwoBranchBlock
 
 __all__ = [
     "SHAKEN_BLOCKS",
@@ -50,6 +52,7 @@ __all__ = [
     "build_shakedrop_resnet_deeplab_backbone",
     "build_shakedrop_resnet_fpn_backbone",
     "build_shakedrop_retinanet_resnet_fpn_backbone",
+    "fold",
     "resnext_stages",
     "shake",
     "shaken_resnet",

@@ -15,11 +15,11 @@ from detectron2.modeling.backbone.fpn import (
 )
 
 from shakedrop_det.config import spec_from_config
+from shakedrop_det.modeling.cifar.stem import check_imagenet_stem, with_configured_stem
 
 from .advice import warn_of_frozen_norms
 from .initialization import zero_init_residual
 from .shake import shake
-from .stem import check_imagenet_stem, with_configured_stem
 
 
 @BACKBONE_REGISTRY.register()

@@ -27,6 +27,7 @@ from shakedrop_det.layers import (
     takes_scales,
     unseen_conv,
 )
+from shakedrop_det.modeling.cifar.pyramid_blocks import PyramidBasicBlock, PyramidBottleneckBlock
 
 from .branch import Branch
 from .fusion import (
@@ -35,7 +36,6 @@ from .fusion import (
     conv_without_norm,
     is_plain,
 )
-from .pyramid_blocks import PyramidBasicBlock, PyramidBottleneckBlock
 from .replace import shallow_copy
 from .residual_branch import BasicBranch, BottleneckBranch, DeformBottleneckBranch, ResidualBranch
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from detectron2.modeling.backbone.resnet import BasicBlock, BottleneckBlock, DeformBottleneckBlock
 from torch import nn
 
-from .pyramid_blocks import PyramidBasicBlock, PyramidBottleneckBlock
-from .two_branch_blocks import BasicResidual, BottleneckResidual
+from shakedrop_det.modeling.cifar.pyramid_blocks import PyramidBasicBlock, PyramidBottleneckBlock
+from shakedrop_det.modeling.cifar.two_branch_blocks import BasicResidual, BottleneckResidual
 
 _TWO_CONVS = (BasicBlock, PyramidBasicBlock, BasicResidual)
 _THREE_CONVS = (

@@ -5,6 +5,10 @@ from __future__ import annotations
 from detectron2.layers import CNNBlockBase
 from detectron2.modeling.backbone.resnet import BasicBlock, BottleneckBlock, DeformBottleneckBlock
 
+from shakedrop_det.modeling.cifar.pyramid_blocks import PyramidBasicBlock, PyramidBottleneckBlock
+from shakedrop_det.modeling.cifar.shaken_two_branch import ShakenTwoBranchBlock
+from shakedrop_det.modeling.cifar.two_branch_blocks import TwoBranchBlock
+
 from .blocks import (
     ShakenBasicBlock,
     ShakenBlock,
@@ -13,9 +17,6 @@ from .blocks import (
     ShakenPyramidBasicBlock,
     ShakenPyramidBottleneckBlock,
 )
-from .pyramid_blocks import PyramidBasicBlock, PyramidBottleneckBlock
-from .shaken_two_branch import ShakenTwoBranchBlock
-from .two_branch_blocks import TwoBranchBlock
 
 SHAKEN_BLOCKS: dict[type[CNNBlockBase], type[ShakenBlock]] = {
     BasicBlock: ShakenBasicBlock,

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
-from shakedrop_det.data.reading import UnreadableImageError
+from shakedrop_det.utils.reading import UnreadableImageError
 
 VIDEO_EXTENSIONS = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm")
 """Files that end so are read as videos."""

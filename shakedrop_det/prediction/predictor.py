@@ -11,9 +11,9 @@ from detectron2.data import DatasetCatalog, Metadata, MetadataCatalog
 from detectron2.engine import DefaultPredictor
 from torch import nn
 
-from shakedrop_det.checkpoint import Checkpointer, fold
+from shakedrop_det.checkpoint import Checkpointer
 from shakedrop_det.data import ClassificationMapper
-from shakedrop_det.modeling import ShakenBlock
+from shakedrop_det.modeling import ShakenBlock, fold
 
 
 class Predictor(DefaultPredictor):

@@ -16,10 +16,10 @@ from detectron2.utils.video_visualizer import VideoVisualizer
 from PIL import Image
 from tqdm import tqdm
 
-from shakedrop_det.data.reading import UnreadableImageError, naming_file
 from shakedrop_det.engine.checks import num_classes
-from shakedrop_det.engine.output_folder import make_output_folder
 from shakedrop_det.evaluation.instance_drawing import with_names
+from shakedrop_det.utils.output_folder import make_output_folder
+from shakedrop_det.utils.reading import UnreadableImageError, naming_file
 
 from .drawing import draw_frame, draw_output
 from .inputs import Inputs, Video, find_inputs

@@ -20,7 +20,7 @@ from shakedrop_det.data import (
     register_image_folder,
 )
 from shakedrop_det.data.mapped_images import MappedImages
-from shakedrop_det.data.reading import UnreadableImageError
+from shakedrop_det.utils.reading import UnreadableImageError
 
 NAME = "test_mapped_images"
 BAD = (2, 5)

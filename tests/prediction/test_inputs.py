@@ -7,9 +7,9 @@ from pathlib import Path
 import cv2
 import pytest
 
-from shakedrop_det.data.reading import UnreadableImageError
 from shakedrop_det.prediction import find_inputs
 from shakedrop_det.prediction.inputs import Video
+from shakedrop_det.utils.reading import UnreadableImageError
 
 
 @pytest.fixture

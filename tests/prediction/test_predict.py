@@ -19,11 +19,11 @@ from pycocotools.coco import COCO
 from torch import nn
 
 from shakedrop_det.data import ClassificationMapper
-from shakedrop_det.data.reading import UnreadableImageError
 from shakedrop_det.engine import Trainer, evaluate
 from shakedrop_det.modeling import ShakenBlock
 from shakedrop_det.prediction import Predictor, predict
 from shakedrop_det.prediction.predictor import set_confidence
+from shakedrop_det.utils.reading import UnreadableImageError
 
 Trained = Callable[..., CfgNode]
 pytestmark = pytest.mark.usefixtures("clean_logging")

@@ -14,10 +14,10 @@ import torch
 from detectron2.config import CfgNode
 from PIL import Image
 
-from shakedrop_det.checkpoint.sources import open_source
+from shakedrop_det.conversion.sources import open_source
 from shakedrop_det.engine import load_config
-from tests.checkpoint.resnets import build
 from tests.checkpoint.test_weight_files import Malicious
+from tests.conversion.resnets import build
 
 TOOL = Path(__file__).parents[2] / "tools" / "convert_weights.py"
 BACKBONES = sorted((TOOL.parents[1] / "configs" / "Base-Backbone").glob("*.yaml"))

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from shakedrop_det.checkpoint.architecture import STAGES, infer_architecture
-from shakedrop_det.checkpoint.resnet_names import StateDict
+from shakedrop_det.conversion.architecture import STAGES, infer_architecture
+from shakedrop_det.conversion.resnet_names import StateDict
 
 
 def resnet18(channels: int = 64) -> StateDict:

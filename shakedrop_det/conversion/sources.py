@@ -10,6 +10,9 @@ import torch
 from detectron2.modeling.backbone import ResNet
 from torch import Tensor, nn
 
+from shakedrop_det.checkpoint.conventions import CONVENTIONS, PIXEL_KEYS, SHAKEDROP, STRIDE_KEY
+from shakedrop_det.checkpoint.state_dict import COUNTER, StateDict, load_exactly
+from shakedrop_det.checkpoint.weight_files import read_weights
 from shakedrop_det.layers import ShakeDropSpec
 from shakedrop_det.modeling import shake
 
@@ -18,13 +21,10 @@ from .architecture import (
     build_detectron2,
     build_torchvision,
     infer_architecture,
-    load_exactly,
 )
-from .conventions import CONVENTIONS, PIXEL_KEYS, SHAKEDROP, STRIDE_KEY
 from .libraries import LIBRARIES, load_network
-from .resnet_names import COUNTER, Renamed, StateDict, torchvision_to_detectron2
+from .resnet_names import Renamed, torchvision_to_detectron2
 from .verification import Features, detectron2_features, torchvision_features
-from .weight_files import read_weights
 
 IMAGENET_CONVENTIONS: dict[str, Any] = {
     "INPUT.FORMAT": "RGB",

@@ -11,11 +11,11 @@ from torch.nn import functional as F
 from shakedrop_det.layers import Scales, expected_junction, junction, skip_branch
 from shakedrop_det.layers.draw import Draw
 from shakedrop_det.layers.shake_shake import complement
+from shakedrop_det.modeling.blocks import ShakenBlock
+from shakedrop_det.modeling.branch import Branch
+from shakedrop_det.modeling.fusion import conv_without_norm, is_plain
+from shakedrop_det.modeling.residual_branch import ResidualBranch
 
-from .blocks import ShakenBlock
-from .branch import Branch
-from .fusion import conv_without_norm, is_plain
-from .residual_branch import ResidualBranch
 from .two_branch_blocks import TwoBranchBlock
 
 

@@ -10,7 +10,8 @@ from detectron2.modeling import BACKBONE_REGISTRY, Backbone
 from detectron2.modeling.backbone import ResNet
 from detectron2.modeling.backbone.resnet import BasicBlock, BottleneckBlock
 
-from .backbone import shake_backbone
+from shakedrop_det.modeling.backbone import shake_backbone
+
 from .pyramid_blocks import PyramidBasicBlock, PyramidBottleneckBlock, pyramid_channels
 from .stem import CifarStem, FinalActivation
 from .two_branch_blocks import BottleneckResidual, TwoBranchBlock

@@ -10,10 +10,9 @@ from torch import Tensor, nn
 
 from shakedrop_det import ShakeDropSpec, shake
 from shakedrop_det.modeling import PyramidBasicBlock, PyramidBottleneckBlock
-from shakedrop_det.modeling.pyramid_blocks import pyramid_channels
-
-from .networks import randomize_norms, run
-from .small_networks import pyramid_residual, pyramid_shortcut
+from shakedrop_det.modeling.cifar.pyramid_blocks import pyramid_channels
+from tests.modeling.networks import randomize_norms, run
+from tests.modeling.small_networks import pyramid_residual, pyramid_shortcut
 
 SHAPES = [(6, 6, 1), (6, 9, 1), (6, 9, 2), (6, 6, 2)]
 """Input channels, output channels, stride."""

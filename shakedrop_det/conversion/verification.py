@@ -9,10 +9,10 @@ from detectron2.modeling.backbone import ResNet
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from shakedrop_det.checkpoint.state_dict import StateDict
 from shakedrop_det.data import ClassificationMapper
 
 from .architecture import STAGES
-from .resnet_names import StateDict
 
 Features = Callable[[Tensor], dict[str, Tensor]]
 """From normalized images (N, 3, H, W) to the output of each stage, and "linear", class scores."""

@@ -6,12 +6,8 @@ import re
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
-StateDict = dict[str, Tensor]
-
-COUNTER = ".num_batches_tracked"
-"""What BatchNorm counts, and a frozen norm, the usual one in detectors, does not have."""
+from shakedrop_det.checkpoint.state_dict import COUNTER, StateDict
 
 # Each tensor of a ResNet matches exactly one rule. The stages are 1 to 4 in torchvision.
 _TO_DETECTRON2 = {

@@ -7,24 +7,24 @@ from detectron2.layers import CNNBlockBase
 from detectron2.modeling.backbone.resnet import BasicBlock, BottleneckBlock, DeformBottleneckBlock
 from torch import nn
 
-from shakedrop_det.modeling import BlockSampler, ShakenBlock
 from shakedrop_det.modeling.blocks import (
     ShakenBasicBlock,
+    ShakenBlock,
     ShakenBottleneckBlock,
     ShakenDeformBottleneckBlock,
     ShakenPyramidBasicBlock,
     ShakenPyramidBottleneckBlock,
 )
+from shakedrop_det.modeling.cifar.pyramid_blocks import PyramidBasicBlock, PyramidBottleneckBlock
+from shakedrop_det.modeling.cifar.shaken_two_branch import ShakenTwoBranchBlock
+from shakedrop_det.modeling.cifar.two_branch_blocks import TwoBranchBlock
 from shakedrop_det.modeling.linear_blocks import (
     LinearBasicBlock,
     LinearBottleneckBlock,
     LinearDeformBottleneckBlock,
 )
-from shakedrop_det.modeling.pyramid_blocks import PyramidBasicBlock, PyramidBottleneckBlock
 from shakedrop_det.modeling.replace import replace_modules, shallow_copy
-from shakedrop_det.modeling.shake import SAMPLER_NAME
-from shakedrop_det.modeling.shaken_two_branch import ShakenTwoBranchBlock
-from shakedrop_det.modeling.two_branch_blocks import TwoBranchBlock
+from shakedrop_det.modeling.shake import SAMPLER_NAME, BlockSampler
 
 STOCK_BLOCKS: dict[type[ShakenBlock], type[CNNBlockBase]] = {
     ShakenBasicBlock: BasicBlock,

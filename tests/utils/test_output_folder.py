@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from shakedrop_det.engine.output_folder import make_output_folder
+from shakedrop_det.utils.output_folder import make_output_folder
 
 
 def test_folder_is_made_and_left_empty(tmp_path: Path) -> None:

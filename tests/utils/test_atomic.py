@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from shakedrop_det.checkpoint import Checkpointer
-from shakedrop_det.checkpoint.atomic import UNFINISHED_SUFFIX, write_atomically
+from shakedrop_det.utils.atomic import UNFINISHED_SUFFIX, write_atomically
 
 
 def test_file_is_replaced_and_nothing_else_left(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from detectron2.utils.file_io import PathManager
 
-from shakedrop_det.checkpoint.atomic import is_local
+from shakedrop_det.utils.atomic import is_local
 
 
 def make_output_folder(folder: str | os.PathLike[str], *, key: str = "--output") -> Path:

@@ -14,10 +14,10 @@ from detectron2.modeling import build_model
 from torch import nn
 
 from shakedrop_det.checkpoint import Checkpointer
-from shakedrop_det.checkpoint.convert import Conversion, convert
-from shakedrop_det.checkpoint.sources import open_source
-from shakedrop_det.checkpoint.verification import random_images
 from shakedrop_det.checkpoint.weight_files import write_weights
+from shakedrop_det.conversion.convert import Conversion, convert
+from shakedrop_det.conversion.sources import open_source
+from shakedrop_det.conversion.verification import random_images
 
 from .resnets import as_trained, images
 

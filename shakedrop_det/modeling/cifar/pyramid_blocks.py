@@ -8,8 +8,9 @@ from detectron2.layers import CNNBlockBase, get_norm
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from shakedrop_det.modeling.residual_branch import BasicBranch, BottleneckBranch
+
 from .convolution import conv_norm
-from .residual_branch import BasicBranch, BottleneckBranch
 
 
 class ZeroPaddedShortcut(nn.Module):

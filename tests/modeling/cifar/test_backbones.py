@@ -16,10 +16,16 @@ from torch.nn import functional as F
 
 from shakedrop_det import fold
 from shakedrop_det.modeling import ShakenBlock
-
-from .networks import assert_equal_runs, images, run
-from .small_networks import PYRAMID, RESNET, SMALL, TWO_BRANCHES, network_config, small_network
-from .test_two_passes import wrap_blocks
+from tests.modeling.networks import assert_equal_runs, images, run
+from tests.modeling.small_networks import (
+    PYRAMID,
+    RESNET,
+    SMALL,
+    TWO_BRANCHES,
+    network_config,
+    small_network,
+)
+from tests.modeling.test_two_passes import wrap_blocks
 
 SHAKE_SHAKE = {
     "BRANCHES": "shake_shake",

@@ -8,10 +8,10 @@ import torch
 import torchvision
 from torch import nn
 
-from shakedrop_det.checkpoint.convert import Conversion, convert
-from shakedrop_det.checkpoint.sources import Source, open_source
-from shakedrop_det.checkpoint.verification import random_images
 from shakedrop_det.checkpoint.weight_files import write_weights
+from shakedrop_det.conversion.convert import Conversion, convert
+from shakedrop_det.conversion.sources import Source, open_source
+from shakedrop_det.conversion.verification import random_images
 
 from .resnets import NETWORKS, assert_close, build, features, images, stock_features
 

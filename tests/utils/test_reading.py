@@ -8,7 +8,7 @@ import pytest
 from detectron2.data.detection_utils import read_image
 from PIL import Image, PngImagePlugin
 
-from shakedrop_det.data.reading import UnreadableImageError, naming_file
+from shakedrop_det.utils.reading import UnreadableImageError, naming_file
 
 
 def damage(path: Path, kind: str) -> None:

@@ -7,8 +7,7 @@ from typing import Any
 import torchvision
 from torch import nn
 
-from .architecture import load_exactly
-from .resnet_names import StateDict
+from shakedrop_det.checkpoint.state_dict import StateDict, load_exactly
 
 LIBRARIES = ("torchvision", "timm")
 

@@ -15,7 +15,7 @@ from detectron2.modeling.backbone import ResNet
 from torch import nn
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
-from .resnet_names import COUNTER, StateDict
+from shakedrop_det.checkpoint.state_dict import StateDict
 
 STAGES = ("res2", "res3", "res4", "res5")
 # By whether the blocks are bottlenecks, of three convolutions, and how many each stage has.
@@ -196,31 +196,3 @@ def _check_widths(architecture: ResNetArchitecture, library: str) -> None:
             f"after res2, only {expected[0]} and {expected[1]}: weights of other widths stay in "
             "detectron2"
         )
-
-
-def load_exactly(network: nn.Module, state: StateDict) -> None:
-    """Fill each weight and statistic of a network from the tensor of its name.
-
-    Args:
-        network: to fill. BatchNorm's counters may be missing in ``state``.
-        state: nothing but the tensors of the network, in their shapes.
-
-    Raises:
-        ValueError: listing what is missing, superfluous or of another shape.
-    """
-    model_state = network.state_dict()
-    problems = [f"{key}: missing" for key in model_state if key not in state]
-    problems = [problem for problem in problems if f"{COUNTER}:" not in problem]
-    for key, value in state.items():
-        shape = tuple(value.shape)
-        if key not in model_state:
-            problems.append(f"{key}: {shape}, without a place")
-        elif value.shape != model_state[key].shape:
-            problems.append(f"{key}: {shape}, but {tuple(model_state[key].shape)} in the network")
-    if problems:
-        lines = "\n".join(f"  {problem}" for problem in problems)
-        raise ValueError(
-            f"The weights do not fit the {type(network).__name__} that they seem to belong to, in "
-            f"{len(problems)} tensors:\n{lines}"
-        )
-    network.load_state_dict(state, strict=False)

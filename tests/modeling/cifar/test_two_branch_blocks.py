@@ -11,10 +11,9 @@ from torch import Tensor, nn
 
 from shakedrop_det import ShakeDropSpec, shake
 from shakedrop_det.modeling import TwoBranchBlock
-from shakedrop_det.modeling.two_branch_blocks import BottleneckResidual, TwoPathShortcut
-
-from .networks import assert_equal_runs, randomize_norms, run
-from .small_networks import branch_residual, two_path_shortcut
+from shakedrop_det.modeling.cifar.two_branch_blocks import BottleneckResidual, TwoPathShortcut
+from tests.modeling.networks import assert_equal_runs, randomize_norms, run
+from tests.modeling.small_networks import branch_residual, two_path_shortcut
 
 SHAPES = [(6, 6, 1), (6, 8, 1), (6, 8, 2), (6, 6, 2)]
 """Input channels, output channels, stride."""

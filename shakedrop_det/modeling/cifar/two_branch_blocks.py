@@ -10,8 +10,9 @@ from detectron2.layers import CNNBlockBase, Conv2d, get_norm
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from shakedrop_det.modeling.residual_branch import BasicBranch, BottleneckBranch, ResidualBranch
+
 from .convolution import conv_norm
-from .residual_branch import BasicBranch, BottleneckBranch, ResidualBranch
 
 
 class TwoPathShortcut(nn.Module):

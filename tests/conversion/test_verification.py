@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from shakedrop_det.checkpoint.verification import (
+from shakedrop_det.conversion.verification import (
     check_differences,
     largest_differences,
     random_images,

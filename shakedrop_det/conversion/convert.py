@@ -7,10 +7,12 @@ from typing import Any, Sequence
 
 from torch import Tensor
 
-from .architecture import build_timm, build_torchvision, load_exactly
-from .conventions import CONVENTIONS, SHAKEDROP, STRIDE_KEY
-from .fold import fold
-from .resnet_names import COUNTER, StateDict, detectron2_to_torchvision
+from shakedrop_det.checkpoint.conventions import CONVENTIONS, SHAKEDROP, STRIDE_KEY
+from shakedrop_det.checkpoint.state_dict import COUNTER, StateDict, load_exactly
+from shakedrop_det.modeling.fold import fold
+
+from .architecture import build_timm, build_torchvision
+from .resnet_names import detectron2_to_torchvision
 from .sources import STOCK, Source, backbone_state, build_backbone
 from .verification import (
     check_differences,

@@ -1,0 +1,1 @@
+"""ResNet weights of torchvision and timm in detectron2's names, and back."""

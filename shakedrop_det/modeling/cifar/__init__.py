@@ -1,0 +1,1 @@
+"""Networks for small images: CIFAR ResNets, PyramidNets and networks of two branches."""
