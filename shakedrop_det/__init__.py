@@ -13,9 +13,29 @@ except ImportError as error:
 
 from . import data  # noqa: F401  (registers the data sets)
 from .config import add_shakedrop_config
-from .layers import ShakeDropSpec
-from .modeling import fold, shake, without_noise
+from .layers import ShakeDrop, ShakeDropSpec, shakedrop
+from .modeling import (
+    ShakenBlock,
+    cifar,  # noqa: F401  (registers its backbones and blocks)
+    fold,
+    replace_drop_path,
+    shake,
+    shakes,
+    without_noise,
+)
 
 __version__ = "0.1.0"
 
-__all__ = ["ShakeDropSpec", "__version__", "add_shakedrop_config", "fold", "shake", "without_noise"]
+__all__ = [
+    "ShakeDrop",
+    "ShakeDropSpec",
+    "ShakenBlock",
+    "__version__",
+    "add_shakedrop_config",
+    "fold",
+    "replace_drop_path",
+    "shake",
+    "shakedrop",
+    "shakes",
+    "without_noise",
+]

@@ -44,14 +44,9 @@ def add_shakedrop_config(cfg: CfgNode) -> None:
     # Divide the scales in training by their expectation, so that the scale at test time is 1.
     # For fine-tuning weights that were trained without ShakeDrop.
     _C.MODEL.SHAKEDROP.INVERTED = False
-    # What is computed together with the addition: "none"; "norm", the last norm of the branch;
-    # "conv", also the affine map of a frozen norm within the last convolution. It changes speed,
-    # and results by rounding at most. A hook or an unknown module in the way switches it off.
-    _C.MODEL.SHAKEDROP.FUSE = "norm"
-    # Whether a branch that is dropped for the whole batch is left out, or put off to the backward
-    # pass if that needs it: "never"; "exact", where nothing else depends on it; "always", also
-    # where BatchNorm would have updated its running statistics from it, which then only see the
-    # steps in which the branch runs.
+    # When a branch that is dropped for the whole batch (BETA [0.0, 0.0]) is left out of a step:
+    # "exact", where nothing else depends on it; "always", also where BatchNorm would have updated
+    # its running statistics from it, which then see only the steps in which the branch runs.
     _C.MODEL.SHAKEDROP.SKIP = "exact"
     # In blocks of two branches, what is scaled: "sum", the two together (type A of the paper);
     # "each", by scales of its own (type B); or "shake_shake", by a and 1 - a, without gates, which
@@ -61,9 +56,6 @@ def add_shakedrop_config(cfg: CfgNode) -> None:
     # Whether residual blocks begin as the identity, the weight of their last norm being 0: for
     # training from scratch.
     _C.MODEL.RESNETS.ZERO_INIT_RESIDUAL = False
-    # First layers of build_shakedrop_resnet_backbone: "imagenet", a 7x7 convolution and pooling,
-    # of stride 4; or "cifar", a 3x3 convolution of stride 1.
-    _C.MODEL.RESNETS.STEM = "imagenet"
     # Residual block of the networks for CIFAR: "basic", for a DEPTH of 6 n + 2; or "bottleneck",
     # for one of 9 n + 2. n is the number of blocks in each of the three stages.
     _C.MODEL.RESNETS.BLOCK = "basic"

@@ -8,6 +8,7 @@ import torch
 
 from shakedrop_det.benchmark import (
     CASES,
+    GPU_CASES,
     MEMORY_CASES,
     keep_freed_memory,
     measure,
@@ -35,10 +36,12 @@ def main() -> None:
         help="let the C library return freed memory to the system, as is its default",
     )
     args = parser.parse_args()
-    cases = [case for case in CASES if args.only in case.name]
+    on_gpu = torch.device(args.device).type == "cuda"
+    all_cases = [*CASES, *(GPU_CASES if on_gpu else ())]
+    cases = [case for case in all_cases if args.only in case.name]
     memory_cases = [case for case in MEMORY_CASES if args.only in f"memory, {case.name}"]
     if not cases and not memory_cases:
-        names = "\n  ".join(["memory", *(case.name for case in CASES)])
+        names = "\n  ".join(["memory", *(case.name for case in all_cases)])
         parser.error(f"--only: no case has {args.only!r} in its name; there are\n  {names}")
     with reported_to_user():
         make_output_folder(args.output)

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
-from .junctions import junction_variants, sampler_variants
+from .junctions import junction_variants
 from .memory import MemoryCase
 from .networks import (
     OURS,
@@ -19,7 +20,7 @@ from .networks import (
     mask_rcnn,
     networks,
     random_drop_networks,
-    resnet50,
+    resnet,
     step_variants,
     total,
     with_addition,
@@ -47,13 +48,20 @@ def _blocks(device: str, *, norm: str) -> Variants:
     return step_variants(networks(network), images)
 
 
-def _backbone(device: str, *, norm: str, **settings: Any) -> Variants:
-    network, images = resnet50(norm, device=device)
+def _backbone(device: str, *, norm: str, depth: int = 50, **settings: Any) -> Variants:
+    network, images = resnet(norm, depth=depth, device=device)
     return step_variants(networks(network, **settings), images)
 
 
+def _mixed_precision(device: str, *, norm: str, depth: int) -> Variants:
+    network, images = resnet(norm, depth=depth, device=device)
+    images = images.contiguous(memory_format=torch.channels_last)
+    network = network.to(memory_format=torch.channels_last)
+    return step_variants(networks(network), images, autocast=torch.float16)
+
+
 def _junction_heavy(device: str, *, norm: str, **settings: Any) -> Variants:
-    network, images = resnet50(norm, width=4, device=device)
+    network, images = resnet(norm, width=4, device=device)
     return step_variants(with_addition(network, **settings), images)
 
 
@@ -73,6 +81,9 @@ def _junctions() -> list[Case]:
         "BN + ReLU": {"norm": "BN"},
         "BN, EraseReLU": {"norm": "BN", "erase_relu": True},
         "GN + ReLU": {"norm": "GN"},
+        "GN, EraseReLU": {"norm": "GN", "erase_relu": True},
+        "BN + ReLU, per batch": {"norm": "BN", "level": "batch"},
+        "BN + ReLU, per channel": {"norm": "BN", "level": "channel"},
         "FrozenBN + ReLU, per batch": {"norm": "FrozenBN", "level": "batch"},
         "FrozenBN + ReLU, per channel": {"norm": "FrozenBN", "level": "channel"},
         "FrozenBN + ReLU, per pixel": {"norm": "FrozenBN", "level": "pixel"},
@@ -83,35 +94,44 @@ def _junctions() -> list[Case]:
     ]
 
 
-FUSE_CONV: dict[str, Any] = {
-    "ours, FUSE conv": {"fuse": "conv"},
-    "ours, EraseReLU, FUSE conv": {**OURS["ours, EraseReLU"], "fuse": "conv"},
-}
 PER_PIXEL: dict[str, Any] = {"ours, per pixel": {"level": "pixel"}}
 CASES = (
     *_junctions(),
     Case("three blocks, FrozenBN", partial(_blocks, norm="FrozenBN")),
     Case("three blocks, BN", partial(_blocks, norm="BN")),
-    Case("R50 step, FrozenBN", partial(_backbone, norm="FrozenBN", ours={**OURS, **FUSE_CONV})),
+    Case("R50 step, FrozenBN", partial(_backbone, norm="FrozenBN")),
     Case("R50 step, BN", partial(_backbone, norm="BN")),
     Case(
         "junction-heavy R50 step, FrozenBN",
-        partial(_junction_heavy, norm="FrozenBN", ours={**OURS, **FUSE_CONV}),
+        partial(_junction_heavy, norm="FrozenBN"),
         0.2,
     ),
     Case("junction-heavy R50 step, BN", partial(_junction_heavy, norm="BN"), 0.2),
     Case("R50 step, FrozenBN, RandomDrop", partial(_random_drop, norm="FrozenBN")),
     Case("Mask R-CNN R50-FPN step", _mask_rcnn),
     Case("R50 inference", inference_variants),
-    Case("sampler, 50 blocks, 16 images", sampler_variants, 0.02),
 )
-"""All that is timed, in the order of the table."""
+"""All that is timed on any device, in the order of the table."""
+
+GPU_CASES = (
+    Case("R101 step, FrozenBN", partial(_backbone, norm="FrozenBN", depth=101)),
+    Case("R101 step, BN", partial(_backbone, norm="BN", depth=101)),
+    *(
+        Case(
+            f"R{depth} step, {norm}, AMP, channels_last",
+            partial(_mixed_precision, norm=norm, depth=depth),
+        )
+        for depth in (50, 101)
+        for norm in ("FrozenBN", "BN")
+    ),
+)
+"""What is timed on a GPU as well."""
 
 
 def _memory(
     device: str, *, norm: str, **settings: Any
 ) -> dict[str, tuple[nn.Module, Callable[[], Tensor]]]:
-    network, images = resnet50(norm, device=device)
+    network, images = resnet(norm, device=device)
     found = networks(network, ours={**OURS, **PER_PIXEL}, **settings)
     return {name: (model, partial(_forward, model, images)) for name, model in found.items()}
 

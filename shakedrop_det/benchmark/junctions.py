@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from detectron2.layers import FrozenBatchNorm2d
@@ -11,16 +10,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from shakedrop_det.layers import (
-    Draw,
-    ScaleSampler,
+    Scales,
     ShakeDropSpec,
+    draw_gate,
+    draw_scales,
     junction,
-    survival_probs,
-    takes_scales,
+    reference_junction,
 )
 
 from .rivals import public_junction
-from .timing import Variant, Variants
+from .timing import Variant
 
 STOCK, PUBLIC = "detectron2", "public formulation"
 SHAPE = (4, 256, 56, 56)
@@ -45,8 +44,8 @@ def junction_variants(
 
     Each returns the output and the gradients of shortcut, residual and the norm's parameters. As
     the output of a convolution is, the residual is a new tensor in each call, which may be
-    written to. Scales are drawn before: a network draws once for all its blocks. The stock
-    junction keeps its ReLU whatever ``erase_relu`` says: it is what is replaced.
+    written to. Each of ours draws its scales. The stock junction keeps its ReLU whatever
+    ``erase_relu`` says: it is what is replaced.
 
     Args:
         device: where to run.
@@ -62,56 +61,47 @@ def junction_variants(
     layer = NORMS[norm](shape[1]).to(device)
     inputs = [shortcut, source, *layer.parameters()]
 
-    def variant(
-        join: Callable[[Tensor, Draw], Tensor], draw: Callable[[], Draw | None] = lambda: None
-    ) -> Variant:
-        def run(prepared: tuple[Tensor, Draw]) -> tuple[Tensor, ...]:
-            out = join(*prepared)
+    def variant(join: Callable[[Tensor], Tensor]) -> Variant:
+        def run(residual: Tensor) -> tuple[Tensor, ...]:
+            out = join(residual)
             return (out, *torch.autograd.grad(out, inputs, grad))
 
-        return Variant(run, lambda: (source.clone(), draw()))
+        return Variant(run, source.clone)
 
-    def stock(residual: Tensor, _: Draw) -> Tensor:
+    def stock(residual: Tensor) -> Tensor:
         out = layer(residual)
         out += shortcut
         return F.relu_(out)
 
-    def public(residual: Tensor, _: Draw) -> Tensor:
+    def public(residual: Tensor) -> Tensor:
         return public_junction(shortcut, residual, layer, survival_prob=survival_prob or 0.0)
 
-    def ours(residual: Tensor, draw: Draw) -> Tensor:
-        if draw.gate(0) and not takes_scales(layer):
-            # As a block does whose gate is open.
-            out = layer(residual)
-            out += shortcut
-            return out if erase_relu else F.relu_(out)
-        scales = draw.scales(0, residual)
-        relu = not erase_relu
-        return junction(shortcut, residual, scales, norm=layer, relu=relu, inplace=True)
+    spec = ShakeDropSpec(alpha=(-1.0, 1.0), level=level, erase_relu=erase_relu)
 
-    def drawn(probability: float) -> Variant:
-        spec = ShakeDropSpec(alpha=(-1.0, 1.0), level=level, erase_relu=erase_relu)
-        sampler = ScaleSampler(spec, [probability], channels=[shape[1]]).to(device)
-        return variant(ours, lambda: sampler(shape[0]))
+    def drawn(probability: float, join: Callable[..., Tensor] = junction) -> Variant:
+        def ours(residual: Tensor) -> Tensor:
+            scales = _draw(spec, probability, residual)
+            return join(shortcut, residual, scales, norm=layer, relu=not erase_relu)
+
+        return variant(ours)
 
     chosen = {"ours": survival_prob} if survival_prob is not None else OURS
-    return {
+    found = {
         STOCK: variant(stock),
         PUBLIC: variant(public),
         **{name: drawn(probability) for name, probability in chosen.items()},
     }
+    if torch.device(device).type == "cuda":
+        compiled = torch.compile(reference_junction)
+        found["reference, eager"] = drawn(0.0, reference_junction)
+        found["reference, torch.compile"] = drawn(0.0, compiled)
+    return found
 
 
 OURS = {"ours, gate closed": 0.0, "ours, gate open half the time": 0.5}
 
 
-def sampler_variants(device: str) -> Variants:
-    """One draw for 50 blocks (a ResNet-152) and 16 images."""
-
-    def variant(gate_level: str) -> Variant:
-        spec = ShakeDropSpec(gate_level=gate_level)
-        probs = survival_probs(50, survival_prob=0.5)
-        sampler: Any = ScaleSampler(spec, probs, channels=[256] * 50).to(device)
-        return Variant(lambda: sampler(16))
-
-    return {"gate per batch": variant("batch"), "gate per image": variant("image")}
+def _draw(spec: ShakeDropSpec, survival_prob: float, residual: Tensor) -> Scales:
+    shape, device = residual.shape, residual.device
+    gate = draw_gate(survival_prob, gate_level=spec.gate_level, shape=shape, device=device)
+    return draw_scales(spec, survival_prob, gate, shape, device)

@@ -16,8 +16,7 @@ from detectron2.utils.events import EventStorage
 from torch import Tensor, nn
 
 from shakedrop_det.layers import ShakeDropSpec
-from shakedrop_det.modeling import shake
-from shakedrop_det.modeling.fold import fold
+from shakedrop_det.modeling import fold, shake
 
 from .junctions import PUBLIC, STOCK
 from .rivals import AdditionBlock, PublicBlock, StochasticDepthBlock, replace_bottlenecks
@@ -60,17 +59,24 @@ def networks(
     return found
 
 
-def step_variants(found: Mapping[str, nn.Module], images: Any) -> dict[str, Callable[[], Tensor]]:
+def step_variants(
+    found: Mapping[str, nn.Module], images: Any, *, autocast: torch.dtype | None = None
+) -> dict[str, Callable[[], Tensor]]:
     """Forward and backward pass of each network, without the optimizer's part.
 
     As in detectron2's trainer, detectors find a storage for what they log.
+
+    Args:
+        found: the networks by name.
+        images: what they are called with.
+        autocast: what a GPU computes in; None for float32.
     """
 
     def variant(network: nn.Module) -> Callable[[], Tensor]:
         def step() -> Tensor:
             for parameter in network.parameters():
                 parameter.grad = None
-            with EventStorage():
+            with EventStorage(), torch.autocast("cuda", autocast, enabled=autocast is not None):
                 loss = total(network(images))
             loss.backward()
             return loss
@@ -101,17 +107,18 @@ def blocks(norm: str, device: str) -> tuple[nn.Module, Tensor]:
     return stage.to(device).train(), torch.randn(4, 512, 28, 28, device=device).relu()
 
 
-def resnet50(norm: str, *, width: int = 64, device: str) -> tuple[ResNet, Tensor]:
-    """A ResNet-50, none of it frozen, and two images of 224 pixels.
+def resnet(norm: str, *, depth: int = 50, width: int = 64, device: str) -> tuple[ResNet, Tensor]:
+    """A ResNet, none of it frozen, and two images of 224 pixels (16 on a GPU).
 
     Args:
         norm: of all its layers.
+        depth: 50 or 101.
         width: channels of the narrow convolutions of res2 (WIDTH_PER_GROUP). With 4 in place of 64
             the convolutions are cheap, and what is left is what happens between them.
         device: where to build it.
     """
     stages, in_channels = [], width
-    for index, num_blocks in enumerate([3, 4, 6, 3]):
+    for index, num_blocks in enumerate([3, 4, {50: 6, 101: 23}[depth], 3]):
         stages.append(
             ResNet.make_stage(
                 BottleneckBlock,
@@ -130,7 +137,8 @@ def resnet50(norm: str, *, width: int = 64, device: str) -> tuple[ResNet, Tensor
         out_features=["res2", "res3", "res4", "res5"],
     )
     _calm(network)
-    return network.to(device).train(), torch.randn(2, 3, 224, 224, device=device)
+    images = 2 if torch.device(device).type == "cpu" else 16
+    return network.to(device).train(), torch.randn(images, 3, 224, 224, device=device)
 
 
 def mask_rcnn(device: str) -> tuple[nn.Module, list[dict[str, Any]]]:
@@ -166,14 +174,14 @@ def _calm(network: nn.Module) -> None:
 
 def random_drop_networks(norm: str, device: str) -> tuple[dict[str, nn.Module], Tensor]:
     """RandomDrop against torchvision's ``StochasticDepth`` in the same place."""
-    network, images = resnet50(norm, device=device)
+    network, images = resnet(norm, device=device)
     rivals: dict[str, type[nn.Module]] = {STOCHASTIC_DEPTH: StochasticDepthBlock}
     return networks(network, rivals=rivals, ours=RANDOM_DROP), images
 
 
 def inference_variants(device: str) -> Variants:
     """A ResNet-50 at test time: stock, with ShakeDrop, and folded."""
-    network, images = resnet50("FrozenBN", device=device)
+    network, images = resnet("FrozenBN", device=device)
     shaken = shake(copy.deepcopy(network), ShakeDropSpec())
     found = {STOCK: network, "ours, not folded": shaken, "ours, folded": copy.deepcopy(shaken)}
     fold(found["ours, folded"])

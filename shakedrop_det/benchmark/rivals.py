@@ -10,13 +10,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.ops import StochasticDepth
 
-from shakedrop_det.modeling.replace import replace_modules, shallow_copy
+from shakedrop_det.layers import survival_probs
 from shakedrop_det.modeling.residual_branch import BottleneckBranch
 
 
 class _PublicScale(torch.autograd.Function):
     """The formulation in common use: a Function that scales, then an addition, then a ReLU. The
-    gate is read back from a tensor, and each block draws for itself."""
+    gate is read back from a tensor."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, survival_prob: float) -> Tensor:
@@ -50,9 +50,9 @@ class PublicBlock(BottleneckBranch, BottleneckBlock):
     survival_prob = 0.5
 
     def forward(self, x: Tensor) -> Tensor:
-        residual = self.last_conv(self.residual_input(x))
         shortcut = x if self.shortcut is None else self.shortcut(x)
-        return public_junction(shortcut, residual, nn.Identity(), survival_prob=self.survival_prob)
+        residual, p = self.residual(x), self.survival_prob
+        return public_junction(shortcut, residual, nn.Identity(), survival_prob=p)
 
 
 class StochasticDepthBlock(BottleneckBranch, BottleneckBlock):
@@ -61,9 +61,8 @@ class StochasticDepthBlock(BottleneckBranch, BottleneckBlock):
     survival_prob = 0.5
 
     def forward(self, x: Tensor) -> Tensor:
-        residual = self.last_conv(self.residual_input(x))
         shortcut = x if self.shortcut is None else self.shortcut(x)
-        residual = StochasticDepth(1 - self.survival_prob, "batch")(residual)
+        residual = StochasticDepth(1 - self.survival_prob, "batch")(self.residual(x))
         return F.relu_(residual + shortcut)
 
 
@@ -85,11 +84,10 @@ class AdditionBlock(BottleneckBranch, BottleneckBlock):
 def replace_bottlenecks(
     module: nn.Module, block_type: type[nn.Module], survival_prob: float
 ) -> nn.Module:
-    """Put blocks of another type in place of stock bottlenecks, with linearly decaying p_l."""
-    blocks = [m for m in module.modules() if type(m) is BottleneckBlock]
-    replacements: dict[int, nn.Module] = {}
-    for index, block in enumerate(blocks, start=1):
-        new = shallow_copy(block, block_type)
-        new.survival_prob = 1 - index / len(blocks) * (1 - survival_prob)  # type: ignore[assignment]
-        replacements[id(block)] = new
-    return replace_modules(module, replacements)
+    """Make stock bottlenecks blocks of another type, in place, with linearly decaying p_l."""
+    blocks: list[Any] = [m for m in module.modules() if type(m) is BottleneckBlock]
+    probs = survival_probs(len(blocks), survival_prob=survival_prob)
+    for block, probability in zip(blocks, probs, strict=True):
+        block.__class__ = block_type
+        block.survival_prob = probability
+    return module

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import math
 import statistics
 import time
 from collections.abc import Callable, Mapping
@@ -10,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from scipy import stats
 
 
 @dataclass(frozen=True)
@@ -50,13 +52,14 @@ class Timing:
         return statistics.median(self.ratios)
 
     def ratio_interval(self) -> tuple[float, float]:
-        """An interval that holds the true median ratio with about 95 % confidence: order
-        statistics about the median, by the binomial distribution."""
-        ordered = sorted(self.ratios)
-        half = 0.98 * len(ordered) ** 0.5
-        low = max(0, int(len(ordered) / 2 - half))
-        high = min(len(ordered) - 1, int(len(ordered) / 2 + half))
-        return ordered[low], ordered[high]
+        """An interval that holds the true median ratio with 95 % confidence; all ratios where there
+        are too few rounds for one."""
+        interval = stats.quantile_test(self.ratios, p=0.5).confidence_interval(0.95)
+        low, high = float(interval.low), float(interval.high)
+        return (
+            min(self.ratios) if math.isnan(low) else low,
+            max(self.ratios) if math.isnan(high) else high,
+        )
 
 
 def time_interleaved(

@@ -8,7 +8,7 @@ from typing import Any, Iterable, Mapping
 from detectron2.config import CfgNode
 from torch import nn
 
-from shakedrop_det.layers import ScaleSampler
+from shakedrop_det.modeling import ShakenBlock
 
 CONVENTIONS = "conventions"
 """Where a checkpoint keeps the values of :data:`PIXEL_KEYS` that its weights belong to."""
@@ -71,12 +71,12 @@ def _agree(a: Any, b: Any) -> bool:
 
 def shakedrop_settings(model: nn.Module) -> dict[str, Any]:
     """The keys under ``MODEL.SHAKEDROP`` of a network, ``ENABLED`` False for a stock one."""
-    samplers = (module for module in model.modules() if isinstance(module, ScaleSampler))
-    sampler = next(samplers, None)
-    if sampler is None:
+    blocks = (module for module in model.modules() if isinstance(module, ShakenBlock))
+    block = next(blocks, None)
+    if block is None:
         return {"MODEL.SHAKEDROP.ENABLED": False}
     found: dict[str, Any] = {"MODEL.SHAKEDROP.ENABLED": True}
-    for name, value in vars(sampler.spec).items():
+    for name, value in vars(block.spec).items():
         is_range = isinstance(value, (list, tuple))
         found[f"MODEL.SHAKEDROP.{name.upper()}"] = list(value) if is_range else value
     return found

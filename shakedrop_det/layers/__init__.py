@@ -1,34 +1,35 @@
-"""The maths of ShakeDrop. Knows torch, and nothing of detectron2's config."""
+"""The maths of ShakeDrop. Knows torch, and nothing of detectron2's config.
 
-from .conv_junction import conv_junction
-from .draw import Draw
-from .frozen_junction import frozen_affine
-from .junction import expected_junction, junction, takes_scales
-from .pixel_scales import PixelScales
-from .sampler import ScaleSampler
-from .scale_store import ScaleStore
-from .scales import Scales
-from .schedule import survival_probs
-from .skip import postpone_branch, skip_branch, unseen_conv
-from .spec import DECAYS, GATE_LEVELS, LEVELS, ShakeDropSpec
+Read :mod:`.spec`, :mod:`.scales` and :mod:`.junction` first: they are the method. :mod:`.fused` and
+:mod:`.skip` compute the same in less time.
+"""
+
+from .fused import FUSED_NORMS, junction
+from .junction import expected_junction, reference_junction
+from .scales import Scales, SeededScale, draw_gate, draw_scales
+from .shake_shake import complement
+from .shakedrop import ShakeDrop, shakedrop
+from .skip import can_skip, is_hooked, skip_branch
+from .spec import DECAYS, GATE_LEVELS, LEVELS, ShakeDropSpec, survival_probs
 
 __all__ = [
     "DECAYS",
+    "FUSED_NORMS",
     "GATE_LEVELS",
     "LEVELS",
-    "Draw",
-    "PixelScales",
-    "ScaleSampler",
-    "ScaleStore",
     "Scales",
+    "SeededScale",
+    "ShakeDrop",
     "ShakeDropSpec",
-    "conv_junction",
+    "can_skip",
+    "complement",
+    "draw_gate",
+    "draw_scales",
     "expected_junction",
-    "frozen_affine",
+    "is_hooked",
     "junction",
-    "postpone_branch",
+    "reference_junction",
+    "shakedrop",
     "skip_branch",
     "survival_probs",
-    "takes_scales",
-    "unseen_conv",
 ]

@@ -1,40 +1,166 @@
-"""The two factors of a block in one step."""
+"""One block's draw: by what its residual, and the gradient into it, is scaled in one pass."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import NamedTuple, Optional
 
 import torch
 from torch import Tensor
 
+from .spec import ShakeDropSpec
+
+Range = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class SeededScale:
+    """A scale of each pixel, made from a seed whenever it is needed.
+
+    Kept from the forward to the backward pass, it would take as much memory as a feature map.
+
+    Attributes:
+        seed: of the generator that the coefficients come from.
+        range: low and high end of the uniform coefficient.
+        shape: of the feature map, (N, C, H, W).
+        device: of the feature map.
+        gate: b of each image, boolean, (N, 1, 1, 1); None if the gate of the batch is closed.
+        open_scale: the scale where the gate is open.
+    """
+
+    seed: int
+    range: Range
+    shape: torch.Size
+    device: torch.device
+    gate: Optional[Tensor] = None
+    open_scale: float = 1.0
+
+    def make(self) -> Tensor:
+        """The scale, float32, (N, C, H, W); the same numbers each time."""
+        generator = torch.Generator(self.device).manual_seed(self.seed)
+        scale = _uniform(self.range, self.shape, self.device, generator)
+        return scale if self.gate is None else torch.where(self.gate, self.open_scale, scale)
+
+
+Scale = float | Tensor | SeededScale
+"""A number where Python knows it and the whole batch shares it; else of each image, channel (these
+as a float32 tensor that broadcasts to (N, C, H, W)) or pixel."""
+
 
 class Scales(NamedTuple):
-    """The forward and the backward scale of one block; each broadcasts to (N, C, H, W).
+    """The two scales of a block in one step.
 
     Attributes:
         forward: s, which multiplies the residual.
         backward: t, which multiplies the gradient that flows into the residual branch.
-        gate: b, where it is the same for the whole batch and known without asking a device.
-        dropped: whether the forward scale is 0 throughout (True) or nowhere (False), where that
-            is known without asking a device.
     """
 
-    forward: Tensor
-    backward: Tensor
-    gate: Optional[bool] = None
-    dropped: Optional[bool] = None
+    forward: Scale
+    backward: Scale
 
-    def to(self, dtype: torch.dtype) -> "Scales":
-        """The same in another dtype."""
-        return self._replace(forward=self.forward.to(dtype), backward=self.backward.to(dtype))
-
-    def is_dropped(self) -> Optional[bool]:
-        """``dropped``, read from the scale where it is not known but can be."""
-        return self.dropped if self.dropped is not None else all_zero(self.forward)
+    @property
+    def are_one(self) -> bool:
+        """Whether they are known to leave the block alone."""
+        return all(isinstance(scale, float) and scale == 1.0 for scale in self)
 
 
-def is_eager(device: torch.device) -> bool:
-    """Whether Python runs in each step: not once, while a graph is compiled or captured."""
+def draw_gate(
+    survival_prob: float, *, gate_level: str, shape: Sequence[int], device: torch.device
+) -> bool | Tensor:
+    """Draw ``b ~ Bernoulli(p_l)`` (eq. 4 of the paper): whether the block is left alone.
+
+    A gate of the batch is drawn on the CPU, so that Python sees it without waiting for a device.
+
+    Args:
+        survival_prob: p_l of the block.
+        gate_level: "batch" or "image".
+        shape: of the feature map, (N, ...).
+        device: of the feature map.
+
+    Returns:
+        bool; or, for gates of each image and where no Python runs in a step (in a compiled or
+        captured graph), a boolean tensor of shape (N or 1, 1, ...) on ``device``.
+    """
+    # rand is in [0, 1): p = 0 never survives and p = 1 always does.
+    if gate_level == "batch" and runs_python(device):
+        return torch.rand((), device="cpu").item() < survival_prob
+    images = 1 if gate_level == "batch" else shape[0]
+    return torch.rand((images, *_ones(shape)), device=device) < survival_prob
+
+
+def draw_scales(
+    spec: ShakeDropSpec,
+    survival_prob: float,
+    gate: bool | Tensor,
+    shape: torch.Size,
+    device: torch.device,
+) -> Scales:
+    """Draw the coefficients a and B, and combine them with the gate.
+
+    ``s = b + a - b a`` and ``t = b + B - b B`` (eqs. 6 and 7 of the paper), with ``a ~ U[alpha]``
+    and ``B ~ U[beta]`` independent of each other; in the inverted form both are divided by E[s].
+    Numbers are drawn in float32, whatever the network computes in, from torch's default generator
+    of the device: uniform numbers in bfloat16 are visibly biased.
+
+    Args:
+        spec: ranges, level, and whether the form is inverted.
+        survival_prob: p_l of the block.
+        gate: b, see :func:`draw_gate`.
+        shape: of the residual, (N, C, ...).
+        device: of the residual.
+    """
+    divisor = spec.expected_scale(survival_prob) if spec.inverted else 1.0
+    if gate is True:
+        return Scales(1.0 / divisor, 1.0 / divisor)
+    forward, backward = (
+        _draw_scale((low / divisor, high / divisor), 1.0 / divisor, spec.level, gate, shape, device)
+        for low, high in (spec.alpha, spec.beta)
+    )
+    return Scales(forward, backward)
+
+
+def _draw_scale(
+    range: Range,
+    open_scale: float,
+    level: str,
+    gate: bool | Tensor,
+    shape: torch.Size,
+    device: torch.device,
+) -> Scale:
+    """One of the two scales, where the gate is not open for the whole batch."""
+    low, high = range
+    if low == high:
+        closed: float | Tensor = low
+    elif level == "pixel" and device.type in ("cpu", "cuda") and runs_python(device):
+        seed = int(torch.randint(2**31, (), device="cpu"))
+        gates = None if isinstance(gate, bool) else gate
+        return SeededScale(seed, range, shape, device, gates, open_scale)
+    else:
+        kept_axes = {"batch": 0, "image": 1, "channel": 2, "pixel": len(shape)}[level]
+        sizes = [size if axis < kept_axes else 1 for axis, size in enumerate(shape)]
+        closed = _uniform(range, sizes, device)
+    return closed if isinstance(gate, bool) else torch.where(gate, open_scale, closed)
+
+
+def _ones(shape: Sequence[int]) -> list[int]:
+    return [1] * (len(shape) - 1)
+
+
+def _uniform(
+    range: Range,
+    shape: Sequence[int],
+    device: torch.device,
+    generator: Optional[torch.Generator] = None,
+) -> Tensor:
+    low, high = range
+    uniform = torch.rand(shape, dtype=torch.float32, device=device, generator=generator)
+    return uniform.mul_(high - low).add_(low)
+
+
+def runs_python(device: torch.device) -> bool:
+    """Whether Python runs in each step: not once for many steps, while a graph is compiled or
+    captured, nor once for many samples, under a transform of torch.func."""
     if torch.compiler.is_compiling() or torch._C._functorch.peek_interpreter_stack() is not None:
         return False
     return device.type != "cuda" or not torch.cuda.is_current_stream_capturing()
@@ -49,13 +175,3 @@ def can_read(tensor: Tensor) -> bool:
         and not torch._C._functorch.is_functorch_wrapped_tensor(tensor)
         and type(tensor) is Tensor
     )
-
-
-def all_zero(scale: Tensor) -> Optional[bool]:
-    """Whether a scale is 0 throughout (True), nowhere (False), or neither or unknown (None)."""
-    if not can_read(scale):
-        return None
-    nonzeros = torch.count_nonzero(scale).item()
-    if nonzeros == 0:
-        return True
-    return False if nonzeros == scale.numel() else None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .scales import Scales
+from .scales import Scales, SeededScale
 
 
 def complement(scales: Scales) -> Scales:
@@ -13,6 +13,8 @@ def complement(scales: Scales) -> Scales:
     ``(1 - B) dy`` to the second, B drawn independently of a.
 
     Args:
-        scales: a and B of the first branch.
+        scales: a and B of the first branch; not of each pixel.
     """
-    return Scales(1 - scales.forward, 1 - scales.backward)
+    forward, backward = scales
+    assert not isinstance(forward, SeededScale) and not isinstance(backward, SeededScale)
+    return Scales(1 - forward, 1 - backward)

@@ -1,25 +1,28 @@
-"""What a dropped residual branch need not compute, or not yet.
-
-Both functions give every parameter a gradient, zero or not: a parameter without one would stop
-DistributedDataParallel, which waits for all of them.
-"""
+"""Leaving a dropped residual branch out of a step (RandomDrop, Stochastic Depth)."""
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable
-from typing import Any, NamedTuple, Optional, Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any, Optional
 
 import torch
+from detectron2.layers import Conv2d, DeformConv, FrozenBatchNorm2d, ModulatedDeformConv
 from torch import Tensor, nn
+from torch.nn.modules.module import _has_any_global_hook
 
-from .conv_junction import ConvGeometry, scaled_conv_gradients
+from .junction import relu_gradient
+
+_SKIPPABLE = {Conv2d, DeformConv, ModulatedDeformConv, FrozenBatchNorm2d, nn.BatchNorm2d}
+_SKIPPABLE |= {nn.GroupNorm, nn.Identity, nn.ReLU}
+"""Modules that neither keep a state of their own, but for BatchNorm2d's statistics, nor wait for
+other processes, as synchronized norms do. Subclasses may do anything."""
 
 
 def skip_branch(shortcut: Tensor, parameters: Sequence[Tensor], *, relu: bool) -> Tensor:
     """``act(x)``, with zero gradients for the parameters of a branch that did not run.
 
-    Right where both scales of the branch are 0 for the whole batch (RandomDrop).
+    Right where both scales of the branch are 0 for the whole batch. A parameter without any
+    gradient would stop DistributedDataParallel, which waits for all of them.
 
     Args:
         shortcut: x, of any shape.
@@ -33,150 +36,49 @@ class _SkippedBranch(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, shortcut: Tensor, relu: bool, *parameters: Tensor) -> Tensor:
         out = shortcut.relu() if relu else shortcut.clone()
-        ctx.relu = relu
-        ctx.save_for_backward(*((out,) if relu else ()), *parameters)
+        ctx.save_for_backward(out if relu else None, *parameters)
         return out
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Optional[Tensor], ...]:
-        saved = list(ctx.saved_tensors)
-        if ctx.relu:
-            grad = torch.ops.aten.threshold_backward(grad, saved.pop(0), 0)
+        output, *parameters = ctx.saved_tensors
         zeros = (
             torch.zeros_like(parameter) if needed else None
-            for parameter, needed in zip(saved, ctx.needs_input_grad[2:], strict=True)
+            for parameter, needed in zip(parameters, ctx.needs_input_grad[2:], strict=True)
         )
-        return grad, None, *zeros
+        return relu_gradient(grad, output), None, *zeros
 
 
-def postpone_branch(
-    shortcut: Tensor,
-    x: Tensor,
-    branch: Callable[..., Tensor],
-    parameters: Sequence[Tensor],
-    *,
-    relu: bool,
-) -> Tensor:
-    """``act(shortcut)``, with the gradients of a branch that runs in the backward pass only.
+def can_skip(modules: Iterable[nn.Module], *, skip: str) -> bool:
+    """Whether nobody notices if the modules of a branch do not run in a step.
 
-    Right where the forward scale of the branch is 0 for the whole batch, and its backward scale is
-    not. Nothing in the branch is kept from one pass to the other but its input.
+    Somebody does who hooked one of them, and whoever relies on the running statistics of
+    BatchNorm2d, which a step without the branch does not move.
 
     Args:
-        shortcut: (N, C, H, W).
-        x: the input of the branch.
-        branch: gives, from ``x`` and the parameters, a tensor of the shape of ``shortcut``, of any
-            value, whose gradients are to flow into them. It is called with aliases of them, under
-            the autocast of this call.
-        parameters: all that the branch holds.
-        relu: whether a ReLU follows.
+        modules: all of the branch.
+        skip: "always" if running statistics count as nothing, else "exact".
     """
-    autocast = _Autocast.of(x.device)
-    return _PostponedBranch.apply(shortcut, x, branch, autocast, relu, *parameters)
+    return not _has_any_global_hook() and all(_is_skippable(m, skip) for m in modules)
 
 
-class _Autocast(NamedTuple):
-    """Whether and to what autocast casts on some kind of device."""
-
-    device: str
-    enabled: bool
-    dtype: torch.dtype
-
-    @classmethod
-    def of(cls, device: torch.device) -> Optional["_Autocast"]:
-        kind = device.type
-        if not torch.amp.is_autocast_available(kind):
-            return None
-        return cls(kind, torch.is_autocast_enabled(kind), torch.get_autocast_dtype(kind))
-
-    def restored(self) -> contextlib.AbstractContextManager[Any]:
-        """It is so again within this context."""
-        if not self.enabled and not torch.is_autocast_enabled(self.device):
-            return contextlib.nullcontext()
-        return torch.autocast(self.device, dtype=self.dtype, enabled=self.enabled)
+def _is_skippable(module: nn.Module, skip: str) -> bool:
+    is_known = type(module) in _SKIPPABLE and not is_hooked(module)
+    # The weights of DataParallel's copies are no parameters, which could be given zeros.
+    is_known = is_known and not any(isinstance(value, Tensor) for value in vars(module).values())
+    return is_known and (skip == "always" or not _moves_statistics(module))
 
 
-class _PostponedBranch(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any,
-        shortcut: Tensor,
-        x: Tensor,
-        branch: Callable[..., Tensor],
-        autocast: Optional[_Autocast],
-        relu: bool,
-        *parameters: Tensor,
-    ) -> Tensor:
-        out = shortcut.relu() if relu else shortcut.clone()
-        ctx.branch, ctx.autocast = branch, autocast
-        # With the parameters torch sees whether somebody changed them in between.
-        ctx.save_for_backward(x, out if relu else None, *parameters)
-        return out
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Optional[Tensor], ...]:
-        x, output, *parameters = ctx.saved_tensors
-        if output is not None:
-            grad = torch.ops.aten.threshold_backward(grad, output, 0)
-        needed = ctx.needs_input_grad[1], *ctx.needs_input_grad[5:]
-        autocast = contextlib.nullcontext() if ctx.autocast is None else ctx.autocast.restored()
-        with torch.enable_grad(), autocast:
-            # Without the hooks of the tensors, which run on the whole gradient.
-            aliases = [
-                tensor.view_as(tensor).requires_grad_() if wanted else tensor.detach()
-                for tensor, wanted in zip((x, *parameters), needed, strict=True)
-            ]
-            residual = ctx.branch(*aliases)
-        inputs = [alias for alias, wanted in zip(aliases, needed, strict=True) if wanted]
-        if not residual.requires_grad:  # only the shortcut takes a gradient
-            return grad, *[None] * (4 + len(parameters))
-        found = iter(
-            torch.autograd.grad(
-                residual, inputs, grad, allow_unused=True, create_graph=torch.is_grad_enabled()
-            )
-        )
-        grad_x, *grads = (next(found) if wanted else None for wanted in needed)
-        return grad, grad_x, None, None, None, *grads
+def _moves_statistics(module: nn.Module) -> bool:
+    return isinstance(module, nn.BatchNorm2d) and module.training and module.track_running_stats
 
 
-def unseen_conv(conv: nn.Conv2d, x: Tensor, *, scale: Tensor, weight: Tensor) -> Tensor:
-    """``w conv(x)`` whose value nobody reads, and whose gradient is multiplied by ``t``.
-
-    The gradients of a convolution do not depend on its output.
-
-    Args:
-        conv: without bias, its padding given in pixels.
-        x: its input, (N, C, H, W).
-        scale: t, broadcastable to the output.
-        weight: w, (1, C, 1, 1).
-
-    Returns:
-        Tensor: zeros of the output's shape, which take no memory.
-    """
-    return _UnseenConv.apply(x, conv.weight, scale, weight, ConvGeometry.of(conv))
-
-
-class _UnseenConv(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any,
-        x: Tensor,
-        conv_weight: Tensor,
-        scale: Tensor,
-        weight: Tensor,
-        geometry: ConvGeometry,
-    ) -> Tensor:
-        ctx.geometry = geometry
-        ctx.save_for_backward(x, conv_weight, scale, weight)
-        return x.new_zeros(()).expand(geometry.output_size(x, conv_weight))
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Optional[Tensor], ...]:
-        x, conv_weight, scale, weight = ctx.saved_tensors
-        needed = ctx.needs_input_grad[0], ctx.needs_input_grad[1]
-        grad_x, grad_weight = scaled_conv_gradients(
-            grad, x, conv_weight, ctx.geometry, scale, weight, needed
-        )
-        if grad_weight is not None:
-            grad_weight = grad_weight.to(conv_weight.dtype)
-        return grad_x, grad_weight, None, None, None
+def is_hooked(module: nn.Module) -> bool:
+    """Whether somebody hooked a module to see it run, or replaced its ``forward``."""
+    return bool(
+        module._forward_hooks
+        or module._forward_pre_hooks
+        or module._backward_hooks
+        or module._backward_pre_hooks
+        or "forward" in module.__dict__
+    )

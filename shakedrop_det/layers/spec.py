@@ -1,4 +1,4 @@
-"""What to perturb and how strongly: the settings of ShakeDrop, validated once."""
+"""What to perturb and how strongly: the settings of ShakeDrop, and its schedule over depth."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from typing import Any
 DECAYS = ("linear", "constant")
 LEVELS = ("batch", "image", "channel", "pixel")
 GATE_LEVELS = ("batch", "image")
-FUSIONS = ("none", "norm", "conv")
-SKIPS = ("never", "exact", "always")
+SKIPS = ("exact", "always")
 BRANCHES = ("sum", "each", "shake_shake")
 
 
@@ -35,12 +34,9 @@ class ShakeDropSpec:
         erase_relu: whether blocks drop the ReLU after the addition.
         inverted: divide the training scales by their expectation, so that the test scale is 1.
             For fine-tuning weights that were trained without ShakeDrop.
-        fuse: what is computed together with the addition, where nothing stands in the way: "none",
-            the last "norm" of the branch, or, if that is frozen, also its affine map with the
-            last "conv". The result differs by rounding at most.
-        skip: whether a branch that is dropped for the whole batch is left out, or put off to the
-            backward pass if that needs it: "never", where this is "exact", or "always": then also
-            where batch statistics would have been updated.
+        skip: when a branch whose two scales are 0 for the whole batch (RandomDrop) is left out of a
+            step: "exact", where nothing else depends on it; or "always", also where BatchNorm would
+            have updated its running statistics, which then see only the steps that run the branch.
         branches: what is scaled in blocks of two branches: their "sum" (type A of the paper), or
             "each" by scales of its own (type B); or "shake_shake", ``y = x + a F1 + (1 - a) F2``
             (Gastaldi 2017), whose ``a`` and backward counterpart are uniform in ``alpha`` and
@@ -58,7 +54,6 @@ class ShakeDropSpec:
     gate_level: str = "batch"
     erase_relu: bool = False
     inverted: bool = False
-    fuse: str = "norm"
     skip: str = "exact"
     branches: str = "sum"
 
@@ -74,7 +69,6 @@ class ShakeDropSpec:
             "decay": DECAYS,
             "level": LEVELS,
             "gate_level": GATE_LEVELS,
-            "fuse": FUSIONS,
             "skip": SKIPS,
             "branches": BRANCHES,
         }
@@ -108,6 +102,11 @@ class ShakeDropSpec:
                     f"'shake_shake', got {getattr(self, name)!r}"
                 )
 
+    @property
+    def drops_branches(self) -> bool:
+        """Whether a closed gate leaves nothing of a branch in either direction (RandomDrop)."""
+        return self.alpha == self.beta == (0.0, 0.0)
+
     def expected_scale(self, survival_prob: float) -> float:
         """E[s] = p + (1 - p) E[a]: what the residual is multiplied by at test time, in the
         paper's form, for a block that survives with probability ``survival_prob``."""
@@ -116,6 +115,36 @@ class ShakeDropSpec:
     def test_scale(self, survival_prob: float) -> float:
         """The factor on the residual at test time: 1 if inverted, else the expected scale."""
         return 1.0 if self.inverted else self.expected_scale(survival_prob)
+
+
+def survival_probs(
+    num_blocks: int, *, survival_prob: float, decay: str = "linear"
+) -> tuple[float, ...]:
+    """Probability that the gate leaves a block alone, for blocks 1..L of a network.
+
+    Linear decay is eq. (5) of the paper: ``p_l = 1 - (l / L) (1 - P_L)``. Blocks count from 1,
+    so that the first block already has ``1 - (1 - P_L) / L`` rather than 1.
+
+    Args:
+        num_blocks: L, the number of residual blocks of the whole network.
+        survival_prob: P_L, in [0, 1].
+        decay: "linear", or "constant" for P_L in each block.
+
+    Returns:
+        ``(p_1, ..., p_L)``.
+
+    Raises:
+        ValueError: if ``num_blocks`` is below 1, or ``decay`` is unknown.
+    """
+    if num_blocks < 1:
+        raise ValueError(f"num_blocks must be at least 1, got {num_blocks!r}")
+    if decay not in DECAYS:
+        raise ValueError(f"decay must be one of {', '.join(DECAYS)}, got {decay!r}")
+    if decay == "constant":
+        return (survival_prob,) * num_blocks
+    return tuple(
+        1.0 - block / num_blocks * (1.0 - survival_prob) for block in range(1, num_blocks + 1)
+    )
 
 
 def _is_number(value: Any) -> bool:

@@ -1,13 +1,7 @@
-"""Shaken residual blocks, backbones, heads and the image classifier."""
+"""Shaken residual blocks, backbones, heads and the image classifier.
 
-from shakedrop_det.modeling.cifar.backbones import (
-    build_shake_shake_backbone,
-    build_shakedrop_cifar_resnet_backbone,
-    build_shakedrop_pyramidnet_backbone,
-)
-from shakedrop_det.modeling.cifar.pyramid_blocks import PyramidBasicBlock, PyramidBottleneckBlock
-from shakedrop_det.modeling.cifar.shaken_two_branch import ShakenTwoBranchBlock
-from shakedrop_det.modeling.cifar.two_branch_blocks import TwoBranchBlock
+Networks for small images are in :mod:`.cifar`.
+"""
 
 from .backbone import (
     build_shakedrop_resnet_backbone,
@@ -16,46 +10,38 @@ from .backbone import (
     build_shakedrop_retinanet_resnet_fpn_backbone,
 )
 from .blocks import (
+    SHAKEN_BLOCKS,
     ShakenBasicBlock,
     ShakenBlock,
     ShakenBottleneckBlock,
     ShakenDeformBottleneckBlock,
-    ShakenPyramidBasicBlock,
-    ShakenPyramidBottleneckBlock,
+    shakes,
 )
 from .classifier import ImageClassifier
+from .drop_path import replace_drop_path
 from .fold import fold
-from .known_blocks import SHAKEN_BLOCKS
 from .lazy import resnext_stages, shaken_resnet, shaken_stage
 from .res5_head import ShakeDropRes5ROIHeads
-from .shake import BlockSampler, shake, without_noise
+from .shake import shake, without_noise
 
 __all__ = [
     "SHAKEN_BLOCKS",
-    "BlockSampler",
     "ImageClassifier",
-    "PyramidBasicBlock",
-    "PyramidBottleneckBlock",
     "ShakeDropRes5ROIHeads",
     "ShakenBasicBlock",
     "ShakenBlock",
     "ShakenBottleneckBlock",
     "ShakenDeformBottleneckBlock",
-    "ShakenPyramidBasicBlock",
-    "ShakenPyramidBottleneckBlock",
-    "ShakenTwoBranchBlock",
-    "TwoBranchBlock",
-    "build_shake_shake_backbone",
-    "build_shakedrop_cifar_resnet_backbone",
-    "build_shakedrop_pyramidnet_backbone",
     "build_shakedrop_resnet_backbone",
     "build_shakedrop_resnet_deeplab_backbone",
     "build_shakedrop_resnet_fpn_backbone",
     "build_shakedrop_retinanet_resnet_fpn_backbone",
     "fold",
+    "replace_drop_path",
     "resnext_stages",
     "shake",
     "shaken_resnet",
     "shaken_stage",
+    "shakes",
     "without_noise",
 ]

@@ -15,7 +15,6 @@ from detectron2.modeling.backbone.fpn import (
 )
 
 from shakedrop_det.config import spec_from_config
-from shakedrop_det.modeling.cifar.stem import check_imagenet_stem, with_configured_stem
 
 from .advice import warn_of_frozen_norms
 from .initialization import zero_init_residual
@@ -25,28 +24,24 @@ from .shake import shake
 @BACKBONE_REGISTRY.register()
 def build_shakedrop_resnet_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> Backbone:
     """:func:`detectron2.modeling.build_resnet_backbone` under ShakeDrop."""
-    resnet = with_configured_stem(build_resnet_backbone(cfg, input_shape), cfg)
-    return _shake_backbone(resnet, cfg)
+    return _shake_backbone(build_resnet_backbone(cfg, input_shape), cfg)
 
 
 @BACKBONE_REGISTRY.register()
 def build_shakedrop_resnet_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> Backbone:
     """:func:`detectron2.modeling.backbone.build_resnet_fpn_backbone` under ShakeDrop."""
-    check_imagenet_stem(cfg)
     return _shake_backbone(build_resnet_fpn_backbone(cfg, input_shape), cfg)
 
 
 @BACKBONE_REGISTRY.register()
 def build_shakedrop_retinanet_resnet_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> Backbone:
     """detectron2's ``build_retinanet_resnet_fpn_backbone`` under ShakeDrop."""
-    check_imagenet_stem(cfg)
     return _shake_backbone(build_retinanet_resnet_fpn_backbone(cfg, input_shape), cfg)
 
 
 @BACKBONE_REGISTRY.register()
 def build_shakedrop_resnet_deeplab_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> Backbone:
     """``build_resnet_deeplab_backbone`` of ``detectron2.projects.deeplab`` under ShakeDrop."""
-    check_imagenet_stem(cfg)
     # Here, since not every build of detectron2 brings its projects along.
     from detectron2.projects.deeplab import build_resnet_deeplab_backbone
 

@@ -2,49 +2,38 @@
 
 from __future__ import annotations
 
-from typing import NoReturn
+from collections.abc import Callable, Iterator
+from typing import ClassVar, NoReturn, Optional, TypeVar
 
-from detectron2.layers import CNNBlockBase, Conv2d, FrozenBatchNorm2d
-from detectron2.modeling.backbone.resnet import (
-    BasicBlock,
-    BottleneckBlock,
-    DeformBottleneckBlock,
-)
-from torch import Tensor
+from detectron2.layers import CNNBlockBase, Conv2d
+from detectron2.modeling.backbone.resnet import BasicBlock, BottleneckBlock, DeformBottleneckBlock
+from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.modules.module import _has_any_global_hook
 
 from shakedrop_det.layers import (
-    Draw,
+    FUSED_NORMS,
     Scales,
-    ScaleSampler,
     ShakeDropSpec,
-    conv_junction,
+    can_skip,
+    draw_gate,
+    draw_scales,
     expected_junction,
-    frozen_affine,
+    is_hooked,
     junction,
-    postpone_branch,
     skip_branch,
-    takes_scales,
-    unseen_conv,
 )
-from shakedrop_det.modeling.cifar.pyramid_blocks import PyramidBasicBlock, PyramidBottleneckBlock
 
-from .branch import Branch
-from .fusion import (
-    can_join_conv,
-    conv_with_frozen_norm,
-    conv_without_norm,
-    is_plain,
-)
-from .replace import shallow_copy
+from .linear_blocks import LinearBasicBlock, LinearBottleneckBlock, LinearDeformBottleneckBlock
 from .residual_branch import BasicBranch, BottleneckBranch, DeformBottleneckBranch, ResidualBranch
 
 
 class ShakenBlock(ResidualBranch, CNNBlockBase):
-    """What the shaken residual blocks share: the junction, and when it is random.
+    """What residual blocks under ShakeDrop share: the junction, and when it is random.
 
-    Such a block is made from a stock one, see :meth:`from_block`; it has the parameters, buffers
-    and state_dict keys of that block. Subclasses mix in the residual branch.
+    A stock block becomes one by exchanging its class, see :meth:`shake`: parameters, buffers, hooks
+    and state_dict keys stay. A subclass names the stock block by :func:`shakes`, and defines the
+    residual branch: ``last_conv`` and ``residual_input``.
     """
 
     spec: ShakeDropSpec
@@ -52,21 +41,22 @@ class ShakenBlock(ResidualBranch, CNNBlockBase):
     frozen: bool
     noise: bool
 
-    OWN_ATTRIBUTES = ("spec", "survival_prob", "frozen", "noise", "_store", "_position")
-    """What a shaken block has beyond the stock one."""
+    STOCK: ClassVar[type[CNNBlockBase]]
+    """The class of the plain block."""
 
-    NUM_BRANCHES = 1
-    ENDS_IN_RELU = True
+    LINEAR: ClassVar[Optional[type[CNNBlockBase]]] = None
+    """The class of the plain block without the ReLU after the addition; None if there is none."""
+
+    NUM_BRANCHES: ClassVar[int] = 1
+    ENDS_IN_RELU: ClassVar[bool] = True
     """Whether the stock block has a ReLU after the addition."""
 
     @classmethod
-    def from_block(
-        cls, block: CNNBlockBase, *, spec: ShakeDropSpec, survival_prob: float
-    ) -> "ShakenBlock":
-        """Make a shaken block that shares the parameters, buffers and hooks of ``block``.
+    def shake(cls, block: CNNBlockBase, *, spec: ShakeDropSpec, survival_prob: float) -> None:
+        """Put a stock block under ShakeDrop, in place.
 
         Args:
-            block: a residual block of the type that this class derives from.
+            block: of the type :attr:`STOCK`.
             spec: ShakeDrop's settings.
             survival_prob: p_l of this block.
 
@@ -79,29 +69,40 @@ class ShakenBlock(ResidualBranch, CNNBlockBase):
                 f"{type(block).__name__} has one: set MODEL.SHAKEDROP.BRANCHES to 'sum', or "
                 "MODEL.BACKBONE.NAME to 'build_shake_shake_backbone'"
             )
-        shaken = shallow_copy(block, cls)
-        shaken.spec = spec
-        shaken.survival_prob = survival_prob
-        shaken.noise = True
+        block.__class__ = cls
+        assert isinstance(block, ShakenBlock)
+        block.spec = spec
+        block.survival_prob = survival_prob
+        block.noise = True
         parameters = list(block.parameters())
-        shaken.frozen = bool(parameters) and not any(p.requires_grad for p in parameters)
-        return shaken
+        block.frozen = bool(parameters) and not any(p.requires_grad for p in parameters)
 
-    @property
-    def num_draws(self) -> int:
-        """How many entries of a sampler's draws the block takes, one after the other."""
-        return 1
+    def unshake(self) -> None:
+        """Become the plain block again, in place; see :meth:`plain_type`."""
+        plain_type = self.plain_type()
+        for name in ("spec", "survival_prob", "frozen", "noise"):
+            delattr(self, name)
+        self.__class__ = plain_type
+
+    def plain_type(self) -> type[CNNBlockBase]:
+        """The class of the plain block; of one without its final ReLU if ShakeDrop erased it.
+
+        Raises:
+            ValueError: if there is no such class.
+        """
+        if not self.ENDS_IN_RELU or not self.spec.erase_relu:
+            return self.STOCK
+        if self.LINEAR is None:
+            raise ValueError(
+                f"{type(self).__name__} has no plain counterpart without the final ReLU: name one "
+                "where it is registered, as in @shakes(Block, linear=LinearBlock)"
+            )
+        return self.LINEAR
 
     def test_scales(self) -> list[tuple[Conv2d, float]]:
         """The last convolution of each branch, and what its output is multiplied by at test
         time."""
         return [(self.last_conv, self.spec.test_scale(self.survival_prob))]
-
-    def draw_from(self, sampler: ScaleSampler, position: int) -> None:
-        """Take this block's training scales from entry ``position`` of ``sampler``'s draws, and
-        from those after it if :attr:`num_draws` is more than 1."""
-        self._store = sampler.store  # Not the module: that is registered once, where it runs.
-        self._position = position
 
     def is_perturbed(self) -> bool:
         """Whether training perturbs this block: not if it is frozen, or always survives."""
@@ -121,9 +122,9 @@ class ShakenBlock(ResidualBranch, CNNBlockBase):
         Returns:
             Tensor: of shape (N, out_channels, H / stride, W / stride).
         """
-        if self.survival_prob == 1.0:  # never perturbed
-            return self._unscaled(x)
-        if self.training and self.noise and self.is_perturbed():
+        if self.survival_prob == 1.0:
+            return self._plain(x)
+        if self.training and self.noise and not self.frozen:
             return self._perturbed(x)
         return self._expected(x)
 
@@ -134,72 +135,48 @@ class ShakenBlock(ResidualBranch, CNNBlockBase):
     def _shortcut(self, x: Tensor) -> Tensor:
         return x if self.shortcut is None else self.shortcut(x)
 
-    def _unscaled(self, x: Tensor) -> Tensor:
+    def _plain(self, x: Tensor) -> Tensor:
         """The arithmetic of the stock block."""
-        out = self.last_conv(self.residual_input(x))
+        out = self.residual(x)
         out += self._shortcut(x)
         return F.relu_(out) if self._relu else out
 
     def _expected(self, x: Tensor) -> Tensor:
         """As at test time."""
-        residual = self.last_conv(self.residual_input(x))
+        residual = self.residual(x)
         scale = self.spec.test_scale(self.survival_prob)
         return expected_junction(self._shortcut(x), residual, scale, relu=self._relu)
 
     def _perturbed(self, x: Tensor) -> Tensor:
-        """One training step, by the way that costs least."""
-        spec = self.spec
-        draw = self._store.draw(self._position, x)
-        gate = draw.gate(self._position)
-        # Then nobody else sees what the last convolution computes.
-        plain = spec.fuse != "none" and is_plain(self.last_conv)
-        takes = plain and takes_scales(self.last_conv.norm)
-        if gate and not spec.inverted and not takes:  # both scales are 1
-            return self._unscaled(x)
-        if gate is False and spec.alpha == (0.0, 0.0) and spec.skip != "never":
-            branch = Branch(self)
-            if spec.beta == (0.0, 0.0) and branch.can_be_skipped(x, spec.skip):
-                return skip_branch(self._shortcut(x), branch.parameters(), relu=self._relu)
-            if plain and branch.can_be_postponed(self.last_conv, x):
-                return self._postponed(x, draw, branch)
-        return self._joined(x, draw) if plain else self._joined_as_a_whole(x, draw)
+        """One training step."""
+        gate = self._draw_gate(x)
+        if gate is False and self.spec.drops_branches and self._can_skip():
+            modules = self.branch_modules()
+            parameters = [p for module in modules for p in module.parameters(recurse=False)]
+            return skip_branch(self._shortcut(x), parameters, relu=self._relu)
+        residual, norm = self._residual_and_norm(x)
+        scales = self._draw_scales(residual, gate)
+        return junction(self._shortcut(x), residual, scales, norm=norm, relu=self._relu)
 
-    def _postponed(self, x: Tensor, draw: Draw, branch: Branch) -> Tensor:
-        """The branch is dropped, and its gradient asked for."""
-        shortcut, conv = self._shortcut(x), self.last_conv
-        scales = draw.scales(self._position, shortcut)
+    def _can_skip(self) -> bool:
+        return can_skip(self.branch_modules(), skip=self.spec.skip)
 
-        def run(x: Tensor, *parameters: Tensor) -> Tensor:
-            with branch.holding(parameters):
-                f, (weight, _) = self.residual_input(x), frozen_affine(conv.norm)
-                return unseen_conv(conv, f, scale=scales.backward, weight=weight)
+    def _draw_gate(self, x: Tensor) -> bool | Tensor:
+        p, level = self.survival_prob, self.spec.gate_level
+        return draw_gate(p, gate_level=level, shape=x.shape, device=x.device)
 
-        return postpone_branch(shortcut, x, run, branch.parameters(), relu=self._relu)
+    def _draw_scales(self, residual: Tensor, gate: bool | Tensor) -> Scales:
+        return draw_scales(self.spec, self.survival_prob, gate, residual.shape, residual.device)
 
-    def _joined(self, x: Tensor, draw: Draw) -> Tensor:
-        """The last norm, and where that saves time its convolution, go into the junction."""
-        spec, relu, conv, norm = self.spec, self._relu, self.last_conv, self.last_conv.norm
-        branch_input = self.residual_input(x)
-        if spec.level in ("batch", "image") and can_join_conv(conv, branch_input):
-            shortcut = self._shortcut(x)
-            scales = draw.scales(self._position, shortcut)
-            assert isinstance(scales, Scales)
-            fold, skip = spec.fuse == "conv", spec.skip != "never"
-            return conv_junction(
-                shortcut, branch_input, conv, norm, scales, relu=relu, fold=fold, skip=skip
-            )
-        if type(norm) is FrozenBatchNorm2d and spec.fuse == "conv":
-            residual, norm = conv_with_frozen_norm(conv, branch_input), None
-        else:
-            residual = conv_without_norm(conv, branch_input)
-        scales = draw.scales(self._position, residual)
-        return junction(self._shortcut(x), residual, scales, norm=norm, relu=relu, inplace=True)
+    def _residual_and_norm(self, x: Tensor) -> tuple[Tensor, Optional[nn.Module]]:
+        """The residual, and the norm that is left to the junction."""
+        return before_norm(self, x)
 
-    def _joined_as_a_whole(self, x: Tensor, draw: Draw) -> Tensor:
-        """The last convolution and its norm are called like any other module."""
-        residual = self.residual(x)
-        scales = draw.scales(self._position, residual)
-        return junction(self._shortcut(x), residual, scales, relu=self._relu)
+    def branch_modules(self) -> Iterator[nn.Module]:
+        """All modules of the residual branch, or branches: all but those of the shortcut."""
+        for name, child in self.named_children():
+            if name != "shortcut":
+                yield from child.modules()
 
     def __prepare_scriptable__(self) -> NoReturn:
         raise TypeError(
@@ -214,25 +191,82 @@ class ShakenBlock(ResidualBranch, CNNBlockBase):
         return f"survival_prob={self.survival_prob:.4g}, test_scale={' and '.join(scales)}{frozen}"
 
 
+def before_norm(branch: ResidualBranch, x: Tensor) -> tuple[Tensor, Optional[nn.Module]]:
+    """A residual and the norm that is left to the junction: None where it was applied.
+
+    It is left where the junction computes both at once, and nobody hooked the convolution or the
+    norm to see them run. Subclasses and quantized modules may compute anything.
+
+    Args:
+        branch: that ends in a convolution with a norm.
+        x: its input, (N, C, H, W).
+    """
+    conv = branch.last_conv
+    is_plain = type(conv) is Conv2d and conv.activation is None and not is_hooked(conv)
+    if not is_plain or type(conv.norm) not in FUSED_NORMS:
+        return branch.residual(x), None
+    if is_hooked(conv.norm) or _has_any_global_hook():
+        return branch.residual(x), None
+    f = branch.residual_input(x)
+    # As detectron2's Conv2d, which pads with zeros whatever its padding_mode.
+    args = conv.stride, conv.padding, conv.dilation, conv.groups
+    return F.conv2d(f, conv.weight, conv.bias, *args), conv.norm
+
+
+SHAKEN_BLOCKS: dict[type[CNNBlockBase], type[ShakenBlock]] = {}
+"""The shaken counterpart of each residual block that :func:`shake` knows."""
+
+Shaken = TypeVar("Shaken", bound=type[ShakenBlock])
+
+
+def shakes(
+    stock: type[CNNBlockBase], *, linear: Optional[type[CNNBlockBase]] = None
+) -> Callable[[Shaken], Shaken]:
+    """Register the decorated class as the shaken counterpart of a residual block.
+
+    ::
+
+        @shakes(MyBlock)
+        class ShakenMyBlock(ShakenBlock, MyBlock):
+            @property
+            def last_conv(self):
+                return self.conv2
+
+            def residual_input(self, x):
+                return F.relu(self.conv1(x))
+
+    Args:
+        stock: the residual block; ``shortcut`` is its attribute, None for the identity.
+        linear: the same without the ReLU after the addition, for :func:`fold` after training with
+            ``erase_relu``.
+
+    Raises:
+        TypeError: if the decorated class does not derive from both.
+    """
+
+    def register(shaken: Shaken) -> Shaken:
+        if not issubclass(shaken, ShakenBlock) or not issubclass(shaken, stock):
+            raise TypeError(
+                f"{shaken.__name__} must derive from ShakenBlock and {stock.__name__}, in this "
+                "order"
+            )
+        shaken.STOCK, shaken.LINEAR = stock, linear
+        SHAKEN_BLOCKS[stock] = shaken
+        return shaken
+
+    return register
+
+
+@shakes(BasicBlock, linear=LinearBasicBlock)
 class ShakenBasicBlock(BasicBranch, ShakenBlock, BasicBlock):
     """:class:`detectron2.modeling.backbone.resnet.BasicBlock` under ShakeDrop."""
 
 
+@shakes(BottleneckBlock, linear=LinearBottleneckBlock)
 class ShakenBottleneckBlock(BottleneckBranch, ShakenBlock, BottleneckBlock):
     """:class:`detectron2.modeling.backbone.resnet.BottleneckBlock` under ShakeDrop."""
 
 
+@shakes(DeformBottleneckBlock, linear=LinearDeformBottleneckBlock)
 class ShakenDeformBottleneckBlock(DeformBottleneckBranch, ShakenBlock, DeformBottleneckBlock):
     """:class:`detectron2.modeling.backbone.resnet.DeformBottleneckBlock` under ShakeDrop."""
-
-
-class ShakenPyramidBasicBlock(ShakenBlock, PyramidBasicBlock):
-    """:class:`PyramidBasicBlock` under ShakeDrop."""
-
-    ENDS_IN_RELU = False
-
-
-class ShakenPyramidBottleneckBlock(ShakenBlock, PyramidBottleneckBlock):
-    """:class:`PyramidBottleneckBlock` under ShakeDrop."""
-
-    ENDS_IN_RELU = False

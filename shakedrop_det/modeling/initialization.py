@@ -2,19 +2,10 @@
 
 from __future__ import annotations
 
-from detectron2.modeling.backbone.resnet import BasicBlock, BottleneckBlock, DeformBottleneckBlock
+from detectron2.layers import CNNBlockBase
 from torch import nn
 
-from shakedrop_det.modeling.cifar.pyramid_blocks import PyramidBasicBlock, PyramidBottleneckBlock
-from shakedrop_det.modeling.cifar.two_branch_blocks import BasicResidual, BottleneckResidual
-
-_TWO_CONVS = (BasicBlock, PyramidBasicBlock, BasicResidual)
-_THREE_CONVS = (
-    BottleneckBlock,
-    DeformBottleneckBlock,
-    PyramidBottleneckBlock,
-    BottleneckResidual,
-)
+from .residual_branch import ResidualBranch
 
 
 def zero_init_residual(module: nn.Module) -> nn.Module:
@@ -34,9 +25,10 @@ def zero_init_residual(module: nn.Module) -> nn.Module:
         ValueError: if a branch ends in no norm with a weight to train.
     """
     for name, branch in module.named_modules():
-        if not isinstance(branch, (*_TWO_CONVS, *_THREE_CONVS)):
+        is_block = isinstance(branch, CNNBlockBase) and hasattr(branch, "shortcut")
+        if not (is_block or isinstance(branch, ResidualBranch)) or not hasattr(branch, "conv2"):
             continue
-        last_conv = branch.conv2 if isinstance(branch, _TWO_CONVS) else branch.conv3
+        last_conv = getattr(branch, "conv3", branch.conv2)
         weight = getattr(last_conv.norm, "weight", None)
         if not isinstance(weight, nn.Parameter):
             raise ValueError(

@@ -5,10 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from shakedrop_det.layers import Scales, ScaleSampler, ShakeDropSpec, junction
-from shakedrop_det.layers.shake_shake import complement
+from shakedrop_det.layers import Scales, ShakeDropSpec, complement, draw_scales, junction
 
-from .reference import random_map
+from .equations import random_map
 
 SHAKE_SHAKE = {
     "alpha": (0, 1),
@@ -22,11 +21,11 @@ SHAKE_SHAKE = {
 @pytest.mark.parametrize("level, images", [("batch", 1), ("image", 4)])
 def test_two_junctions_with_complementary_scales_follow_the_equations(level, images) -> None:
     """Forward y = x + a F1 + (1 - a) F2; backward dF1 = B dy, dF2 = (1 - B) dy."""
-    sampler = ScaleSampler(ShakeDropSpec(**SHAKE_SHAKE, level=level), [0.0], channels=[3])
     x, f1, f2 = (random_map(4, 3, 5, 5, seed=seed) for seed in range(3))
     torch.manual_seed(0)
-    scales = sampler(4).scales(0, f1)
-    a, b = (scale.double().expand(images, 1, 1, 1) for scale in scales[:2])
+    spec = ShakeDropSpec(**SHAKE_SHAKE, level=level)
+    scales = draw_scales(spec, 0.0, False, f1.shape, f1.device)
+    a, b = (scale.double().expand(images, 1, 1, 1) for scale in scales)
     assert ((a > 0) & (a < 1)).all() and not torch.equal(a, b)
     out = junction(junction(x, f1, scales, relu=False), f2, complement(scales), relu=False)
     dy = torch.randn_like(out)
@@ -38,9 +37,9 @@ def test_two_junctions_with_complementary_scales_follow_the_equations(level, ima
 
 
 def test_the_complement_of_a_scale_of_one_drops_the_branch_whatever_it_holds() -> None:
-    one = torch.ones(2, 1, 1, 1)
     x, f = torch.randn(2, 3, 4, 4), torch.full((2, 3, 4, 4), float("inf"))
-    assert torch.equal(junction(x, f, complement(Scales(one, one)), relu=False), x)
+    for one in (1.0, torch.ones(2, 1, 1, 1)):
+        assert torch.equal(junction(x, f, complement(Scales(one, one)), relu=False), x)
 
 
 @pytest.mark.parametrize(

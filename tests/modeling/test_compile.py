@@ -24,9 +24,7 @@ def test_training_is_one_graph_over_ten_draws(level, settings) -> None:
     torch._dynamo.reset()
     torch._dynamo.utils.counters.clear()
     counter = CompileCounterWithBackend("aot_eager")
-    # In another module, as a ResNet is in an FPN: what dynamo compiles when a module with hooks is
-    # compiled by itself is its forward pass, and the draw before it apart.
-    network = nn.Sequential(narrow_resnet(18))
+    network = narrow_resnet(18)
     shake(network, ShakeDropSpec(**settings, level=level)).train()
     compiled = torch.compile(network, fullgraph=True, backend=counter)
     outputs = set()
@@ -37,34 +35,6 @@ def test_training_is_one_graph_over_ten_draws(level, settings) -> None:
     assert counter.frame_count == 1
     assert not torch._dynamo.utils.counters["graph_break"]
     assert len(outputs) > 1, "each step draws anew"
-
-
-def test_compiled_by_itself_nothing_is_compiled_anew_from_the_second_step_on() -> None:
-    torch._dynamo.reset()
-    torch._dynamo.utils.counters.clear()
-    counter = CompileCounterWithBackend("aot_eager")
-    network = shake(narrow_resnet(18), ShakeDropSpec()).train()
-    compiled = torch.compile(network, fullgraph=True, backend=counter)
-    frames = []
-    for _ in range(10):
-        compiled(images())["res5"].sum().backward()
-        frames.append(counter.frame_count)
-    assert set(frames) == {frames[0]}
-    assert not torch._dynamo.utils.counters["graph_break"]
-
-
-def test_the_second_graph_of_a_network_compiled_by_itself_is_the_draw() -> None:
-    """dynamo leaves hooks of the outermost module outside; asked to, it takes them in."""
-    torch._dynamo.reset()
-    counter = CompileCounterWithBackend("aot_eager")
-    network = shake(narrow_resnet(18), ShakeDropSpec()).train()
-    outputs = set()
-    with torch._dynamo.config.patch(wrap_top_frame=True):
-        compiled = torch.compile(network, fullgraph=True, backend=counter)
-        for _ in range(5):
-            outputs.add(compiled(images())["res5"].sum().item())
-    assert counter.frame_count == 1
-    assert len(outputs) > 1
 
 
 def test_inference_is_one_graph_and_equals_eager() -> None:
@@ -96,7 +66,7 @@ def test_a_compiled_gradient_is_the_eager_one_where_nothing_is_random() -> None:
     ids=["BN", "BN, per image", "FrozenBN, per image", "GN, per image"],
 )
 def test_training_is_one_graph_with_each_norm_and_gate(norm, gate_level) -> None:
-    network = nn.Sequential(narrow_resnet(18, norm=norm))
+    network = narrow_resnet(18, norm=norm)
     shake(network, ShakeDropSpec(alpha=(-1, 1), gate_level=gate_level))
     assert_one_graph(network.train())
 

@@ -18,7 +18,6 @@ SETTINGS = {
     "EraseReLU": {"alpha": (-1, 1), "erase_relu": True},
     "RandomDrop": {"beta": (0, 0)},
     "inverted": {"inverted": True, "alpha": (0, 1)},
-    "FUSE conv": {"fuse": "conv", "alpha": (-1, 1)},
     "gate per image": {"gate_level": "image"},
     "per batch": {"level": "batch"},
     "per channel": {"level": "channel"},

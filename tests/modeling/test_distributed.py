@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +16,17 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from shakedrop_det import ShakeDropSpec, shake
-from shakedrop_det.layers import Scales, ScaleSampler
-from shakedrop_det.modeling import TwoBranchBlock
+from shakedrop_det.modeling.cifar import TwoBranchBlock
 
 from .networks import images, narrow_resnet, randomize_norms, run
+from .recording import recorded_scales
 from .test_blocks import equations
 
 STEPS = 4
+Run = dict[str, Tensor]
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "RandomDrop, branches left out": ("FrozenBN", {"beta": (0, 0)}),
-    "alpha 0, branches postponed": ("FrozenBN", {}),
+    "alpha 0": ("FrozenBN", {}),
     "BN, branches left out": ("BN", {"beta": (0, 0), "skip": "always"}),
     "BN, nothing left out": ("BN", {"alpha": (-1, 1)}),
     "per pixel": ("FrozenBN", {"alpha": (-1, 1), "level": "pixel", "gate_level": "image"}),
@@ -57,22 +59,15 @@ def seed(rank: int, step: int) -> int:
     return 100 * step + rank
 
 
-def sampler_of(network: nn.Module) -> ScaleSampler:
-    return next(m for m in network.modules() if isinstance(m, ScaleSampler))
+def steps_that_differ(network: nn.Module) -> int:
+    """In how many steps a block is left alone in one process and not in the other."""
 
+    def survived(rank: int, step: int) -> list[bool]:
+        with recorded_scales() as scales:
+            gradients(network, rank=rank, step=step)
+        return [bool((forward == 1).all()) for forward, _ in scales]
 
-def steps_that_differ(sampler: ScaleSampler, batch_size: int) -> int:
-    """In how many steps a block is dropped in one process and not in the other."""
-    return sum(
-        gates(sampler, batch_size, seed(0, step)) != gates(sampler, batch_size, seed(1, step))
-        for step in range(STEPS)
-    )
-
-
-def gates(sampler: ScaleSampler, batch_size: int, seed: int) -> list[bool | None]:
-    torch.manual_seed(seed)
-    draw = sampler(batch_size)
-    return [draw.gate(block) for block in range(len(sampler.survival_probs))]
+    return sum(survived(0, step) != survived(1, step) for step in range(STEPS))
 
 
 def gradients(network: nn.Module, *, rank: int, step: int) -> list[Tensor]:
@@ -99,7 +94,8 @@ def test_gradients_are_the_mean_of_those_of_the_processes(tmp_path: Path) -> Non
     some_dropped = 0
     for case, (_, settings) in CASES.items():
         if "gate_level" not in settings:
-            assert steps_that_differ(sampler_of(build(case)), 2) > 1
+            network = build(case)
+            assert steps_that_differ(network) > 1
         for step in range(STEPS):
             alone = [gradients(build(case), rank=rank, step=step) for rank in range(2)]
             some_dropped += sum(bool(a.any()) != bool(b.any()) for a, b in zip(*alone, strict=True))
@@ -122,12 +118,14 @@ def test_each_parameter_has_a_gradient_whatever_is_dropped(case) -> None:
         assert not [name for name, p in network.named_parameters() if p.grad is None]
 
 
-def two_branches(stack: nn.Sequential, x: Tensor, scales: list[Scales], *, relu: bool) -> Tensor:
+def two_branches(
+    stack: nn.Sequential, x: Tensor, scales: list[tuple[Tensor, Tensor]], *, relu: bool
+) -> Tensor:
     """Type A of the ShakeDrop paper, with the stock block's modules."""
-    for block, (s, t, *_) in zip(stack, scales, strict=True):
+    for block, (s, t) in zip(stack, scales, strict=True):
         active = x.clamp(min=0)
         f = block.branch1.residual(active) + block.branch2.residual(active)
-        f = s.double() * f + (t.double() - s.double()) * (f - f.detach())
+        f = s * f + (t - s) * (f - f.detach())
         x = f + (x if block.shortcut is None else block.shortcut(active))
     return x
 
@@ -155,44 +153,34 @@ def synchronized(kind: str) -> nn.Sequential:
     return stack.double()
 
 
-def shaken(kind: str, setting: str, fuse: str) -> nn.Module:
-    spec = ShakeDropSpec(survival_prob=0.2, fuse=fuse, **SETTINGS[setting])
-    return shake(synchronized(kind), spec)
+def shaken(kind: str, setting: str) -> nn.Module:
+    return shake(synchronized(kind), ShakeDropSpec(survival_prob=0.2, **SETTINGS[setting]))
 
 
-def by_the_equations(kind: str, sampler: ScaleSampler) -> nn.Module:
-    """With the scales that the sampler draws."""
-    network = nn.Module()
-    network.stack = synchronized(kind)
-
-    def forward(x: Tensor) -> Tensor:
-        draw = sampler(len(x))
-        scales = [draw.scales(i, x) for i in range(3)]
-        return KINDS[kind][2](network.stack, x, scales, relu=True)
-
-    network.forward = forward
-    return network
-
-
-def steps_of(network: nn.Module, rank: int) -> list[dict[str, Tensor]]:
-    network.train()
+def steps_of(kind: str, setting: str, rank: int) -> list[tuple[Run, Run]]:
+    """Of each step what the network gives, and what the equations give for the same scales."""
+    network, stock = shaken(kind, setting).train(), synchronized(kind).train()
+    reference = nn.Module()
+    reference.stack = stock
     x = torch.randn(3, 4, 6, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(rank))
-    found = [run(network, (1 + rank) * x + rank, seed=seed(rank, step)) for step in range(STEPS)]
-    return [{name.replace("stack.", ""): t for name, t in step.items()} for step in found]
-
-
-def steps_of_all_kinds(rank: int) -> dict[str, dict[str, list[dict[str, Tensor]]]]:
-    found = {}
-    for kind in KINDS:
-        for setting in SETTINGS:
-            steps = {
-                fuse: steps_of(shaken(kind, setting, fuse), rank)
-                for fuse in ("none", "norm", "conv")
-            }
-            sampler = sampler_of(shaken(kind, setting, "none"))
-            steps["equations"] = steps_of(by_the_equations(kind, sampler), rank)
-            found[f"{kind}, {setting}"] = steps
+    x = (1 + rank) * x + rank
+    found = []
+    for step in range(STEPS):
+        with recorded_scales() as scales:
+            got = run(network, x, seed=seed(rank, step))
+        equations = partial(KINDS[kind][2], stock, scales=list(scales), relu=True)
+        reference.forward = equations
+        expected = run(reference, x)
+        found.append((got, {name.replace("stack.", ""): t for name, t in expected.items()}))
     return found
+
+
+def steps_of_all_kinds(rank: int) -> dict[str, list[tuple[Run, Run]]]:
+    return {
+        f"{kind}, {setting}": steps_of(kind, setting, rank)
+        for kind in KINDS
+        for setting in SETTINGS
+    }
 
 
 @pytest.mark.slow
@@ -200,17 +188,12 @@ def test_norms_over_both_processes_follow_the_equations(tmp_path: Path) -> None:
     """Also where a block is perturbed in one process and in the other runs as in stock: what waits
     for the other process has to come in the same order."""
     both = in_two_processes(steps_of_all_kinds, tmp_path)
-    for kind in KINDS:
-        assert steps_that_differ(sampler_of(shaken(kind, "alpha 0", "none")), 3) > 1
     for found in both:
         for case, steps in found.items():
-            expected = steps.pop("equations")
-            for fuse, got in steps.items():
-                for ours, theirs in zip(got, expected, strict=True):
-                    assert ours.keys() == theirs.keys()
-                    for name, value in theirs.items():
-                        where = f"{case}, {fuse}: {name}"
-                        torch.testing.assert_close(ours[name], value, msg=where)
-    first, second = (found["basic, alpha 0"]["none"][-1] for found in both)
+            for got, expected in steps:
+                assert got.keys() == expected.keys()
+                for name, value in expected.items():
+                    torch.testing.assert_close(got[name], value, msg=f"{case}: {name}")
+    first, second = (found["basic, alpha 0"][-1][0] for found in both)
     assert torch.equal(first["0.conv1.norm.running_mean"], second["0.conv1.norm.running_mean"])
     assert not torch.equal(first["out"], second["out"])

@@ -15,10 +15,10 @@ from detectron2.modeling.backbone.resnet import BasicBlock, BottleneckBlock
 from torch import Tensor, nn
 
 from shakedrop_det import ShakeDropSpec, shake
-from shakedrop_det.layers import takes_scales
-from shakedrop_det.modeling import TwoBranchBlock
+from shakedrop_det.modeling.cifar import TwoBranchBlock
 
 from .networks import run
+from .recording import recorded_scales
 from .test_blocks import equations, three_blocks
 
 SETTINGS = {
@@ -31,21 +31,20 @@ SETTINGS = {
 }
 
 
-@pytest.mark.parametrize("fuse", ["none", "norm", "conv"])
 @pytest.mark.parametrize("setting", SETTINGS)
 @pytest.mark.parametrize("norm", [nn.SyncBatchNorm, NaiveSyncBatchNorm])
 @pytest.mark.parametrize("block", [BasicBlock, BottleneckBlock])
-def test_a_step_follows_the_equations_and_runs_each_norm_once(block, norm, setting, fuse) -> None:
-    spec = ShakeDropSpec(**SETTINGS[setting], fuse=fuse)
+def test_a_step_follows_the_equations_and_runs_each_norm_once(block, norm, setting) -> None:
+    spec = ShakeDropSpec(**SETTINGS[setting])
     stock = three_blocks(block, norm)
     shaken = shake(copy.deepcopy(stock), spec)
     x = torch.randn(4, 8, 8, 8, dtype=torch.float64)
-    torch.manual_seed(0)
-    draw = shaken[0].shakedrop(4)
-    scales = [draw.scales(i, torch.empty(4, 16, 4, 4)) for i in range(3)]
     norms = [m for m in shaken.modules() if isinstance(m, norm)]
-    assert len(norms) > 6 and not any(map(takes_scales, norms))
-    with mock.patch.object(norm, "forward", autospec=True, side_effect=norm.forward) as forward:
+    assert len(norms) > 6
+    with (
+        recorded_scales() as scales,
+        mock.patch.object(norm, "forward", autospec=True, side_effect=norm.forward) as forward,
+    ):
         got = run(shaken, x)
     assert sorted(id(call.args[0]) for call in forward.call_args_list) == sorted(map(id, norms))
     reference = nn.Module()
@@ -66,15 +65,14 @@ def order(network: nn.Module, x: Tensor, norm: type[nn.Module]) -> list[str]:
     return [names[id(call.args[0])] for call in forward.call_args_list]
 
 
-@pytest.mark.parametrize("fuse", ["none", "norm", "conv"])
 @pytest.mark.parametrize("setting", SETTINGS)
 @pytest.mark.parametrize("norm", [nn.SyncBatchNorm, NaiveSyncBatchNorm])
 @pytest.mark.parametrize("block", [BasicBlock, BottleneckBlock, TwoBranchBlock])
 def test_norms_run_in_the_order_of_stock_which_other_processes_may_run(
-    block, norm, setting, fuse
+    block, norm, setting
 ) -> None:
     stock = three_blocks(block, norm)
-    shaken = shake(copy.deepcopy(stock), ShakeDropSpec(**SETTINGS[setting], fuse=fuse))
+    shaken = shake(copy.deepcopy(stock), ShakeDropSpec(**SETTINGS[setting]))
     x = torch.randn(4, 8, 8, 8, dtype=torch.float64)
     expected = order(stock, x, norm)
     assert expected[-1].startswith("2") and len(expected) == len(set(expected))

@@ -12,7 +12,7 @@ from shakedrop_det import ShakeDropSpec, shake
 from .networks import group_norm, randomize_norms
 from .usual_formulation import UsualBlock
 
-FIXED = {"alpha": (0.4, 0.4), "beta": (0.7, 0.7), "survival_prob": 0.0, "decay": "constant"}
+FIXED = {"alpha": (0.5, 0.5), "beta": (0.75, 0.75), "survival_prob": 0.0, "decay": "constant"}
 NORMS = {"FrozenBN": "FrozenBN", "GN": group_norm, "none": ""}
 
 

@@ -1,1 +1,22 @@
 """Networks for small images: CIFAR ResNets, PyramidNets and networks of two branches."""
+
+from .backbones import (
+    build_shake_shake_backbone,
+    build_shakedrop_cifar_resnet_backbone,
+    build_shakedrop_pyramidnet_backbone,
+    build_shakedrop_resnet_cifar_stem_backbone,
+)
+from .pyramid_blocks import PyramidBasicBlock, PyramidBottleneckBlock
+from .shaken_two_branch import ShakenTwoBranchBlock
+from .two_branch_blocks import TwoBranchBlock
+
+__all__ = [
+    "PyramidBasicBlock",
+    "PyramidBottleneckBlock",
+    "ShakenTwoBranchBlock",
+    "TwoBranchBlock",
+    "build_shake_shake_backbone",
+    "build_shakedrop_cifar_resnet_backbone",
+    "build_shakedrop_pyramidnet_backbone",
+    "build_shakedrop_resnet_cifar_stem_backbone",
+]

@@ -6,12 +6,11 @@ from typing import Any, Sequence
 
 from detectron2.config import CfgNode
 from detectron2.layers import CNNBlockBase, ShapeSpec
-from detectron2.modeling import BACKBONE_REGISTRY, Backbone
+from detectron2.modeling import BACKBONE_REGISTRY, Backbone, build_resnet_backbone
 from detectron2.modeling.backbone import ResNet
 from detectron2.modeling.backbone.resnet import BasicBlock, BottleneckBlock
 
-from shakedrop_det.modeling.backbone import shake_backbone
-
+from ..backbone import num_residual_blocks, shake_backbone
 from .pyramid_blocks import PyramidBasicBlock, PyramidBottleneckBlock, pyramid_channels
 from .stem import CifarStem, FinalActivation
 from .two_branch_blocks import BottleneckResidual, TwoBranchBlock
@@ -19,6 +18,22 @@ from .two_branch_blocks import BottleneckResidual, TwoBranchBlock
 NUM_STAGES = 3
 _LAYERS = {"basic": 2, "bottleneck": 3}
 """Convolutions of a residual branch, by the values of ``MODEL.RESNETS.BLOCK``."""
+
+
+@BACKBONE_REGISTRY.register()
+def build_shakedrop_resnet_cifar_stem_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> Backbone:
+    """detectron2's ResNets of four stages (18 to 152 layers) with a :class:`CifarStem`, under
+    ShakeDrop: strides are a quarter of the usual ones."""
+    resnet = build_resnet_backbone(cfg, input_shape)
+    norm = cfg.MODEL.RESNETS.NORM
+    stem = CifarStem(resnet.stem.in_channels, resnet.stem.out_channels, norm=norm)
+    backbone = ResNet(
+        stem,
+        [list(stage) for stage in resnet.stages],
+        out_features=cfg.MODEL.RESNETS.OUT_FEATURES,
+        freeze_at=cfg.MODEL.BACKBONE.FREEZE_AT,
+    )
+    return shake_backbone(backbone, cfg, num_residual_blocks(cfg.MODEL.RESNETS.DEPTH))
 
 
 @BACKBONE_REGISTRY.register()

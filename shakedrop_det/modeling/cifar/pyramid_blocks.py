@@ -8,8 +8,8 @@ from detectron2.layers import CNNBlockBase, get_norm
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from shakedrop_det.modeling.residual_branch import BasicBranch, BottleneckBranch
-
+from ..blocks import ShakenBlock, shakes
+from ..residual_branch import BasicBranch, BottleneckBranch
 from .convolution import conv_norm
 
 
@@ -156,3 +156,17 @@ def _shortcut(in_channels: int, out_channels: int, stride: int) -> ZeroPaddedSho
     if in_channels == out_channels and stride == 1:
         return None
     return ZeroPaddedShortcut(out_channels - in_channels, stride)
+
+
+@shakes(PyramidBasicBlock)
+class ShakenPyramidBasicBlock(ShakenBlock, PyramidBasicBlock):
+    """:class:`PyramidBasicBlock` under ShakeDrop."""
+
+    ENDS_IN_RELU = False
+
+
+@shakes(PyramidBottleneckBlock)
+class ShakenPyramidBottleneckBlock(ShakenBlock, PyramidBottleneckBlock):
+    """:class:`PyramidBottleneckBlock` under ShakeDrop."""
+
+    ENDS_IN_RELU = False

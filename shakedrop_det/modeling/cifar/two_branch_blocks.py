@@ -10,7 +10,7 @@ from detectron2.layers import CNNBlockBase, Conv2d, get_norm
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from shakedrop_det.modeling.residual_branch import BasicBranch, BottleneckBranch, ResidualBranch
+from shakedrop_det.modeling.residual_branch import BasicBranch, BottleneckBranch
 
 from .convolution import conv_norm
 
@@ -110,15 +110,15 @@ class TwoBranchBlock(CNNBlockBase):
     """
 
     if TYPE_CHECKING:
-        branch1: ResidualBranch
-        branch2: ResidualBranch
+        branch1: BasicResidual | BottleneckResidual
+        branch2: BasicResidual | BottleneckResidual
 
     def __init__(
         self,
         in_channels: int,
         out_channels: int,
         *,
-        make_branch: Callable[..., ResidualBranch] = BasicResidual,
+        make_branch: Callable[..., BasicResidual | BottleneckResidual] = BasicResidual,
         stride: int = 1,
         norm: str = "BN",
         **kwargs: int,

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from shakedrop_det import ShakeDropSpec, shake
-from shakedrop_det.modeling import PyramidBasicBlock, PyramidBottleneckBlock
+from shakedrop_det.modeling.cifar import PyramidBasicBlock, PyramidBottleneckBlock
 from shakedrop_det.modeling.cifar.pyramid_blocks import pyramid_channels
 from tests.modeling.networks import randomize_norms, run
+from tests.modeling.recording import recorded_scales
 from tests.modeling.small_networks import pyramid_residual, pyramid_shortcut
 
 SHAPES = [(6, 6, 1), (6, 9, 1), (6, 9, 2), (6, 6, 2)]
@@ -51,9 +52,9 @@ def test_a_block_is_that_of_the_paper(kind, shape, training) -> None:
 def test_a_training_step_under_shakedrop_follows_the_equations(kind, shape, seed) -> None:
     stock = block_of(kind, *shape)
     shaken = shake(copy.deepcopy(stock), ShakeDropSpec(alpha=(-1, 1), survival_prob=0.3))
-    torch.manual_seed(seed)
-    scales = shaken.shakedrop(4).scales(0, torch.empty(4, shape[1], 1, 1))
-    s, t = scales.forward.double(), scales.backward.double()
+    with recorded_scales() as scales:
+        got = run(shaken, feature_map(), seed=seed)
+    ((s, t),) = scales
 
     def equation(x: Tensor) -> Tensor:
         f = pyramid_residual(stock, x, shape[2])
@@ -62,7 +63,7 @@ def test_a_training_step_under_shakedrop_follows_the_equations(kind, shape, seed
 
     reference = nn.Module()
     reference.stock, reference.forward = stock, equation
-    expected, got = run(reference, feature_map()), run(shaken, feature_map(), seed=seed)
+    expected = run(reference, feature_map())
     for name in ("out", "input gradient"):
         torch.testing.assert_close(got[name], expected[name], rtol=1e-6, atol=1e-6)
     for name, _ in stock.named_parameters():

@@ -12,15 +12,15 @@ from torch.nn import functional as F
 from shakedrop_det import add_shakedrop_config
 from shakedrop_det.modeling import ShakenBlock
 
-RESNET = "build_shakedrop_resnet_backbone"
+BUILDER = "build_shakedrop_resnet_cifar_stem_backbone"
 
 
-def config(builder: str = RESNET, **resnets: object) -> CfgNode:
+def config(builder: str = BUILDER, **resnets: object) -> CfgNode:
     cfg = get_cfg()
     add_shakedrop_config(cfg)
     cfg.MODEL.BACKBONE.NAME = builder
     cfg.MODEL.BACKBONE.FREEZE_AT = 0
-    settings = {"NORM": "BN", "OUT_FEATURES": ["res2", "res5"], "STEM": "cifar"}
+    settings = {"NORM": "BN", "OUT_FEATURES": ["res2", "res5"]}
     for key, value in {**settings, **resnets}.items():
         cfg.MODEL.RESNETS[key] = value
     return cfg
@@ -38,8 +38,8 @@ def config(builder: str = RESNET, **resnets: object) -> CfgNode:
 def test_each_depth_takes_it_and_keeps_everything_else(resnets) -> None:
     with torch.device("meta"):
         usual, small = (
-            build_backbone(config(**resnets, STEM=stem), ShapeSpec(channels=3))
-            for stem in ("imagenet", "cifar")
+            build_backbone(config(builder, **resnets), ShapeSpec(channels=3))
+            for builder in ("build_shakedrop_resnet_backbone", BUILDER)
         )
     assert [shape.stride for shape in usual.output_shape().values()] == [4, 32]
     assert [shape.stride for shape in small.output_shape().values()] == [1, 8]
@@ -67,18 +67,3 @@ def test_it_can_be_frozen() -> None:
     network = build_backbone(cfg, ShapeSpec(channels=3))
     assert not any(p.requires_grad for p in network.stem.parameters())
     assert all(p.requires_grad for p in network.res2.parameters())
-
-
-@pytest.mark.parametrize(
-    "builder",
-    ["build_shakedrop_resnet_fpn_backbone", "build_shakedrop_retinanet_resnet_fpn_backbone"],
-)
-def test_a_feature_pyramid_refuses_it(builder) -> None:
-    cfg = config(builder, DEPTH=50)
-    with pytest.raises(ValueError, match=f"'build_shakedrop_resnet_backbone' and not .*{builder}"):
-        build_backbone(cfg, ShapeSpec(channels=3))
-
-
-def test_another_name_is_refused() -> None:
-    with pytest.raises(ValueError, match="STEM must be one of imagenet, cifar, got 'CIFAR'"):
-        build_backbone(config(STEM="CIFAR", DEPTH=50), ShapeSpec(channels=3))

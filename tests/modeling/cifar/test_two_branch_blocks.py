@@ -10,9 +10,10 @@ from detectron2.modeling.backbone.resnet import BasicBlock
 from torch import Tensor, nn
 
 from shakedrop_det import ShakeDropSpec, shake
-from shakedrop_det.modeling import TwoBranchBlock
+from shakedrop_det.modeling.cifar import TwoBranchBlock
 from shakedrop_det.modeling.cifar.two_branch_blocks import BottleneckResidual, TwoPathShortcut
 from tests.modeling.networks import assert_equal_runs, randomize_norms, run
+from tests.modeling.recording import recorded_scales
 from tests.modeling.small_networks import branch_residual, two_path_shortcut
 
 SHAPES = [(6, 6, 1), (6, 8, 1), (6, 8, 2), (6, 6, 2)]
@@ -72,27 +73,24 @@ def test_without_shakedrop_the_branches_are_added_up(kind, shape, training) -> N
 
 
 @pytest.mark.parametrize("seed", range(3))
-@pytest.mark.parametrize("fuse", ["none", "norm"])
 @pytest.mark.parametrize("setting", SETTINGS)
 @pytest.mark.parametrize("shape", SHAPES[:3])
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_training_step_follows_the_equations(kind, shape, setting, fuse, seed) -> None:
-    spec = ShakeDropSpec(**SETTINGS[setting], fuse=fuse)
+def test_a_training_step_follows_the_equations(kind, shape, setting, seed) -> None:
+    spec = ShakeDropSpec(**SETTINGS[setting])
     stock = block_of(kind, *shape)
     shaken = shake(copy.deepcopy(stock), spec)
-    torch.manual_seed(seed)
-    draw = shaken.shakedrop(4)
-    like = torch.empty(4, shape[1], 1, 1)
-    first = [scale.double() for scale in draw.scales(0, like)[:2]]
-    second = first
-    if spec.branches == "each":
-        second = [scale.double() for scale in draw.scales(1, like)[:2]]
-    elif spec.branches == "shake_shake":
-        second = [1 - scale for scale in first]
+    with recorded_scales() as drawn:
+        got = run(shaken, feature_map(), seed=seed)
+    first, *others = drawn
+    (second,) = others or [first]
+    if spec.branches == "shake_shake":
+        second = tuple(1 - scale for scale in first)
+    assert len(others) == (spec.branches == "each")
     reference = nn.Module()
     reference.stock = stock
-    reference.forward = lambda x: equation(kind, stock, x, [tuple(first), tuple(second)])
-    expected, got = run(reference, feature_map()), run(shaken, feature_map(), seed=seed)
+    reference.forward = lambda x: equation(kind, stock, x, [first, second])
+    expected = run(reference, feature_map())
     for name in ("out", "input gradient"):
         torch.testing.assert_close(got[name], expected[name], rtol=1e-5, atol=1e-5)
     for name, _ in stock.named_parameters():
@@ -103,11 +101,10 @@ def test_a_training_step_follows_the_equations(kind, shape, setting, fuse, seed)
 def test_in_type_b_each_branch_draws_for_itself() -> None:
     stack = nn.Sequential(*(block_of("basic", *SHAPES[0]) for _ in range(2)))
     spec = ShakeDropSpec(alpha=(-1, 1), survival_prob=0.0, decay="constant", branches="each")
-    sampler = shake(stack, spec)[0].shakedrop
-    draw = sampler(4)
-    scales = [draw.scales(i, torch.empty(4, 6, 8, 8)).forward for i in range(4)]
-    values = {value for scale in scales for value in scale.flatten().tolist()}
-    assert len(values) == 16 and len(sampler.survival_probs) == 4
+    with recorded_scales() as drawn:
+        shake(stack, spec).train()(feature_map())
+    assert len(drawn) == 4
+    assert len({value for forward, _ in drawn for value in forward.flatten().tolist()}) == 16
 
 
 @pytest.mark.parametrize(

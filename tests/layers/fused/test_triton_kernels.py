@@ -10,7 +10,7 @@ triton = pytest.importorskip("triton")
 from triton.backends.compiler import GPUTarget  # noqa: E402
 from triton.compiler import ASTSource  # noqa: E402
 
-from shakedrop_det.layers import triton_kernels  # noqa: E402
+from shakedrop_det.layers.fused import triton_kernels  # noqa: E402
 
 INTEGERS = ("image_size", "pixels", "scale_stride", "seed")
 NUMBERS = ("low", "width", "kept")
@@ -41,7 +41,7 @@ KERNELS = {"forward": triton_kernels.forward_kernel, "backward": triton_kernels.
 
 @pytest.mark.parametrize("kernel", KERNELS)
 @pytest.mark.parametrize("maps", ["fp32", "bf16", "fp16"])
-@pytest.mark.parametrize("level", ["image", "channel", "pixel"])
+@pytest.mark.parametrize("level", ["batch", "image", "channel", "pixel"])
 @pytest.mark.parametrize("channels_last", [False, True])
 def test_each_level_layout_and_dtype_compiles_to_float32_arithmetic(
     channels_last, level, maps, kernel

@@ -1,18 +1,35 @@
 """Run by test_triton_junction.py with TRITON_INTERPRET=1."""
 
 import itertools
+from functools import partial
 
 import torch
+from detectron2.layers import FrozenBatchNorm2d
 
-from shakedrop_det.layers import PixelScales, Scales
-from shakedrop_det.layers.triton_junction import triton_junction
+from shakedrop_det.layers import Scales, SeededScale
+from shakedrop_det.layers.fused import trust
+from shakedrop_det.layers.fused.frozen_batch_norm import frozen_affine
+from shakedrop_det.layers.fused.triton_junction import triton_junction
 
 TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 5e-2, torch.float16: 8e-3}
 LAYOUTS = torch.contiguous_format, torch.channels_last
 N, C, H, W = 3, 5, 9, 37  # more than one program, and a last one that is not full
 
 
-def compare(layout, dtype, scale_shape, affine: bool, relu: bool) -> None:
+def random_norm() -> FrozenBatchNorm2d:
+    norm = FrozenBatchNorm2d(C)
+    for buffer in norm.buffers():
+        buffer.copy_(torch.rand(C) + 0.5)
+    return norm
+
+
+def affine_map(norm) -> tuple[torch.Tensor, torch.Tensor]:
+    if norm is None:
+        return torch.ones(1, dtype=torch.float64), torch.zeros(1, dtype=torch.float64)
+    return tuple(factor.double() for factor in frozen_affine(norm))
+
+
+def compare(layout, scale_shape, dtype, affine: bool, relu: bool) -> None:
     x, f, grad = (
         torch.randn(N, C, H, W).to(dtype).contiguous(memory_format=layout) for _ in range(3)
     )
@@ -20,13 +37,17 @@ def compare(layout, dtype, scale_shape, affine: bool, relu: bool) -> None:
     x.requires_grad_()
     f.requires_grad_()
     s, t = torch.rand(scale_shape) * 2 - 1, torch.rand(scale_shape) * 2 - 1
-    s[0] = 0
-    weight, bias = (torch.randn(C), torch.randn(C)) if affine else (None, None)
-    out = triton_junction(x, f, Scales(s, t), weight=weight, bias=bias, relu=relu)
+    if scale_shape == ():
+        s.zero_()
+        scales = Scales(0.0, float(t))
+    else:
+        s[0] = 0
+        scales = Scales(s, t)
+    norm = random_norm() if affine else None
+    out = triton_junction(x, f, scales, norm=norm, relu=relu)
     out.backward(grad)
 
-    w = weight.double().view(1, C, 1, 1) if affine else 1.0
-    c = bias.double().view(1, C, 1, 1) if affine else 0.0
+    w, c = affine_map(norm)
     branch = (f.detach().double() * w + c).nan_to_num(0, 0, 0)
     expected = x.detach().double() + s.double() * branch
     expected_grad = grad.double()
@@ -40,26 +61,6 @@ def compare(layout, dtype, scale_shape, affine: bool, relu: bool) -> None:
     assert out.dtype == dtype and out.is_contiguous(memory_format=layout)
 
 
-def compare_dropped(layout, dtype, relu: bool) -> None:
-    """A branch that is known to be dropped, whose residual is a view of a single zero."""
-    x, grad = (torch.randn(N, C, H, W).to(dtype).contiguous(memory_format=layout) for _ in "xg")
-    f = torch.zeros((), dtype=dtype).expand(N, C, H, W).requires_grad_()
-    x.requires_grad_()
-    s, t = torch.zeros(N, 1, 1, 1), torch.rand(N, 1, 1, 1)
-    weight, bias = torch.randn(C), torch.randn(C)
-    scales = Scales(s, t, gate=False, dropped=True)
-    out = triton_junction(x, f, scales, weight=weight, bias=bias, relu=relu)
-    grad_x, grad_f = torch.autograd.grad(out, [x, f], grad)
-
-    expected = x.detach().relu() if relu else x.detach()
-    expected_grad = grad * (expected > 0) if relu else grad
-    grad_branch = expected_grad.double() * t.double() * weight.double().view(1, C, 1, 1)
-    close = {"atol": TOLERANCE[dtype], "rtol": TOLERANCE[dtype]}
-    assert torch.equal(out, expected) and torch.equal(grad_x, expected_grad)
-    torch.testing.assert_close(grad_f.double(), grad_branch, **close)
-    assert out.dtype == dtype and out.is_contiguous(memory_format=layout)
-
-
 def compare_second_derivatives(layout, per_pixel: bool, relu: bool) -> None:
     """Of a penalty on gradients: the backward pass is linear in the gradient that comes in."""
     x, f, grad, of_x, of_f = (
@@ -67,26 +68,30 @@ def compare_second_derivatives(layout, per_pixel: bool, relu: bool) -> None:
     )
     for tensor in (x, f, grad):
         tensor.requires_grad_()
-    weight, bias = torch.randn(C), torch.randn(C)
+    norm = random_norm()
     s, t = scale_maps(pixel_scales("image"), layout) if per_pixel else torch.rand(2, N, C, 1, 1)
     scales = pixel_scales("image") if per_pixel else Scales(s, t)
-    out = triton_junction(x, f, scales, weight=weight, bias=bias, relu=relu)
+    out = triton_junction(x, f, scales, norm=norm, relu=relu)
     grads = torch.autograd.grad(out, [x, f], grad, create_graph=True)
     (got,) = torch.autograd.grad(grads, grad, [of_x, of_f])
-    expected = of_x + of_f * t * weight.view(1, C, 1, 1)
+    expected = of_x + of_f * t * affine_map(norm)[0].float()
     torch.testing.assert_close(got, expected * (out.detach() > 0) if relu else expected)
 
 
-def pixel_scales(gate_level: str) -> PixelScales:
+RANGES = (-1.0, 1.0), (0.25, 0.75)
+
+
+def pixel_scales(gate_level: str, seed: int = 2**31 - 2) -> Scales:
     """Of a block whose gate is closed, or open for the first of the images."""
-    gates = {"gate": False}
-    if gate_level == "image":
-        gates = {"drawn_gate": torch.tensor([True, False, False]).view(N, 1, 1, 1)}
-    ranges, shape = ((-1.0, 1.0), (0.25, 0.75)), torch.Size((N, C, H, W))
-    return PixelScales(2**31 - 2, ranges, 1.5, shape, torch.device("cpu"), **gates)
+    gate = torch.tensor([True, False, False]).view(N, 1, 1, 1) if gate_level == "image" else None
+    shape, cpu = torch.Size((N, C, H, W)), torch.device("cpu")
+    first, second = (
+        SeededScale(seed + i, RANGES[i], shape, cpu, gate, open_scale=1.5) for i in range(2)
+    )
+    return Scales(first, second)
 
 
-def scale_maps(scales: PixelScales, layout) -> tuple[torch.Tensor, torch.Tensor]:
+def scale_maps(scales: Scales, layout) -> tuple[torch.Tensor, torch.Tensor]:
     """s and t of each pixel: what becomes of a residual of 1, and of a gradient of 1."""
     x = torch.zeros(N, C, H, W).contiguous(memory_format=layout)
     f = torch.ones(N, C, H, W).contiguous(memory_format=layout).requires_grad_()
@@ -94,10 +99,10 @@ def scale_maps(scales: PixelScales, layout) -> tuple[torch.Tensor, torch.Tensor]
     return out.detach(), torch.autograd.grad(out.sum(), f)[0]
 
 
-def compare_pixels(layout, dtype, gate_level: str, affine: bool, relu: bool) -> None:
+def compare_pixels(layout, gate_level: str, dtype, affine: bool, relu: bool) -> None:
     scales = pixel_scales(gate_level)
     s, t = scale_maps(scales, layout)
-    for scale, (low, high) in zip((s, t), scales.ranges, strict=True):
+    for scale, (low, high) in zip((s, t), RANGES, strict=True):
         if gate_level == "image":
             assert (scale[0] == 1.5).all()
         made = scale[1:]
@@ -115,11 +120,10 @@ def compare_pixels(layout, dtype, gate_level: str, affine: bool, relu: bool) -> 
     )
     x.requires_grad_()
     f.requires_grad_()
-    weight, bias = (torch.randn(C), torch.randn(C)) if affine else (None, None)
-    out = triton_junction(x, f, scales, weight=weight, bias=bias, relu=relu)
+    norm = random_norm() if affine else None
+    out = triton_junction(x, f, scales, norm=norm, relu=relu)
     out.backward(grad)
-    w = weight.double().view(1, C, 1, 1) if affine else 1.0
-    c = bias.double().view(1, C, 1, 1) if affine else 0.0
+    w, c = affine_map(norm)
     expected = x.detach().double() + s.double() * (f.detach().double() * w + c)
     expected_grad = grad.double()
     if relu:
@@ -132,37 +136,61 @@ def compare_pixels(layout, dtype, gate_level: str, affine: bool, relu: bool) -> 
 
 def no_numbers_are_shared() -> None:
     """By images, blocks or the two directions."""
-    scales = pixel_scales("batch")
-    following = PixelScales(scales.seed + 2, *list(vars(scales).values())[1:])
+    scales, following = pixel_scales("batch"), pixel_scales("batch", seed=3)
     maps = [(m - m.min()) / (m.max() - m.min()) for m in scale_maps(scales, LAYOUTS[0])]
     maps.append(scale_maps(following, LAYOUTS[0])[0])
     rows = torch.cat([m.flatten(1) for m in maps])
     assert (rows.corrcoef().triu(1).abs() < 0.1).all()
 
 
+KINDS = {
+    "dropped": Scales(0.0, 0.7),
+    "number": Scales(0.3, 0.7),
+    "image": Scales(*torch.rand(2, N, 1, 1, 1)),
+    "channel": Scales(*torch.rand(2, N, C, 1, 1)),
+    "pixel": pixel_scales("batch"),
+    "pixel, gates per image": pixel_scales("image"),
+}
+
+
+def self_tests_pass(kind, dtype, relu: bool) -> None:
+    settings = {"dtype": dtype, "contiguous": relu, "frozen": not relu, "relu": relu}
+    found = trust.self_test(KINDS[kind], device=torch.device("cpu"), **settings)
+    assert found is None, (kind, settings, found)
+
+
+def self_tests_find_what_is_wrong() -> None:
+    for function in ("triton_junction", "reference_junction"):
+        right = getattr(trust, function)
+        for wrong in (
+            lambda x, *args, right=right, **kwargs: right(x, *args, **kwargs) * 1.01,
+            lambda x, *args, right=right, **kwargs: right(2 * x - x.detach(), *args, **kwargs),
+            lambda x, *args, right=right, **kwargs: right(x, *args, **kwargs) * float("nan"),
+        ):
+            setattr(trust, function, wrong)
+            found = trust.self_test(KINDS["image"], device=torch.device("cpu"), dtype=torch.float32)
+            assert found and "of a kernel differs" in found
+        setattr(trust, function, right)
+
+
 if __name__ == "__main__":
     torch.manual_seed(0)
-    dropped_cases = list(itertools.product(LAYOUTS, TOLERANCE, (True, False)))
-    for case in dropped_cases:
-        compare_dropped(*case)
-    cases = list(
-        itertools.product(
-            LAYOUTS,
-            TOLERANCE,
-            ((1, 1, 1, 1), (N, 1, 1, 1), (N, C, 1, 1)),
-            (True, False),
-            (True, False),
-        )
-    )
-    for case in cases:
-        compare(*case)
-    pixel_cases = list(
-        itertools.product(LAYOUTS, TOLERANCE, ("batch", "image"), (True, False), (True, False))
-    )
-    for case in pixel_cases:
-        compare_pixels(*case)
+    shapes = ((), (1, 1, 1, 1), (N, 1, 1, 1), (N, C, 1, 1))
+    yes_and_no = (True, False)
+    half = (torch.bfloat16, torch.float16)
+    cases = {
+        compare: (LAYOUTS, shapes, [torch.float32], yes_and_no, yes_and_no),
+        compare_pixels: (LAYOUTS, ("batch", "image"), [torch.float32], yes_and_no, yes_and_no),
+        partial(compare): (LAYOUTS, shapes, half, [True], [True]),
+        partial(compare_pixels): (LAYOUTS, ["image"], half, [True], [True]),
+        compare_second_derivatives: (LAYOUTS, yes_and_no, yes_and_no),
+        self_tests_pass: (KINDS, TOLERANCE, yes_and_no),
+    }
+    count = 0
+    for check, arguments in cases.items():
+        for case in itertools.product(*arguments):
+            check(*case)
+            count += 1
     no_numbers_are_shared()
-    second_cases = list(itertools.product(LAYOUTS, (True, False), (True, False)))
-    for case in second_cases:
-        compare_second_derivatives(*case)
-    print(f"{sum(map(len, (cases, dropped_cases, pixel_cases, second_cases)))} cases agree")
+    self_tests_find_what_is_wrong()
+    print(f"{count} cases agree")

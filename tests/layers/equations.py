@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 
-def reference_junction(x: Tensor, f: Tensor, s: Tensor, t: Tensor, *, relu: bool) -> Tensor:
+def junction_by_equations(x: Tensor, f: Tensor, s: Tensor, t: Tensor, *, relu: bool) -> Tensor:
     """Eqs. 6 and 7: the value x + s f, whose gradient with respect to f is t."""
     value = x + s.double() * f
     gradient_only = (t.double() - s.double()) * (f - f.detach())  # is 0

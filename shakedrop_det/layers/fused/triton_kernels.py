@@ -8,7 +8,7 @@ from __future__ import annotations
 try:
     import triton
     import triton.language as tl
-except ImportError:  # a CPU build of torch comes without
+except Exception:  # A CPU build of torch comes without, and a broken one may raise anything.
     triton = None
 
 BLOCK = 1024
@@ -50,9 +50,11 @@ if triton is not None:
         image_stride,
         LEVEL: tl.constexpr,
     ):
-        """Of each element: loaded, or made from a seed; then ``scale`` holds the gates."""
+        """Of each element: ``low``, loaded, or made from a seed, ``scale`` holding the gates."""
         # One return: the branches that are not taken would have to be of the same type.
-        if LEVEL == "channel":
+        if LEVEL == "batch":
+            found = low
+        elif LEVEL == "channel":
             found = tl.load(scale + image * image_stride + channel, mask=inside)
         else:
             found = tl.load(scale + image * image_stride)

@@ -1,0 +1,99 @@
+"""The junction of a branch that ends in FrozenBatchNorm2d, whose affine map takes the scales."""
+
+from __future__ import annotations
+
+from typing import Any, Optional
+
+import torch
+from detectron2.layers import FrozenBatchNorm2d
+from torch import Tensor
+
+from ..junction import relu_gradient, zeros_of
+from ..scales import Scales, SeededScale, runs_python
+
+
+def supports(scales: Scales) -> bool:
+    """Whether the affine map can take these scales: not those of each pixel."""
+    return not any(
+        isinstance(scale, SeededScale)
+        or (isinstance(scale, Tensor) and scale.shape[2:].numel() > 1)
+        for scale in scales
+    )
+
+
+def frozen_affine(norm: FrozenBatchNorm2d) -> tuple[Tensor, Tensor]:
+    """Weight and bias, (1, C, 1, 1), of the map that a FrozenBatchNorm2d is."""
+    weight = norm.weight * (norm.running_var + norm.eps).rsqrt()
+    bias = norm.bias - norm.running_mean * weight
+    return weight.view(1, -1, 1, 1), bias.view(1, -1, 1, 1)
+
+
+def junction(
+    shortcut: Tensor, residual: Tensor, scales: Scales, *, norm: FrozenBatchNorm2d, relu: bool
+) -> Tensor:
+    """``act(x + s (w f + c))``: one multiplication and addition for norm and scale together.
+
+    The arithmetic of the (N, C) factors is done in float32 and rounded once.
+
+    Args:
+        shortcut: x, (N, C, H, W).
+        residual: f, the output of the last convolution, of the shape of ``shortcut``; it may be
+            overwritten.
+        scales: s and t; each a number, or broadcastable to (N, C, 1, 1).
+        norm: holds w and c.
+        relu: whether a ReLU follows.
+    """
+    weight, bias = frozen_affine(norm)
+    scale, backward_scale = scales
+    assert not isinstance(scale, SeededScale) and not isinstance(backward_scale, SeededScale)
+    shortcut, gradient_factor = shortcut.to(residual.dtype), backward_scale * weight
+    if isinstance(scale, float) and scale == 0.0:
+        return _FrozenJunction.apply(shortcut, residual, gradient_factor, relu, False)
+    inplace = runs_python(residual.device)
+    dropped = zeros_of(scale) if isinstance(scale, Tensor) else None
+    affine = ((scale * factor).to(residual.dtype) for factor in (weight, bias))
+    return _FrozenJunction.apply(
+        shortcut, residual, gradient_factor, relu, inplace, *affine, dropped
+    )
+
+
+class _FrozenJunction(torch.autograd.Function):
+    """``act(x + w f + c)``, or ``act(x)`` without w and c; the gradient of f is ``g`` times that of
+    the sum."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(
+        shortcut: Tensor,
+        residual: Tensor,
+        gradient_factor: Tensor,
+        relu: bool,
+        inplace: bool,
+        weight: Optional[Tensor] = None,
+        bias: Optional[Tensor] = None,
+        dropped: Optional[Tensor] = None,
+    ) -> Tensor:
+        if weight is None or bias is None:
+            return shortcut.relu() if relu else shortcut.clone()
+        if dropped is not None:
+            mask = residual.masked_fill_ if inplace else residual.masked_fill
+            residual = mask(dropped, 0)
+        out = torch.addcmul(shortcut, residual, weight, out=residual if inplace else None)
+        out.add_(bias)
+        return out.relu_() if relu else out
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        _, residual, gradient_factor, relu, inplace, *rest = inputs
+        if inplace:
+            ctx.mark_dirty(residual)
+        ctx.num_rest = len(rest)
+        ctx.save_for_backward(gradient_factor, output if relu else None)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Optional[Tensor], ...]:
+        factor, output = ctx.saved_tensors
+        grad = relu_gradient(grad, output)
+        grad_residual = grad * factor.to(grad.dtype)
+        return grad, grad_residual, None, None, None, *[None] * ctx.num_rest

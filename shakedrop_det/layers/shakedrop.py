@@ -1,0 +1,124 @@
+"""ShakeDrop as a plain layer for the output of a residual branch, whatever the network."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Optional
+
+import torch
+from torch import Tensor, nn
+
+from .junction import as_tensor, scaled
+from .scales import Scale, draw_gate, draw_scales
+from .spec import ShakeDropSpec
+
+
+def shakedrop(
+    residual: Tensor,
+    survival_prob: float,
+    *,
+    alpha: Sequence[float] = (0.0, 0.0),
+    beta: Sequence[float] = (0.0, 1.0),
+    level: str = "image",
+    gate_level: str = "batch",
+    inverted: bool = False,
+    training: bool = True,
+) -> Tensor:
+    """Scale a residual, and the gradient into it by another number (eqs. 6 to 8 of the paper).
+
+    To be used as ``x + shakedrop(f(x), p)``, like ``torchvision.ops.stochastic_depth``.
+
+    Args:
+        residual: F(x), of shape (N, C, ...).
+        survival_prob: p_l, the probability that the residual is left alone.
+        alpha, beta, level, gate_level, inverted: see :class:`ShakeDropSpec`. The level "channel"
+            takes the second axis for that of channels.
+        training: whether to draw; else the residual is multiplied by the test scale.
+
+    Returns:
+        Tensor: s F(x) in training, e F(x) else; ``residual`` itself where nothing is to be scaled.
+
+    Raises:
+        ValueError: for a value that is not allowed.
+    """
+    spec = ShakeDropSpec(
+        alpha=alpha,  # type: ignore[arg-type]
+        beta=beta,  # type: ignore[arg-type]
+        survival_prob=survival_prob,
+        decay="constant",
+        level=level,
+        gate_level=gate_level,
+        inverted=inverted,
+    )
+    return _shakedrop(residual, spec, training=training)
+
+
+class ShakeDrop(nn.Module):
+    """:func:`shakedrop` as a module, in the manner of ``torchvision.ops.StochasticDepth``."""
+
+    def __init__(self, survival_prob: float = 0.5, **settings: Any) -> None:
+        """
+        Args:
+            survival_prob: p_l of this layer.
+            settings: ``alpha``, ``beta``, ``level``, ``gate_level``, ``inverted``: see
+                :func:`shakedrop`.
+        """
+        super().__init__()
+        allowed = ("alpha", "beta", "level", "gate_level", "inverted")
+        unknown = sorted(set(settings) - set(allowed))
+        if unknown:
+            raise TypeError(f"ShakeDrop takes {', '.join(allowed)}; got {', '.join(unknown)}")
+        self.spec = ShakeDropSpec(survival_prob=survival_prob, decay="constant", **settings)
+
+    def forward(self, residual: Tensor) -> Tensor:
+        """
+        Args:
+            residual: F(x), of shape (N, C, ...).
+
+        Returns:
+            Tensor: of the same shape and dtype.
+        """
+        return _shakedrop(residual, self.spec, training=self.training)
+
+    def extra_repr(self) -> str:
+        names = ("survival_prob", "alpha", "beta", "level", "gate_level", "inverted")
+        return ", ".join(f"{name}={getattr(self.spec, name)!r}" for name in names)
+
+
+def _shakedrop(residual: Tensor, spec: ShakeDropSpec, *, training: bool) -> Tensor:
+    if not training:
+        test_scale = spec.test_scale(spec.survival_prob)
+        return residual if test_scale == 1.0 else residual * test_scale
+    if spec.survival_prob == 1.0:
+        return residual
+    shape, device = residual.shape, residual.device
+    gate = draw_gate(spec.survival_prob, gate_level=spec.gate_level, shape=shape, device=device)
+    scales = draw_scales(spec, spec.survival_prob, gate, shape, device)
+    if scales.are_one:
+        return residual
+    return _Rescale.apply(residual, *scales)
+
+
+class _Rescale(torch.autograd.Function):
+    """``s f``, whose gradient is ``t`` times the incoming one."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(residual: Tensor, scale: Scale, backward_scale: Scale) -> Tensor:
+        if isinstance(scale, float):
+            return scaled(residual, scale)
+        scale = as_tensor(scale, residual.dtype)
+        return residual.masked_fill(scale == 0, 0) * scale
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        *_, scale = inputs
+        is_tensor = isinstance(scale, Tensor)
+        ctx.scale = None if is_tensor else scale
+        ctx.save_for_backward(scale if is_tensor else None)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Optional[Tensor], ...]:
+        (scale,) = ctx.saved_tensors
+        return scaled(grad, ctx.scale if scale is None else scale), None, None

@@ -1,0 +1,69 @@
+"""ShakeDrop in place of the Stochastic Depth that a network brings along."""
+
+from __future__ import annotations
+
+import re
+
+from torch import nn
+
+from shakedrop_det.layers import ShakeDrop, ShakeDropSpec, survival_probs
+
+_TYPES = ("DropPath", "StochasticDepth")
+_NAMES = re.compile(r"drop_path\d*|stochastic_depth")
+
+
+def replace_drop_path(model: nn.Module, spec: ShakeDropSpec) -> nn.Module:
+    """Put :class:`~shakedrop_det.layers.ShakeDrop` in place of each DropPath, in place.
+
+    For networks that are not made of detectron2's residual blocks: its ViT, Swin and MViT, and
+    those of timm and torchvision. Modules are told by the name of their class, "DropPath" or
+    "StochasticDepth". Libraries leave them out where nothing is dropped, usually in the first
+    block: an ``nn.Identity`` that is named ``drop_path``, ``drop_path1`` or ``stochastic_depth``
+    counts as well. The modules of one block share its survival probability.
+
+    Args:
+        model: built with any rate of Stochastic Depth above 0; changed in place.
+        spec: ShakeDrop's settings. ``erase_relu``, ``skip`` and ``branches`` mean nothing here.
+
+    Returns:
+        nn.Module: ``model``.
+
+    Raises:
+        ValueError: if there is none to replace, or the level is "channel", since such networks
+            keep their channels on different axes.
+    """
+    if spec.level == "channel":
+        raise ValueError(
+            "level 'channel' is not supported in place of DropPath: networks keep their channels "
+            "on different axes; use 'batch', 'image' or 'pixel'"
+        )
+    if not any(_is_drop_path(module) for module in model.modules()):
+        raise ValueError(
+            f"{type(model).__name__} holds no DropPath or StochasticDepth to replace: build it "
+            "with a rate above 0, such as drop_path_rate=0.1"
+        )
+    blocks = [module for module in model.modules() if _drop_paths(module)]
+    probs = survival_probs(len(blocks), survival_prob=spec.survival_prob, decay=spec.decay)
+    for block, survival_prob in zip(blocks, probs, strict=True):
+        for name in _drop_paths(block):
+            setattr(block, name, _shakedrop(spec, survival_prob))
+    return model
+
+
+def _drop_paths(block: nn.Module) -> dict[str, nn.Module]:
+    """The modules among a block's children that stand where Stochastic Depth acts, by name."""
+    return {
+        name: child
+        for name, child in block._modules.items()  # named_children() gives shared ones once
+        if child is not None
+        and (_is_drop_path(child) or (isinstance(child, nn.Identity) and _NAMES.fullmatch(name)))
+    }
+
+
+def _is_drop_path(module: nn.Module) -> bool:
+    return type(module).__name__ in _TYPES
+
+
+def _shakedrop(spec: ShakeDropSpec, survival_prob: float) -> ShakeDrop:
+    names = ("alpha", "beta", "level", "gate_level", "inverted")
+    return ShakeDrop(survival_prob, **{name: getattr(spec, name) for name in names})
