@@ -46,20 +46,25 @@ def junction(
     weight, bias = frozen_affine(norm)
     scale, backward_scale = scales
     assert not isinstance(scale, SeededScale) and not isinstance(backward_scale, SeededScale)
-    shortcut, gradient_factor = shortcut.to(residual.dtype), backward_scale * weight
-    if isinstance(scale, float) and scale == 0.0:
-        return _FrozenJunction.apply(shortcut, residual, gradient_factor, relu, False)
-    inplace = runs_python(residual.device)
-    dropped = zeros_of(scale) if isinstance(scale, Tensor) else None
-    affine = ((scale * factor).to(residual.dtype) for factor in (weight, bias))
+    affine = dropped = None
+    if not isinstance(scale, float) or scale != 0.0:
+        affine = (scale * weight).to(residual.dtype), (scale * bias).to(residual.dtype)
+        dropped = zeros_of(scale) if isinstance(scale, Tensor) else None
     return _FrozenJunction.apply(
-        shortcut, residual, gradient_factor, relu, inplace, *affine, dropped
+        shortcut.to(residual.dtype),
+        residual,
+        *(affine or (None, None)),
+        dropped,
+        weight,
+        backward_scale,
+        relu,
+        affine is not None and runs_python(residual.device),
     )
 
 
 class _FrozenJunction(torch.autograd.Function):
-    """``act(x + w f + c)``, or ``act(x)`` without w and c; the gradient of f is ``g`` times that of
-    the sum."""
+    """``act(x + a f + b)``, or ``act(x)`` without a and b; the gradient of f is ``t w`` times that
+    of the sum."""
 
     generate_vmap_rule = True
 
@@ -67,33 +72,35 @@ class _FrozenJunction(torch.autograd.Function):
     def forward(
         shortcut: Tensor,
         residual: Tensor,
-        gradient_factor: Tensor,
+        factor: Optional[Tensor],
+        offset: Optional[Tensor],
+        dropped: Optional[Tensor],
+        weight: Tensor,
+        backward_scale: float | Tensor,
         relu: bool,
         inplace: bool,
-        weight: Optional[Tensor] = None,
-        bias: Optional[Tensor] = None,
-        dropped: Optional[Tensor] = None,
     ) -> Tensor:
-        if weight is None or bias is None:
+        if factor is None or offset is None:
             return shortcut.relu() if relu else shortcut.clone()
         if dropped is not None:
             mask = residual.masked_fill_ if inplace else residual.masked_fill
             residual = mask(dropped, 0)
-        out = torch.addcmul(shortcut, residual, weight, out=residual if inplace else None)
-        out.add_(bias)
+        out = torch.addcmul(shortcut, residual, factor, out=residual if inplace else None)
+        out.add_(offset)
         return out.relu_() if relu else out
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        _, residual, gradient_factor, relu, inplace, *rest = inputs
+        _, residual, *_, weight, scale, relu, inplace = inputs
         if inplace:
             ctx.mark_dirty(residual)
-        ctx.num_rest = len(rest)
-        ctx.save_for_backward(gradient_factor, output if relu else None)
+        ctx.scale = scale if isinstance(scale, float) else None
+        scale = scale if isinstance(scale, Tensor) else None
+        ctx.save_for_backward(weight, scale, output if relu else None)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Optional[Tensor], ...]:
-        factor, output = ctx.saved_tensors
+        weight, scale, output = ctx.saved_tensors
         grad = relu_gradient(grad, output)
-        grad_residual = grad * factor.to(grad.dtype)
-        return grad, grad_residual, None, None, None, *[None] * ctx.num_rest
+        factor = weight * (ctx.scale if scale is None else scale)
+        return grad, grad * factor.to(grad.dtype), *[None] * 7

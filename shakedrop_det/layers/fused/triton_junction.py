@@ -12,6 +12,7 @@ import torch
 from detectron2.layers import FrozenBatchNorm2d
 from torch import Tensor, nn
 
+from ..junction import relu_gradient
 from ..scales import Scale, Scales
 from . import triton_kernels
 from .frozen_batch_norm import frozen_affine
@@ -128,60 +129,42 @@ class _TritonJunction(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Optional[Tensor], ...]:
         values, weight, out = ctx.saved_tensors
-        grad_shortcut, grad_residual = _TritonGradients.apply(
-            grad, values, weight, out, ctx.scale, ctx.memory_format
-        )
-        if grad_shortcut is None:
-            grad_shortcut = grad
-        return grad_shortcut, grad_residual, None, None, None, None, None
+        scale = ctx.scale._replace(values=values)
+        if torch.is_grad_enabled():  # The gradient itself is to be differentiated.
+            _, factor = _gradients(torch.ones_like(grad), scale, weight, None, ctx.memory_format)
+            grad = relu_gradient(grad, out)
+            return grad, grad * factor, None, None, None, None, None
+        grads = _gradients(grad, scale, weight, out, ctx.memory_format)
+        return *grads, None, None, None, None, None
 
 
-class _TritonGradients(torch.autograd.Function):
-    """The gradients of x, None if it is that of y, and of f, in ``y = act(x + s (w f + c))``."""
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        grad: Tensor,
-        values: Tensor,
-        weight: Optional[Tensor],
-        out: Optional[Tensor],
-        scale: _KernelScale,
-        memory_format: torch.memory_format,
-    ) -> tuple[Optional[Tensor], Tensor]:
-        ctx.scale, ctx.memory_format = scale, memory_format
-        ctx.save_for_backward(values, weight, out)
-        grad = grad.contiguous(memory_format=memory_format)
-        grad_shortcut = None if out is None else torch.empty_like(grad)
-        grad_residual = torch.empty_like(grad)
-        if grad.numel():
-            with _device_of(grad):
-                triton_kernels.backward_kernel[_grid(grad)](
-                    grad,
-                    grad if out is None else out,
-                    values,
-                    values if weight is None else weight,
-                    grad if grad_shortcut is None else grad_shortcut,
-                    grad_residual,
-                    **_layout(grad, memory_format),
-                    **scale._replace(values=values).arguments(),
-                    AFFINE=weight is not None,
-                    RELU=out is not None,
-                    BLOCK=triton_kernels.BLOCK,
-                )
-        return grad_shortcut, grad_residual
-
-    @staticmethod
-    def backward(
-        ctx: Any, of_shortcut: Optional[Tensor], of_residual: Tensor
-    ) -> tuple[Optional[Tensor], ...]:
-        # Both are linear in what they multiply.
-        values, weight, out = ctx.saved_tensors
-        others = values, weight, out, ctx.scale, ctx.memory_format
-        _, grad = _TritonGradients.apply(of_residual, *others)
-        if of_shortcut is not None:
-            grad = grad + _TritonGradients.apply(of_shortcut, *others)[0]
-        return grad, None, None, None, None, None
+def _gradients(
+    grad: Tensor,
+    scale: _KernelScale,
+    weight: Optional[Tensor],
+    out: Optional[Tensor],
+    memory_format: torch.memory_format,
+) -> tuple[Tensor, Tensor]:
+    """The gradients of x and of f in ``y = act(x + s (w f + c))``; ``out`` is y under a ReLU."""
+    grad = grad.contiguous(memory_format=memory_format)
+    grad_shortcut = grad if out is None else torch.empty_like(grad)
+    grad_residual = torch.empty_like(grad)
+    if grad.numel():
+        with _device_of(grad):
+            triton_kernels.backward_kernel[_grid(grad)](
+                grad,
+                grad if out is None else out,
+                scale.values,
+                scale.values if weight is None else weight,
+                grad_shortcut,
+                grad_residual,
+                **_layout(grad, memory_format),
+                **scale.arguments(),
+                AFFINE=weight is not None,
+                RELU=out is not None,
+                BLOCK=triton_kernels.BLOCK,
+            )
+    return grad_shortcut, grad_residual
 
 
 def _device_of(tensor: Tensor) -> contextlib.AbstractContextManager[Any]:

@@ -38,26 +38,16 @@ if triton is not None:
 
     @triton.jit
     def _scale(
-        scale,
-        seed,
-        low,
-        width,
-        kept,
-        offsets,
-        image,
-        channel,
-        inside,
-        image_stride,
-        LEVEL: tl.constexpr,
+        scale, seed, low, width, kept, offsets, image, channel, inside, stride, LEVEL: tl.constexpr
     ):
         """Of each element: ``low``, loaded, or made from a seed, ``scale`` holding the gates."""
         # One return: the branches that are not taken would have to be of the same type.
         if LEVEL == "batch":
             found = low
         elif LEVEL == "channel":
-            found = tl.load(scale + image * image_stride + channel, mask=inside)
+            found = tl.load(scale + image * stride + channel, mask=inside)
         else:
-            found = tl.load(scale + image * image_stride)
+            found = tl.load(scale + image * stride)
             if LEVEL == "pixel":
                 found = tl.where(found != 0, kept, low + width * tl.rand(seed, offsets))
         return found
@@ -90,17 +80,7 @@ if triton is not None:
         if not DROPPED:
             f = tl.load(residual + offsets, mask=inside).to(tl.float32)
             s = _scale(
-                scale,
-                seed,
-                low,
-                width,
-                kept,
-                offsets,
-                image,
-                channel,
-                inside,
-                scale_stride,
-                LEVEL,
+                scale, seed, low, width, kept, offsets, image, channel, inside, scale_stride, LEVEL
             )
             if AFFINE:
                 f = f * tl.load(weight + channel, mask=inside) + tl.load(
@@ -141,17 +121,7 @@ if triton is not None:
             g = tl.where(y <= 0, 0.0, g)
             tl.store(grad_shortcut + offsets, g.to(grad_shortcut.dtype.element_ty), mask=inside)
         g = g * _scale(
-            scale,
-            seed,
-            low,
-            width,
-            kept,
-            offsets,
-            image,
-            channel,
-            inside,
-            scale_stride,
-            LEVEL,
+            scale, seed, low, width, kept, offsets, image, channel, inside, scale_stride, LEVEL
         )
         if AFFINE:
             g = g * tl.load(weight + channel, mask=inside)
