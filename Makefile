@@ -8,13 +8,14 @@ PIP := $(PY) -m pip --quiet --disable-pip-version-check
 RUNTIME := $(VENV)/.runtime-installed
 DEV := $(VENV)/.dev-installed
 
-.PHONY: help demo test test-slow lint format bench clean install requirements
+.PHONY: help demo test test-slow lint format bench gpu-check clean install requirements
 
 help:
 	@echo "make demo       pretrain, fine-tune, evaluate and draw, in some ten minutes on two cores"
 	@echo "make test       run the tests (test-slow: those too that take minutes each)"
 	@echo "make lint       ruff, black, mypy (format: let ruff and black mend what they can)"
 	@echo "make bench      time ShakeDrop against stock detectron2"
+	@echo "make gpu-check  on a machine with a GPU: its tests, and the benchmark there"
 	@echo "make install    only make the environment, in $(VENV)"
 	@echo "make clean      remove the environment, outputs and caches"
 
@@ -73,6 +74,14 @@ requirements:
 	  $(UV_COMPILE) --no-config requirements/$$name.in -o requirements/$$name.txt; \
 	done
 	$(UV_COMPILE) requirements/optional.in -o requirements/optional.txt
+
+# All that needs a GPU. Its results are output/gpu-check/benchmark.{json,md,png}.
+GPU_TESTS := tests/layers/fused tests/modeling/test_on_gpu.py tests/modeling/test_cuda_graphs.py \
+  tests/modeling/test_device_sync.py
+gpu-check: $(DEV)
+	$(PY) -c 'import sys, torch; sys.exit(None if torch.cuda.is_available() else "There is no GPU")'
+	$(PY) -m pytest $(GPU_TESTS)
+	$(PY) tools/benchmark.py --device cuda --rounds 11 --output output/gpu-check
 
 clean:
 	rm -rf $(VENV) output build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

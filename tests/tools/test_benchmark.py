@@ -13,7 +13,7 @@ TOOL = Path(__file__).parents[2] / "tools" / "benchmark.py"
 def test_one_variant_is_timed_by_itself(
     start: Callable[..., "subprocess.Popen[str]"], tmp_path: Path
 ) -> None:
-    options = ["--only", "sampler", "--rounds", 2, "--variant", "gate per image"]
+    options = ["--only", "three blocks, BN", "--rounds", 2, "--variant", "ours"]
     process = start(TOOL, *options, "--system-allocator", "--output", tmp_path)
     out, err = process.communicate(timeout=100)
     assert process.returncode == 0, err
@@ -31,15 +31,15 @@ def test_a_case_or_variant_that_is_not_there_is_an_error_that_lists_those_that_a
     code, text = leave(TOOL, *common, "no such case")
     assert code == 2
     assert "--only: no case has 'no such case' in its name; there are\n  memory\n" in text
-    code, text = leave(TOOL, *common, "sampler", "--variant", "none")
+    code, text = leave(TOOL, *common, "three blocks, BN", "--variant", "none")
     assert code == 2
-    assert "no case has 'none'; there are gate per batch, gate per image" in text
+    assert "no case has 'none'; there are detectron2, public formulation, ours" in text
     assert not list(tmp_path.iterdir())
 
 
 def test_a_folder_that_cannot_be_written_to_is_told_before_timing(
     leave: Callable[..., tuple[int, str]],
 ) -> None:
-    options = ["--system-allocator", "--only", "sampler", "--output", __file__]
+    options = ["--system-allocator", "--only", "three blocks, BN", "--output", __file__]
     code, text = leave(TOOL, *options)
     assert (code, f"error: --output '{__file__}' cannot be written to" in text) == (2, True)

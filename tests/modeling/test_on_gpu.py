@@ -1,0 +1,72 @@
+"""Training steps on a GPU, with its kernels, against the same steps on a CPU."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from shakedrop_det import ShakeDropSpec, shake
+from shakedrop_det.layers.fused import reference_only, trust
+
+from .networks import group_norm, images, narrow_resnet, run
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+
+NORMS = {"FrozenBN": "FrozenBN", "BN": "BN", "GN": group_norm}
+FIXED = {"alpha": (0.5, 0.5), "beta": (0.75, 0.75), "survival_prob": 0.5}
+SETTINGS = {
+    "final ReLU": {},
+    "EraseReLU": {"erase_relu": True},
+    "RandomDrop": {"alpha": (0, 0), "beta": (0, 0)},
+    "inverted": {"inverted": True},
+}
+
+
+@pytest.fixture(autouse=True)
+def without_tf32(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+
+
+def network(norm: str, **settings) -> nn.Module:
+    return shake(narrow_resnet(18, norm=NORMS[norm]), ShakeDropSpec(**{**FIXED, **settings}))
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+@pytest.mark.parametrize("norm", NORMS)
+def test_a_step_is_that_of_the_cpu(norm, setting) -> None:
+    """Gates are drawn on the CPU in both cases, and all else is fixed."""
+    model = network(norm, **SETTINGS[setting]).train()
+    expected = run(copy.deepcopy(model), images())
+    got = run(model.cuda(), images().cuda())
+    assert not trust._broken
+    for name, value in expected.items():
+        torch.testing.assert_close(got[name].cpu(), value, rtol=2e-3, atol=2e-3, msg=name)
+
+
+@pytest.mark.parametrize("level", ["batch", "image", "channel", "pixel"])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("norm", NORMS)
+def test_mixed_precision_trains_in_either_layout(norm, dtype, layout, level) -> None:
+    model = network(norm, alpha=(-1, 1), beta=(0, 1), level=level).cuda().train()
+    model = model.to(memory_format=layout)
+    x = images().cuda().contiguous(memory_format=layout)
+    with torch.autocast("cuda", dtype):
+        out = model(x)["res5"]
+    out.float().square().mean().backward()
+    assert out.dtype == dtype and not trust._broken
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_kernels_and_reference_train_alike(norm) -> None:
+    model = network(norm, erase_relu=True).cuda().train()
+    got = run(model, images().cuda())
+    with reference_only():
+        expected = run(model, images().cuda())
+    for name, value in expected.items():
+        if "running" not in name and "tracked" not in name:
+            torch.testing.assert_close(got[name], value, rtol=2e-3, atol=2e-3, msg=name)
