@@ -39,7 +39,8 @@ class SeededScale:
     def make(self) -> Tensor:
         """The scale, float32, (N, C, H, W); the same numbers each time."""
         generator = torch.Generator(self.device).manual_seed(self.seed)
-        scale = _uniform(self.range, self.shape, self.device, generator)
+        scale = torch.empty(self.shape, dtype=torch.float32, device=self.device)
+        scale.uniform_(*self.range, generator=generator)
         return scale if self.gate is None else torch.where(self.gate, self.open_scale, scale)
 
 
@@ -86,7 +87,7 @@ def draw_gate(
     if gate_level == "batch" and runs_python(device):
         return torch.rand((), device="cpu").item() < survival_prob
     images = 1 if gate_level == "batch" else shape[0]
-    return torch.rand((images, *_ones(shape)), device=device) < survival_prob
+    return torch.rand((images, *[1] * (len(shape) - 1)), device=device) < survival_prob
 
 
 def draw_scales(
@@ -139,23 +140,9 @@ def _draw_scale(
     else:
         kept_axes = {"batch": 0, "image": 1, "channel": 2, "pixel": len(shape)}[level]
         sizes = [size if axis < kept_axes else 1 for axis, size in enumerate(shape)]
-        closed = _uniform(range, sizes, device)
+        uniform = torch.rand(sizes, dtype=torch.float32, device=device)
+        closed = uniform.mul_(high - low).add_(low)
     return closed if isinstance(gate, bool) else torch.where(gate, open_scale, closed)
-
-
-def _ones(shape: Sequence[int]) -> list[int]:
-    return [1] * (len(shape) - 1)
-
-
-def _uniform(
-    range: Range,
-    shape: Sequence[int],
-    device: torch.device,
-    generator: Optional[torch.Generator] = None,
-) -> Tensor:
-    low, high = range
-    uniform = torch.rand(shape, dtype=torch.float32, device=device, generator=generator)
-    return uniform.mul_(high - low).add_(low)
 
 
 def runs_python(device: torch.device) -> bool:

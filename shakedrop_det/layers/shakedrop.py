@@ -50,7 +50,15 @@ def shakedrop(
         gate_level=gate_level,
         inverted=inverted,
     )
-    return _shakedrop(residual, spec, training=training)
+    if not training:
+        test_scale = spec.test_scale(survival_prob)
+        return residual if test_scale == 1.0 else residual * test_scale
+    if survival_prob == 1.0:
+        return residual
+    shape, device = residual.shape, residual.device
+    gate = draw_gate(survival_prob, gate_level=gate_level, shape=shape, device=device)
+    scales = draw_scales(spec, survival_prob, gate, shape, device)
+    return residual if scales.are_one else _Rescale.apply(residual, *scales)
 
 
 class ShakeDrop(nn.Module):
@@ -64,11 +72,9 @@ class ShakeDrop(nn.Module):
                 :func:`shakedrop`.
         """
         super().__init__()
-        allowed = ("alpha", "beta", "level", "gate_level", "inverted")
-        unknown = sorted(set(settings) - set(allowed))
-        if unknown:
-            raise TypeError(f"ShakeDrop takes {', '.join(allowed)}; got {', '.join(unknown)}")
-        self.spec = ShakeDropSpec(survival_prob=survival_prob, decay="constant", **settings)
+        self.survival_prob = survival_prob
+        self.settings = settings
+        shakedrop(torch.empty(0), survival_prob, **settings)  # says what is wrong with them
 
     def forward(self, residual: Tensor) -> Tensor:
         """
@@ -78,25 +84,11 @@ class ShakeDrop(nn.Module):
         Returns:
             Tensor: of the same shape and dtype.
         """
-        return _shakedrop(residual, self.spec, training=self.training)
+        return shakedrop(residual, self.survival_prob, **self.settings, training=self.training)
 
     def extra_repr(self) -> str:
-        names = ("survival_prob", "alpha", "beta", "level", "gate_level", "inverted")
-        return ", ".join(f"{name}={getattr(self.spec, name)!r}" for name in names)
-
-
-def _shakedrop(residual: Tensor, spec: ShakeDropSpec, *, training: bool) -> Tensor:
-    if not training:
-        test_scale = spec.test_scale(spec.survival_prob)
-        return residual if test_scale == 1.0 else residual * test_scale
-    if spec.survival_prob == 1.0:
-        return residual
-    shape, device = residual.shape, residual.device
-    gate = draw_gate(spec.survival_prob, gate_level=spec.gate_level, shape=shape, device=device)
-    scales = draw_scales(spec, spec.survival_prob, gate, shape, device)
-    if scales.are_one:
-        return residual
-    return _Rescale.apply(residual, *scales)
+        fields = {"survival_prob": self.survival_prob, **self.settings}
+        return ", ".join(f"{name}={value!r}" for name, value in fields.items())
 
 
 class _Rescale(torch.autograd.Function):

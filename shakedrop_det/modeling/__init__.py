@@ -17,7 +17,7 @@ from .blocks import (
     ShakenDeformBottleneckBlock,
     shakes,
 )
-from .classifier import ImageClassifier
+from .classification import ImageClassifier
 from .drop_path import replace_drop_path
 from .fold import fold
 from .lazy import resnext_stages, shaken_resnet, shaken_stage

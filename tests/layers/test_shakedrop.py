@@ -74,13 +74,13 @@ def test_the_layer_is_the_function_and_holds_nothing_to_save(duplicate) -> None:
     torch.manual_seed(0)
     assert torch.equal(layer(residual), expected)
     assert not layer.state_dict() and not list(layer.parameters())
-    assert "survival_prob=0.3, alpha=(-1.0, 1.0)" in repr(layer)
+    assert "survival_prob=0.3, alpha=(-1, 1)" in repr(layer)
 
 
 def test_bad_arguments_are_named() -> None:
     with pytest.raises(ValueError, match="survival_prob must be a probability .* got 1.5"):
         ShakeDrop(1.5)
-    with pytest.raises(TypeError, match="ShakeDrop takes alpha, .*; got p"):
+    with pytest.raises(TypeError, match="unexpected keyword argument 'p'"):
         ShakeDrop(0.5, p=0.5)
 
 

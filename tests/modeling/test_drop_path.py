@@ -116,7 +116,7 @@ def test_a_step_at_one_half_is_random_and_gives_gradients(build) -> None:
 @networks
 def test_each_block_has_the_probability_of_the_linear_schedule(build) -> None:
     network = replace_drop_path(seeded(build, 0.2), ShakeDropSpec(survival_prob=0.2))
-    found = [m.spec.survival_prob for m in network.modules() if isinstance(m, ShakeDrop)]
+    found = [m.survival_prob for m in network.modules() if isinstance(m, ShakeDrop)]
     length = BLOCKS[build]
     expected = [1 - block / length * 0.8 for block in range(1, length + 1)]
     assert sorted(set(found), reverse=True) == pytest.approx(expected)
@@ -126,8 +126,8 @@ def test_settings_reach_each_layer() -> None:
     spec = ShakeDropSpec(alpha=(0, 1), level="batch", gate_level="image", inverted=True)
     network = replace_drop_path(torchvision_convnext(0.1), spec)
     for layer in (m for m in network.modules() if isinstance(m, ShakeDrop)):
-        assert (layer.spec.alpha, layer.spec.level) == ((0.0, 1.0), "batch")
-        assert layer.spec.gate_level == "image" and layer.spec.inverted
+        settings = {"alpha": (0.0, 1.0), "beta": (0.0, 1.0), "level": "batch"}
+        assert layer.settings == {**settings, "gate_level": "image", "inverted": True}
 
 
 def test_a_network_without_stochastic_depth_is_refused() -> None:

@@ -37,22 +37,20 @@ if triton is not None:
         return image.to(tl.int64) * image_size + inner, inner < image_size, image, channel
 
     @triton.jit
-    def _scale(
-        scale, seed, low, width, kept, offsets, image, channel, inside, stride, LEVEL: tl.constexpr
-    ):
-        """Of each element: ``low``, loaded, or made from a seed, ``scale`` holding the gates."""
+    def _scale(scale, number, offsets, image, channel, inside, stride, LEVEL: tl.constexpr):
+        """The scale of each element: ``number`` for all of the batch, or loaded."""
         # One return: the branches that are not taken would have to be of the same type.
         if LEVEL == "batch":
-            found = low
+            found = number
+        elif LEVEL == "image":
+            found = tl.load(scale + image * stride)
         elif LEVEL == "channel":
             found = tl.load(scale + image * stride + channel, mask=inside)
         else:
-            found = tl.load(scale + image * stride)
-            if LEVEL == "pixel":
-                found = tl.where(found != 0, kept, low + width * tl.rand(seed, offsets))
+            found = tl.load(scale + offsets, mask=inside)
         return found
 
-    @triton.jit(do_not_specialize=["seed"])
+    @triton.jit
     def forward_kernel(
         shortcut,
         residual,
@@ -62,11 +60,8 @@ if triton is not None:
         out,
         image_size,
         pixels,
-        scale_stride,
-        seed,
-        low,
-        width,
-        kept,
+        number,
+        stride,
         channels: tl.constexpr,
         CHANNELS_LAST: tl.constexpr,
         LEVEL: tl.constexpr,
@@ -79,20 +74,17 @@ if triton is not None:
         y = tl.load(shortcut + offsets, mask=inside).to(tl.float32)
         if not DROPPED:
             f = tl.load(residual + offsets, mask=inside).to(tl.float32)
-            s = _scale(
-                scale, seed, low, width, kept, offsets, image, channel, inside, scale_stride, LEVEL
-            )
+            s = _scale(scale, number, offsets, image, channel, inside, stride, LEVEL)
             if AFFINE:
-                f = f * tl.load(weight + channel, mask=inside) + tl.load(
-                    bias + channel, mask=inside
-                )
+                f = f * tl.load(weight + channel, mask=inside)
+                f += tl.load(bias + channel, mask=inside)
             # Not x + s * f alone: 0 times Inf must not turn a dropped branch into NaN.
             y = tl.where(s == 0, y, y + s * f)
         if RELU:
             y = tl.where(y <= 0, 0.0, y)  # keeps NaN, as torch.relu does
         tl.store(out + offsets, y.to(out.dtype.element_ty), mask=inside)
 
-    @triton.jit(do_not_specialize=["seed"])
+    @triton.jit
     def backward_kernel(
         grad,
         out,
@@ -102,11 +94,8 @@ if triton is not None:
         grad_residual,
         image_size,
         pixels,
-        scale_stride,
-        seed,
-        low,
-        width,
-        kept,
+        number,
+        stride,
         channels: tl.constexpr,
         CHANNELS_LAST: tl.constexpr,
         LEVEL: tl.constexpr,
@@ -120,9 +109,7 @@ if triton is not None:
             y = tl.load(out + offsets, mask=inside).to(tl.float32)
             g = tl.where(y <= 0, 0.0, g)
             tl.store(grad_shortcut + offsets, g.to(grad_shortcut.dtype.element_ty), mask=inside)
-        g = g * _scale(
-            scale, seed, low, width, kept, offsets, image, channel, inside, scale_stride, LEVEL
-        )
+        g = g * _scale(scale, number, offsets, image, channel, inside, stride, LEVEL)
         if AFFINE:
             g = g * tl.load(weight + channel, mask=inside)
         tl.store(grad_residual + offsets, g.to(grad_residual.dtype.element_ty), mask=inside)

@@ -12,8 +12,8 @@ from triton.compiler import ASTSource  # noqa: E402
 
 from shakedrop_det.layers.fused import triton_kernels  # noqa: E402
 
-INTEGERS = ("image_size", "pixels", "scale_stride", "seed")
-NUMBERS = ("low", "width", "kept")
+INTEGERS = ("image_size", "pixels", "stride")
+NUMBERS = ("number",)
 FACTORS = ("scale", "weight", "bias")
 
 

@@ -14,7 +14,7 @@ from detectron2.modeling import Backbone, build_model
 from torch import Tensor
 
 from shakedrop_det.modeling import ImageClassifier
-from shakedrop_det.modeling.batch_mixing import BatchMixing
+from shakedrop_det.modeling.classification.batch_mixing import BatchMixing
 
 N, CLASSES = 6, 5
 
