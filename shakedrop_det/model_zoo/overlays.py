@@ -89,8 +89,9 @@ def _file(overlay: str) -> str:
 
 
 def _read(overlay: str) -> dict[str, Any]:
+    file = _file(overlay)
     with errors_of(f"overlay {overlay!r}"):
-        values = CfgNode.load_yaml_with_base(_file(overlay), allow_unsafe=True)
+        values = CfgNode.load_yaml_with_base(file, allow_unsafe=True)
         values.pop("VERSION", None)  # of detectron2's keys, not of what the overlay changes
         return values
 
