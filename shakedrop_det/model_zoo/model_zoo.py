@@ -12,7 +12,7 @@ from shakedrop_det.config import add_shakedrop_config
 from .files import config_root, nearest
 from .overlays import apply_overlays
 
-_NO_CONFIGS = ("Base", "common", "overlays", "Experiments")
+_NO_CONFIGS = ("Base", "overlays", "Experiments")
 """Names of files and folders that begin so are parts of configs, or compare some: none to train
 with."""
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from detectron2 import model_zoo as stock_zoo
 from detectron2.config import CfgNode, get_cfg
-from detectron2.modeling import build_model
+from detectron2.modeling import BACKBONE_REGISTRY, build_model
 
 from shakedrop_det import add_shakedrop_config, model_zoo
 from shakedrop_det.config import spec_from_config
@@ -109,6 +109,18 @@ def test_a_method_over_a_config_of_detectron2_puts_its_network_under_that_method
         model = build_model(cfg)
     blocks = [module for module in model.modules() if isinstance(module, ShakenBlock)]
     assert [(block.spec.alpha, block.spec.beta) for block in blocks] == [((0, 0), (0, 0))] * 16
+
+
+@pytest.mark.parametrize("kind", ["resnet", "resnet_fpn", "retinanet_resnet_fpn", "resnet_deeplab"])
+def test_a_method_exchanges_each_stock_builder_and_no_other(kind) -> None:
+    cfg = stock(MASK_RCNN)
+    cfg.MODEL.BACKBONE.NAME = f"build_{kind}_backbone"
+    model_zoo.apply_overlay(cfg, "erase_relu")
+    expected = f"build_shakedrop_{kind}_backbone"
+    assert expected in BACKBONE_REGISTRY and cfg.MODEL.BACKBONE.NAME == expected
+    cfg.MODEL.BACKBONE.NAME = "build_mine"
+    model_zoo.apply_overlay(cfg, "random_drop")
+    assert cfg.MODEL.BACKBONE.NAME == "build_mine"
 
 
 def test_an_overlay_suits_a_config_and_an_overlay_of_ones_own(tmp_path: Path) -> None:
