@@ -83,7 +83,9 @@ def test_a_config_that_was_saved_can_be_changed(tmp_path: Path) -> None:
 
 def test_later_overlays_win_and_an_overlay_may_be_a_file(tmp_path: Path) -> None:
     mine = write(
-        tmp_path / "mine.yaml", MODEL={"SHAKEDROP": {"SURVIVAL_PROB": 0.8, "LEVEL": "batch"}}
+        tmp_path / "mine.yaml",
+        MODEL={"SHAKEDROP": {"SURVIVAL_PROB": 0.8, "LEVEL": "batch"}},
+        VERSION=2,
     )
     cfg = model_zoo.get_config(f"lazy/{MASK_RCNN}.py", ["random_drop", "R_18", mine])
     spec = cfg.model.backbone.bottom_up.spec

@@ -117,7 +117,7 @@ def test_a_method_exchanges_each_stock_builder_and_no_other(kind) -> None:
     cfg.MODEL.BACKBONE.NAME = f"build_{kind}_backbone"
     model_zoo.apply_overlay(cfg, "erase_relu")
     expected = f"build_shakedrop_{kind}_backbone"
-    assert expected in BACKBONE_REGISTRY and cfg.MODEL.BACKBONE.NAME == expected
+    assert expected in BACKBONE_REGISTRY and expected == cfg.MODEL.BACKBONE.NAME
     cfg.MODEL.BACKBONE.NAME = "build_mine"
     model_zoo.apply_overlay(cfg, "random_drop")
     assert cfg.MODEL.BACKBONE.NAME == "build_mine"
