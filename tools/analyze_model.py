@@ -22,7 +22,7 @@ from shakedrop_det.analysis import (
     draw_blocks,
     example_input,
 )
-from shakedrop_det.engine import load_config, reported_to_user
+from shakedrop_det.engine import add_overlay_argument, load_config, reported_to_user
 from shakedrop_det.engine.setup import fall_back_to_cpu
 from shakedrop_det.utils.output_folder import make_output_folder
 
@@ -40,6 +40,7 @@ def main() -> None:
         description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--config-file", required=True, metavar="FILE", help="of the model")
+    add_overlay_argument(parser)
     parser.add_argument(
         "--size",
         type=int,
@@ -53,7 +54,7 @@ def main() -> None:
     parser.add_argument("opts", nargs=argparse.REMAINDER, help="config options: KEY VALUE ...")
     args = parser.parse_args()
     with reported_to_user():
-        cfg = load_config(args.config_file, args.opts)
+        cfg = load_config(args.config_file, args.opts, overlays=args.overlay)
         fall_back_to_cpu(cfg)
         make_output_folder(args.output)
         inputs = example_input(cfg, *args.size)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import argparse
 
-from shakedrop_det.engine import load_config, reported_to_user
+from shakedrop_det.engine import add_overlay_argument, load_config, reported_to_user
 from shakedrop_det.export import FORMATS, example_image, export_model, listed, load_model
 
 
@@ -21,6 +21,7 @@ def parse_args() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--config-file", required=True, metavar="FILE", help="of the training")
+    add_overlay_argument(parser)
     parser.add_argument("--format", required=True, choices=FORMATS)
     parser.add_argument("--output", required=True, metavar="FILE", help="to write")
     parser.add_argument("--backbone-only", action="store_true", help="leave out the heads")
@@ -36,7 +37,7 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
     with reported_to_user():
-        cfg = load_config(args.config_file, args.opts)
+        cfg = load_config(args.config_file, args.opts, overlays=args.overlay)
         model = load_model(cfg, use_ema=not args.no_ema, allow_pickle=args.allow_pickle)
         differences = export_model(
             model,

@@ -16,7 +16,7 @@ import argparse
 from pathlib import Path
 
 from shakedrop_det.checkpoint.weight_files import write_weights
-from shakedrop_det.engine import load_config, reported_to_user
+from shakedrop_det.engine import add_overlay_argument, load_config, reported_to_user
 from shakedrop_det.export import FoldedCheckpoint, fold_checkpoint, listed
 
 
@@ -25,6 +25,7 @@ def parse_args() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--config-file", required=True, metavar="FILE", help="of the training")
+    add_overlay_argument(parser)
     parser.add_argument("--output", required=True, metavar="DIR", help="folder to write to")
     parser.add_argument("--image", metavar="FILE", help="to compare on; default: noise")
     parser.add_argument("--no-ema", action="store_true", help="leave averaged weights aside")
@@ -67,7 +68,7 @@ def report(result: FoldedCheckpoint, folder: Path) -> None:
 def main() -> None:
     args = parse_args()
     with reported_to_user():
-        cfg = load_config(args.config_file, args.opts)
+        cfg = load_config(args.config_file, args.opts, overlays=args.overlay)
         result = fold_checkpoint(
             cfg, image_file=args.image, use_ema=not args.no_ema, allow_pickle=args.allow_pickle
         )

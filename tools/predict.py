@@ -16,7 +16,7 @@ mistake.
 import argparse
 from pathlib import Path
 
-from shakedrop_det.engine import load_config, reported_to_user
+from shakedrop_det.engine import add_overlay_argument, load_config, reported_to_user
 from shakedrop_det.engine.setup import fall_back_to_cpu
 from shakedrop_det.prediction import predict
 from shakedrop_det.prediction.predictor import set_confidence
@@ -45,6 +45,7 @@ def parse_args() -> argparse.Namespace:
         help="images, videos, folders of them, or quoted patterns ('**' is any)",
     )
     parser.add_argument("--config-file", required=True, metavar="FILE", help="of the model")
+    add_overlay_argument(parser)
     parser.add_argument(
         "--weights", metavar="FILE", help="checkpoint; default: MODEL.WEIGHTS of the config"
     )
@@ -65,7 +66,7 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
     with reported_to_user():
-        cfg = load_config(args.config_file, args.opts)
+        cfg = load_config(args.config_file, args.opts, overlays=args.overlay)
         set_confidence(cfg, args.confidence)
         if args.weights:
             cfg.MODEL.WEIGHTS = args.weights

@@ -1,10 +1,11 @@
 #!/usr/bin/env python
 """Train or evaluate an image classifier or a detector.
 
-    tools/train_net.py --config-file FILE [--num-gpus N] [--resume | --eval-only] [KEY VALUE ...]
+    tools/train_net.py --config-file FILE [--overlay NAME_OR_FILE] [--num-gpus N] \\
+        [--resume | --eval-only] [KEY VALUE ...]
 
-The arguments are those of detectron2's ``tools/train_net.py``. Without a GPU, ``--num-gpus N``
-starts N processes on the CPU.
+The arguments are those of detectron2's ``tools/train_net.py``, and ``--overlay``. Without a GPU,
+``--num-gpus N`` starts N processes on the CPU.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Any
 from detectron2.engine import default_argument_parser, launch
 from torch.multiprocessing import ProcessExitedException
 
-from shakedrop_det.engine import evaluate, reported_to_user, setup, train
+from shakedrop_det.engine import add_overlay_argument, evaluate, reported_to_user, setup, train
 
 
 def main(args: argparse.Namespace) -> dict[str, Any] | None:
@@ -29,7 +30,9 @@ def main(args: argparse.Namespace) -> dict[str, Any] | None:
 
 if __name__ == "__main__":
     # argparse accepts unambiguous beginnings: `--config FILE` is `--config-file FILE`.
-    args = default_argument_parser(epilog=__doc__).parse_args()
+    parser = default_argument_parser(epilog=__doc__)
+    add_overlay_argument(parser)
+    args = parser.parse_args()
     try:
         launch(
             main,

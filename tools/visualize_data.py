@@ -10,7 +10,7 @@ import argparse
 from pathlib import Path
 
 from shakedrop_det.analysis import draw_training_images
-from shakedrop_det.engine import load_config, reported_to_user
+from shakedrop_det.engine import add_overlay_argument, load_config, reported_to_user
 
 EXAMPLES = """examples:
   # what the detector of the demo is trained on
@@ -28,12 +28,13 @@ def main() -> None:
         description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--config-file", required=True, metavar="FILE", help="as for training")
+    add_overlay_argument(parser)
     parser.add_argument("--num-images", type=int, default=16, help="how many (default: 16)")
     parser.add_argument("--output", type=Path, default=Path("output/data"), metavar="FOLDER")
     parser.add_argument("opts", nargs=argparse.REMAINDER, help="config options: KEY VALUE ...")
     args = parser.parse_args()
     with reported_to_user():
-        cfg = load_config(args.config_file, args.opts)
+        cfg = load_config(args.config_file, args.opts, overlays=args.overlay)
         written = draw_training_images(cfg, args.output, num_images=args.num_images)
     print(f"Wrote {len(written)} pictures of {', '.join(cfg.DATASETS.TRAIN)} to {args.output}/")
 

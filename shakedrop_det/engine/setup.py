@@ -9,17 +9,30 @@ import os
 from typing import Sequence
 
 import torch
-import yaml
 from detectron2.config import CfgNode, get_cfg
 from detectron2.engine import default_setup
 from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
 
 from shakedrop_det.config import add_shakedrop_config
+from shakedrop_det.model_zoo.files import errors_of, message
+from shakedrop_det.model_zoo.overlays import apply_overlays
 from shakedrop_det.utils.atomic import is_local
 from shakedrop_det.utils.output_folder import make_output_folder
 
 from .progress import log_to_file_only
+
+
+def add_overlay_argument(parser: argparse.ArgumentParser) -> None:
+    """Let a tool that takes ``--config-file`` take ``--overlay`` too, as ``args.overlay``."""
+    parser.add_argument(
+        "--overlay",
+        action="append",
+        default=[],
+        metavar="NAME_OR_FILE",
+        help="laid over the config file, before options: a name, such as random_drop or R_152 "
+        "(docs/model_zoo.md has all), or a yaml file; may be given again for more, in this order",
+    )
 
 
 def setup(args: argparse.Namespace, *, quiet: bool = False) -> CfgNode:
@@ -28,7 +41,8 @@ def setup(args: argparse.Namespace, *, quiet: bool = False) -> CfgNode:
     Each process of a run gets another seed, so that each draws noise of its own.
 
     Args:
-        args: of :func:`detectron2.engine.default_argument_parser`.
+        args: of :func:`detectron2.engine.default_argument_parser`, with ``overlay``, see
+            :func:`add_overlay_argument`, or without.
         quiet: whether the log goes to ``OUTPUT_DIR/log.txt`` only, instead of the console too.
 
     Returns:
@@ -36,29 +50,38 @@ def setup(args: argparse.Namespace, *, quiet: bool = False) -> CfgNode:
 
     Raises:
         FileNotFoundError: if there is no such config file.
-        ValueError: if the file or the options are wrong, or ``OUTPUT_DIR`` cannot be written to.
+        ValueError: if the file, an overlay or the options are wrong, or ``OUTPUT_DIR`` cannot be
+            written to.
     """
-    cfg = load_config(args.config_file, args.opts)
+    overlays = getattr(args, "overlay", [])
+    cfg = load_config(args.config_file, args.opts, overlays=overlays)
     without_cuda = fall_back_to_cpu(cfg)
     cfg.freeze()
     make_output_folder(cfg.OUTPUT_DIR, key="OUTPUT_DIR")
     with log_to_file_only() if quiet else contextlib.nullcontext():
         default_setup(cfg, args)
         setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="shakedrop_det")
+    logger = logging.getLogger(__name__)
+    if overlays:
+        laid = ", then ".join(overlays)
+        logger.info(f"The config is {args.config_file}, over it {laid}, then the options")
     if without_cuda:
-        logging.getLogger(__name__).warning(
+        logger.warning(
             "MODEL.DEVICE asks for CUDA, which is not available here: running on the CPU, which "
             "is far slower"
         )
     return cfg
 
 
-def load_config(config_file: str, opts: Sequence[str] = ()) -> CfgNode:
-    """detectron2's and our defaults, then a yaml file, then options.
+def load_config(
+    config_file: str, opts: Sequence[str] = (), *, overlays: Sequence[str] = ()
+) -> CfgNode:
+    """detectron2's and our defaults, then a yaml file, then overlays, then options.
 
     Args:
         config_file: path of the yaml file; empty for none.
         opts: alternating keys and values.
+        overlays: names or paths, see :func:`shakedrop_det.model_zoo.apply_overlay`; later ones win.
 
     Raises:
         FileNotFoundError, ValueError: see :func:`setup`.
@@ -67,30 +90,16 @@ def load_config(config_file: str, opts: Sequence[str] = ()) -> CfgNode:
     add_shakedrop_config(cfg)
     if config_file and is_local(config_file) and not os.path.isfile(config_file):
         raise FileNotFoundError(f"--config-file: there is no file {config_file!r}")
-    try:
+    with errors_of(f"--config-file {config_file!r}"):
         if config_file:
             cfg.merge_from_file(config_file)
-    # yacs tells of unknown keys by KeyError, and of wrong types by AssertionError or ValueError;
-    # the file itself may be there where one that it names as _BASE_ is not.
-    except (AssertionError, KeyError, OSError, ValueError, yaml.YAMLError) as error:
-        raise ValueError(f"--config-file {config_file!r}: {_message(error)}") from error
-    except (AttributeError, TypeError) as error:  # Of a list, a text or nothing.
-        raise ValueError(
-            f"--config-file {config_file!r}: it, a file that it names as _BASE_, or a key of them "
-            f"that has keys of its own, such as MODEL, holds no 'key: value' pairs ({error})"
-        ) from error
+    apply_overlays(cfg, overlays)
     options: list[str] = list(opts)
     try:
         cfg.merge_from_list(options)
     except (AssertionError, KeyError, ValueError) as error:
-        raise ValueError(f"Options {' '.join(options)!r}: {_message(error)}") from error
+        raise ValueError(f"Options {' '.join(options)!r}: {message(error)}") from error
     return cfg
-
-
-def _message(error: Exception) -> str:
-    if isinstance(error, OSError):
-        return str(error)
-    return str(error.args[0]) if error.args else repr(error)
 
 
 def fall_back_to_cpu(cfg: CfgNode) -> bool:

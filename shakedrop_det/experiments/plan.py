@@ -16,9 +16,11 @@ from shakedrop_det.config import spec_from_config
 from shakedrop_det.engine import load_config
 
 _RESERVED = ("SEED", "OUTPUT_DIR")
+_OVERLAYS = "overlays"
 
 Options = Mapping[str, Any]
-"""Config keys and their values."""
+"""Config keys and their values; under "overlays" a list of what is laid over the config first, see
+:func:`shakedrop_det.model_zoo.apply_overlay`."""
 
 
 @dataclass(frozen=True)
@@ -95,9 +97,12 @@ class Plan:
         Raises:
             FileNotFoundError, ValueError: see :func:`shakedrop_det.engine.load_config`.
         """
-        options = {**self.options, **self.settings[run.setting], **self.variants[run.variant]}
+        parts = (self.options, self.settings[run.setting], self.variants[run.variant])
+        overlays = [overlay for part in parts for overlay in part.get(_OVERLAYS, ())]
+        options = {key: value for part in parts for key, value in part.items() if key != _OVERLAYS}
         texts = [str(part) for pair in options.items() for part in pair]
-        return load_config(self.config_file, [*texts, "SEED", str(run.seed)])
+        texts += ["SEED", str(run.seed)]
+        return load_config(self.config_file, texts, overlays=overlays)
 
 
 def load_plan(path: str | os.PathLike[str]) -> Plan:
@@ -106,7 +111,8 @@ def load_plan(path: str | os.PathLike[str]) -> Plan:
     Args:
         path: a yaml file with the keys ``question``, ``config`` (relative to the file), ``metrics``
             (a list), ``seeds`` (their number, from 1, or a list), ``variants``, and if wanted
-            ``settings`` and ``options``; see :class:`Plan`.
+            ``settings`` and ``options``; see :class:`Plan`. Overlays that are files are relative to
+            it too.
 
     Raises:
         FileNotFoundError: if the file or its config does not exist.
@@ -152,9 +158,9 @@ def _parse(content: Any, path: Path) -> Plan:
         config_file=str(path.parent / str(content["config"])),
         metrics=tuple(metrics),
         seeds=tuple(seeds),
-        options=_options(content.get("options", {}), "options"),
-        settings=_named_options(content.get("settings", {"all": {}}), "settings"),
-        variants=_named_options(content["variants"], "variants"),
+        options=_options(content.get("options", {}), "options", path.parent),
+        settings=_named_options(content.get("settings", {"all": {}}), "settings", path.parent),
+        variants=_named_options(content["variants"], "variants", path.parent),
     )
 
 
@@ -163,10 +169,10 @@ def _is_count(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 1
 
 
-def _named_options(node: Any, key: str) -> Mapping[str, Options]:
+def _named_options(node: Any, key: str, folder: Path) -> Mapping[str, Options]:
     if not isinstance(node, dict) or not node:
         raise ValueError(f"{key} must have names, and config options for each, got {node!r}")
-    named = {str(name): _options(value, f"{key}, {name!r}") for name, value in node.items()}
+    named = {str(name): _options(part, f"{key}, {name!r}", folder) for name, part in node.items()}
     folders: dict[str, str] = {}
     for name in named:
         other = folders.setdefault(_file_name(name), name)
@@ -178,7 +184,7 @@ def _named_options(node: Any, key: str) -> Mapping[str, Options]:
     return named
 
 
-def _options(node: Any, key: str) -> dict[str, Any]:
+def _options(node: Any, key: str, folder: Path) -> dict[str, Any]:
     node = {} if node is None else node
     if not isinstance(node, dict):
         raise ValueError(f"{key} must be config keys with their values, got {node!r}")
@@ -187,7 +193,17 @@ def _options(node: Any, key: str) -> dict[str, Any]:
             raise ValueError(
                 f"{key} must not set {name}, which each run has its own of, got {node[name]!r}"
             )
-    return {str(name): value for name, value in node.items()}
+    options = {str(name): value for name, value in node.items()}
+    if _OVERLAYS in options:
+        overlays = options[_OVERLAYS]
+        if not isinstance(overlays, list) or not all(isinstance(name, str) for name in overlays):
+            raise ValueError(f"{key}: overlays must be a list of names or files, got {overlays!r}")
+        files = [folder / name for name in overlays]
+        options[_OVERLAYS] = [
+            str(file) if file.is_file() else name
+            for file, name in zip(files, overlays, strict=True)
+        ]
+    return options
 
 
 def _file_name(name: str) -> str:

@@ -1,14 +1,17 @@
-"""The configs of this project by name, in the manner of ``detectron2.model_zoo``.
+"""The configs of this project by name, in the manner of ``detectron2.model_zoo``, and overlays.
 
 ::
 
     from shakedrop_det import model_zoo
 
     model_zoo.list()
-    cfg = model_zoo.get_config("COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_1x.yaml")
+    model_zoo.list_overlays()
+    name = "COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_1x.yaml"
+    cfg = model_zoo.get_config(name, overlays=["R_152", "random_drop"])
 """
 
 from .model_zoo import get_config, get_config_file
 from .model_zoo import list_configs as list
+from .overlays import apply_overlay, list_overlays
 
-__all__ = ["get_config", "get_config_file", "list"]
+__all__ = ["apply_overlay", "get_config", "get_config_file", "list", "list_overlays"]

@@ -1,24 +1,20 @@
-"""Look up config files by name, from the installed package or from a source checkout."""
+"""Look up configs by name, from the installed package or from a source checkout."""
 
 from __future__ import annotations
 
-import difflib
 from pathlib import Path
-from typing import Any
+from typing import Any, Sequence
 
 from detectron2.config import LazyConfig, get_cfg
 
 from shakedrop_det.config import add_shakedrop_config
 
-_NO_CONFIGS = ("Base", "common", "Experiments")
+from .files import config_root, nearest
+from .overlays import apply_overlays
+
+_NO_CONFIGS = ("Base", "overlays", "Experiments")
 """Names of files and folders that begin so are parts of configs, or compare some: none to train
 with."""
-
-
-def config_root() -> Path:
-    """The folder of the configs: in an installed package, or at the top of a checkout."""
-    installed = Path(__file__).parent / "configs"
-    return installed if installed.is_dir() else Path(__file__).parents[2] / "configs"
 
 
 def list_configs() -> list[str]:
@@ -49,31 +45,35 @@ def get_config_file(name: str) -> str:
     """
     path = config_root() / name
     if not path.is_file():
-        near = difflib.get_close_matches(name, list_configs(), n=3, cutoff=0.3)
         raise ValueError(
-            f"There is no config {name!r}; the nearest: {', '.join(near) or 'none'}. "
+            f"There is no config {name!r}; {nearest(name, list_configs())}. "
             "shakedrop_det.model_zoo.list() gives all names"
         )
     return str(path)
 
 
-def get_config(name: str) -> Any:
-    """A config of this project, as ``detectron2.model_zoo.get_config``.
+def get_config(name: str, overlays: Sequence[str] = ()) -> Any:
+    """A config of this project, as ``detectron2.model_zoo.get_config``, with overlays.
 
     Args:
         name: path below ``configs/``.
+        overlays: names of overlays, or paths of yaml files, in the order in which they are laid
+            over the config.
 
     Returns:
         CfgNode: for ``.yaml``, with the keys of :func:`add_shakedrop_config`.
         omegaconf.DictConfig: for ``.py``, detectron2's lazy configs.
 
     Raises:
-        ValueError: if there is none of that name; the message gives the nearest names.
+        ValueError: if there is none of that name, the message giving the nearest names; or for an
+            overlay, see :func:`shakedrop_det.model_zoo.apply_overlay`.
     """
     path = get_config_file(name)
     if path.endswith(".py"):
-        return LazyConfig.load(path)
-    cfg = get_cfg()
-    add_shakedrop_config(cfg)
-    cfg.merge_from_file(path)
+        cfg = LazyConfig.load(path)
+    else:
+        cfg = get_cfg()
+        add_shakedrop_config(cfg)
+        cfg.merge_from_file(path)
+    apply_overlays(cfg, overlays)
     return cfg

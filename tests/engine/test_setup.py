@@ -39,6 +39,19 @@ def test_no_warning_where_the_cpu_is_asked_for(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("clean_logging")
+def test_the_config_of_a_run_is_complete_without_its_overlays(tmp_path: Path) -> None:
+    args = arguments(tmp_path, "MODEL.DEVICE", "cpu")
+    args.overlay = ["R_152", "random_drop"]
+    cfg = setup(args)
+    assert cfg.MODEL.RESNETS.DEPTH == 152
+    written = load_config(str(tmp_path / "output" / "config.yaml"))
+    assert (written.INPUT, written.MODEL.WEIGHTS) == (cfg.INPUT, cfg.MODEL.WEIGHTS)
+    assert written.MODEL.RESNETS == cfg.MODEL.RESNETS
+    assert written.MODEL.SHAKEDROP == cfg.MODEL.SHAKEDROP
+    assert "over it R_152, then random_drop, then" in (tmp_path / "output" / "log.txt").read_text()
+
+
+@pytest.mark.usefixtures("clean_logging")
 def test_quiet_logs_to_the_file_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     setup(arguments(tmp_path), quiet=True)
     logging.getLogger("detectron2.test").warning("of no interest")
@@ -74,6 +87,14 @@ def test_wrong_config_file_is_named(tmp_path: Path, text: str, message: str) -> 
 def test_missing_config_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="--config-file.*nothing.yaml"):
         load_config(str(tmp_path / "nothing.yaml"))
+
+
+def test_options_win_over_overlays_and_those_over_the_file(tmp_path: Path) -> None:
+    path, overlay = tmp_path / "config.yaml", tmp_path / "overlay.yaml"
+    path.write_text("SOLVER: {MAX_ITER: 1, BASE_LR: 0.1, GAMMA: 0.1}")
+    overlay.write_text("SOLVER: {BASE_LR: 0.2, GAMMA: 0.2}")
+    cfg = load_config(str(path), ["SOLVER.GAMMA", "0.3"], overlays=[str(overlay)])
+    assert (cfg.SOLVER.MAX_ITER, cfg.SOLVER.BASE_LR, cfg.SOLVER.GAMMA) == (1, 0.2, 0.3)
 
 
 @pytest.mark.parametrize(

@@ -57,6 +57,23 @@ def test_options_are_overridden_by_settings_and_those_by_variants(tmp_path: Path
     assert tuple(plain.SOLVER.STEPS) == ()
 
 
+def test_overlays_are_laid_over_the_config_before_all_options(tmp_path: Path) -> None:
+    (tmp_path / "short.yaml").write_text("SOLVER: {MAX_ITER: 2}")
+    plan = load_plan(
+        write(
+            tmp_path,
+            options={"MODEL.SHAKEDROP.BETA": [0.0, 0.5]},
+            settings={"short": {"overlays": ["short.yaml"], "SOLVER.STEPS": []}},
+            variants={"plain": {"overlays": ["vanilla"]}, "noisy": {"overlays": ["random_drop"]}},
+        )
+    )
+    plain, noisy = (plan.config(Run("short", variant, 1)) for variant in plan.variants)
+    assert plain.SOLVER.MAX_ITER == noisy.SOLVER.MAX_ITER == 2
+    assert (plain.MODEL.SHAKEDROP.ENABLED, noisy.MODEL.SHAKEDROP.ENABLED) == (False, True)
+    # The overlay has beta 0; the option is later.
+    assert noisy.MODEL.SHAKEDROP.BETA == [0.0, 0.5]
+
+
 def test_a_config_is_found_beside_the_file(tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text(f"_BASE_: {GOOD['config']}\nVERSION: 2\n")
     plan = load_plan(write(tmp_path, config="mine.yaml", settings=None, options=None, seeds=[7]))
@@ -99,6 +116,11 @@ def test_our_experiments_compare_shakedrop_with_the_plain_network(path: Path) ->
         (
             {"variants": {"a": {"MODEL.SHAKEDROP.SURVIVAL_PROB": 1.5}}},
             r"few images, a, seed 1: MODEL.SHAKEDROP.SURVIVAL_PROB must be .*1\.5",
+        ),
+        ({"variants": {"a": {"overlays": "vanilla"}}}, "variants, 'a': overlays must be a list of"),
+        (
+            {"variants": {"a": {"overlays": ["vanila"]}}},
+            "few images, a, seed 1: There is no overlay 'vanila'.*the nearest: vanilla",
         ),
         ({"options": {"DATASETS.TEST": []}}, "plain, seed 1: DATASETS.TEST is empty: name a data"),
     ],

@@ -1,4 +1,4 @@
-"""The configs of the classification stage: networks, recipes, and forms that differ in ShakeDrop
+"""The recipes of the classification stage, and the overlays on them, which change ShakeDrop
 alone."""
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from torch import nn
 from shakedrop_det import model_zoo
 from shakedrop_det.config import spec_from_config
 from shakedrop_det.engine import epochs_to_iterations
-from shakedrop_det.model_zoo.forms import form_files
 
 from .trees import differences, ours
 
@@ -41,8 +40,7 @@ IMAGENET = [
         "resnext_152_32x4d",
     )
 ]
-FORMS = {"vanilla", "random_drop", "erase_relu"}
-FORMS_OF_TWO_BRANCHES = {"vanilla", "random_drop", "type_a", "type_b"}
+ENABLED = "MODEL.SHAKEDROP.ENABLED"
 PARAMETERS = {
     # He et al., CVPR 2016, table 6, and ECCV 2016, table 3.
     "resnet_20": 0.27,
@@ -62,21 +60,10 @@ PARAMETERS = {
 """In millions, as published."""
 
 
-def forms_of(name: str) -> set[str]:
-    return FORMS_OF_TWO_BRANCHES if "shake_shake" in name else FORMS
-
-
-ALL = [
-    name + form
-    for name in CIFAR + IMAGENET
-    for form in (".yaml", *sorted(f"_{form}.yaml" for form in forms_of(name)))
-]
-
-
 @functools.lru_cache(maxsize=None)
-def built(name: str) -> nn.Module:
+def built(name: str, *overlays: str) -> nn.Module:
     """Backbone and classifier of a config, without memory for their weights."""
-    cfg = model_zoo.get_config(name)
+    cfg = model_zoo.get_config(f"{name}.yaml", overlays)
     with torch.device("meta"):
         backbone = build_backbone(cfg, ShapeSpec(channels=3))
         (feature,) = backbone.output_shape().values()
@@ -85,51 +72,59 @@ def built(name: str) -> nn.Module:
     return nn.ModuleList([backbone, linear])
 
 
-def test_these_are_all_the_configs_and_each_is_a_few_lines_over_a_base() -> None:
+def test_there_is_one_recipe_for_each_network_and_data_set_of_a_few_lines_over_a_base() -> None:
     folders = ("CIFAR-Classification", "ImageNet-Classification")
     found = {name for name in model_zoo.list() if name.split("/")[0] in folders}
+    recipes = {f"{name}.yaml" for name in CIFAR + IMAGENET}
     # That one evaluates converted weights.
-    assert found == {*ALL, "ImageNet-Classification/resnet_18_converted.yaml"}
-    for name in ALL:
+    assert found == {*recipes, "ImageNet-Classification/resnet_18_converted.yaml"}
+    for name in recipes:
         lines = Path(model_zoo.get_config_file(name)).read_text().splitlines()
         lines = [line for line in lines if not line.startswith("#")]
         assert lines[0].startswith("_BASE_: ") and len(lines) <= 18, name
 
 
-@pytest.mark.parametrize("name", ALL)
-def test_each_config_builds_its_network_under_its_settings_alone(name) -> None:
-    cfg = model_zoo.get_config(name)
-    spec = spec_from_config(cfg)
-    base = next(base for base in CIFAR + IMAGENET if f"{name[:-5]}_".startswith(f"{base}_"))
-    enabled = not name.endswith("_vanilla.yaml")
-    assert cfg.MODEL.SHAKEDROP.ENABLED is enabled
-    assert ("survival_prob=" in repr(built(name))) is enabled
-    shapes = {key: value.shape for key, value in built(name).state_dict().items()}
-    assert shapes == {k: v.shape for k, v in built(f"{base}.yaml").state_dict().items()}
-    assert not cfg.MODEL.WEIGHTS and not spec.inverted and cfg.MODEL.BACKBONE.FREEZE_AT == 0
-
-
 @pytest.mark.parametrize("name", CIFAR + IMAGENET)
-def test_forms_differ_from_their_config_in_shakedrop_alone(name) -> None:
-    base = ours(f"{name}.yaml")
-    changed = {form: differences(ours(f"{name}_{form}.yaml"), base) for form in forms_of(name)}
-    assert all(key.startswith("MODEL.SHAKEDROP.") for keys in changed.values() for key in keys)
-    assert changed["vanilla"] == {"MODEL.SHAKEDROP.ENABLED"}
-    random_drop = spec_from_config(model_zoo.get_config(f"{name}_random_drop.yaml"))
-    assert random_drop.alpha == random_drop.beta == (0, 0)
-    assert (random_drop.survival_prob, random_drop.decay) == (0.5, "linear")
-    if "shake_shake" in name:
-        for form, branches in (("type_a", "sum"), ("type_b", "each")):
-            spec = spec_from_config(model_zoo.get_config(f"{name}_{form}.yaml"))
-            assert (spec.branches, spec.alpha, spec.beta) == (branches, (-1, 1), (0, 1))
-        return
-    assert changed["random_drop"] == {"MODEL.SHAKEDROP.BETA"}
-    assert changed["erase_relu"] == {"MODEL.SHAKEDROP.ALPHA", "MODEL.SHAKEDROP.ERASE_RELU"}
-    assert (base["MODEL.SHAKEDROP.ALPHA"], base["MODEL.SHAKEDROP.BETA"]) == ([0, 0], [0, 1])
-    files = form_files(f"{name}.yaml")
-    for form in FORMS:
-        path = Path(model_zoo.get_config_file(f"{name}_{form}.yaml"))
-        assert path.read_text() == files[f"{name}_{form}.yaml"]
+def test_a_recipe_trains_the_network_under_shakedrop_from_scratch(name) -> None:
+    cfg = model_zoo.get_config(f"{name}.yaml")
+    spec = spec_from_config(cfg)
+    assert cfg.MODEL.SHAKEDROP.ENABLED and "survival_prob=" in repr(built(name))
+    assert not cfg.MODEL.WEIGHTS and not spec.inverted and cfg.MODEL.BACKBONE.FREEZE_AT == 0
+    if "shake_shake" not in name:
+        assert (spec.alpha, spec.beta, spec.survival_prob) == ((0, 0), (0, 1), 0.5)
+
+
+@pytest.mark.parametrize("name", [n for n in CIFAR + IMAGENET if "cifar100" not in n])
+def test_vanilla_is_the_same_network_without_shakedrop(name) -> None:
+    assert differences(ours(f"{name}.yaml", "vanilla"), ours(f"{name}.yaml")) == {ENABLED}
+    vanilla = built(name, "vanilla")
+    assert "survival_prob=" not in repr(vanilla)
+    shapes = {key: value.shape for key, value in vanilla.state_dict().items()}
+    assert shapes == {key: value.shape for key, value in built(name).state_dict().items()}
+
+
+@pytest.mark.parametrize(
+    "network, overlays, settings",
+    [
+        ("resnet_110", ["random_drop"], {"alpha": (0, 0), "beta": (0, 0), "erase_relu": False}),
+        ("resnet_110", ["erase_relu"], {"alpha": (-1, 1), "beta": (0, 1), "erase_relu": True}),
+        ("shake_shake_26_2x64d", ["type_a"], {"branches": "sum", "alpha": (-1, 1)}),
+        ("shake_shake_26_2x64d", ["type_b"], {"branches": "each", "alpha": (-1, 1)}),
+        (
+            "shake_shake_26_2x64d",
+            ["type_a", "random_drop"],
+            {"branches": "sum", "alpha": (0, 0), "beta": (0, 0), "decay": "linear"},
+        ),
+    ],
+)
+def test_overlays_change_shakedrop_alone(network, overlays, settings) -> None:
+    name = f"CIFAR-Classification/{network}_cifar100"
+    changed = differences(ours(f"{name}.yaml", *overlays), ours(f"{name}.yaml"))
+    assert changed and all(key.startswith("MODEL.SHAKEDROP.") for key in changed)
+    spec = spec_from_config(model_zoo.get_config(f"{name}.yaml", overlays))
+    assert {key: getattr(spec, key) for key in settings} == settings
+    assert spec.survival_prob == 0.5 and not spec.inverted
+    assert "survival_prob=0.5" in repr(built(name, *overlays))
 
 
 @pytest.mark.parametrize("name", [name for name in CIFAR if name.endswith("cifar100")])
@@ -145,7 +140,7 @@ def test_cifar100_differs_from_cifar10_in_the_data(name) -> None:
 def test_a_network_has_as_many_parameters_as_published(network) -> None:
     names = [n for n in CIFAR + IMAGENET if n.split("/")[1] in (network, f"{network}_cifar10")]
     (name,) = names
-    count = sum(p.numel() for p in built(f"{name}.yaml").parameters()) / 1e6
+    count = sum(p.numel() for p in built(name).parameters()) / 1e6
     if name.startswith("ImageNet"):  # torchvision's count is exact
         assert count == PARAMETERS[network]
     else:  # published with two digits, and of shortcuts without parameters in ResNets
@@ -183,6 +178,6 @@ def test_pretraining_and_the_detectors_that_take_it_agree_on_pixels_and_strides(
     }
     for classifier, backbone in networks.items():
         source = ours(f"ImageNet-Classification/{classifier}.yaml")
-        detector = ours(f"COCO-Detection/faster_rcnn_{backbone}_FPN_1x_pretrained.yaml")
+        detector = ours(f"COCO-Detection/faster_rcnn_{backbone}_FPN_1x.yaml", "pretrained")
         for key in [*keys, *(f"MODEL.RESNETS.{k}" for k in ("DEPTH", "NUM_GROUPS"))]:
             assert source[key] == detector[key], (classifier, key)

@@ -1,8 +1,7 @@
-"""The tree of yaml configs: detectron2's, for more backbones and in all forms."""
+"""The yaml recipes of detectors: detectron2's own, and Faster and Mask R-CNN for more backbones."""
 
 from __future__ import annotations
 
-import functools
 import re
 from collections import Counter
 from pathlib import Path
@@ -19,10 +18,19 @@ from torch import nn
 from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 
 from shakedrop_det import add_shakedrop_config, model_zoo
-from shakedrop_det.config import spec_from_config
-from shakedrop_det.model_zoo.forms import FAMILIES, FORMS, base_configs, form_files
 
-from .trees import BACKBONES, backbone_of, differences, flat, mirrored, ours
+from .trees import (
+    BACKBONES,
+    CONFIGS,
+    OVERLAYS,
+    backbone_of,
+    differences,
+    flat,
+    keys_of,
+    mirrored,
+    ours,
+    with_all_backbones,
+)
 
 RENAMED = {
     "build_resnet_backbone": "build_shakedrop_resnet_backbone",
@@ -30,37 +38,8 @@ RENAMED = {
     "build_retinanet_resnet_fpn_backbone": "build_shakedrop_retinanet_resnet_fpn_backbone",
     "Res5ROIHeads": "ShakeDropRes5ROIHeads",
 }
-BACKBONE_KEYS = {
-    "MODEL.WEIGHTS",
-    "MODEL.PIXEL_MEAN",
-    "MODEL.PIXEL_STD",
-    "MODEL.RESNETS.DEPTH",
-    "MODEL.RESNETS.NUM_GROUPS",
-    "MODEL.RESNETS.RES2_OUT_CHANNELS",
-    "MODEL.RESNETS.STRIDE_IN_1X1",
-    "MODEL.RESNETS.WIDTH_PER_GROUP",
-    "INPUT.FORMAT",
-}
-IN_ALL_BACKBONES = [
-    *[
-        f"COCO-Detection/{kind}_{{}}_FPN_{n}x"
-        for kind in ("faster_rcnn", "retinanet")
-        for n in "13"
-    ],
-    *[f"COCO-InstanceSegmentation/mask_rcnn_{{}}_FPN_{n}" for n in ("1x", "3x", "1x_giou")],
-    *[f"COCO-Keypoints/keypoint_rcnn_{{}}_FPN_{n}x" for n in "13"],
-    *[f"COCO-PanopticSegmentation/panoptic_fpn_{{}}_{n}x" for n in "13"],
-    *[f"LVIS{v}-InstanceSegmentation/mask_rcnn_{{}}_FPN_1x" for v in ("v0.5", "v1")],
-    *[f"Misc/cascade_mask_rcnn_{{}}_FPN_{n}x" for n in "13"],
-    "Misc/mask_rcnn_{}_FPN_3x_syncbn",
-    "Cityscapes/mask_rcnn_{}_FPN",
-    "PascalVOC-Detection/faster_rcnn_{}_FPN",
-]
-DEFORMABLE = [f"Misc/mask_rcnn_{{}}_FPN_{n}x_dconv_c3-c5" for n in "13"]
-
-
-BASE_CONFIGS = base_configs()
-forms_of = functools.cache(form_files)
+OTHERS = ("ImageNet-Classification/", "CIFAR-Classification/", "Demo/", "lazy/")
+DETECTORS = [name for name in model_zoo.list() if not name.startswith(OTHERS)]
 
 
 def text_of(name: str) -> str:
@@ -87,106 +66,53 @@ def test_a_config_of_detectron2_differs_in_the_backbone_and_the_keys_of_this_pac
     assert differences(cfg, expected) == set()
 
 
-def test_the_families_are_complete_for_all_backbones() -> None:
-    names = {f"{pattern}.yaml" for pattern in IN_ALL_BACKBONES + DEFORMABLE}
-    wanted = {name.format(backbone) for name in names for backbone in BACKBONES}
-    # detectron2's basic block has no deformable version.
-    wanted -= {name.format(b) for name in names if "dconv" in name for b in ("R_18", "R_34")}
-    assert wanted - set(BASE_CONFIGS) == set()
-    assert set(BASE_CONFIGS) == wanted | set(mirrored())
+def test_the_recipes_are_detectron2s_and_faster_and_mask_rcnn_with_all_backbones() -> None:
+    wanted = set(mirrored()).union(*with_all_backbones(".yaml").values())
+    assert set(DETECTORS) == wanted
+    assert sum(path.is_file() for path in CONFIGS.rglob("*")) <= 200
 
 
-@pytest.mark.parametrize("backbone", BACKBONES)
-def test_configs_of_a_backbone_differ_from_those_of_resnet_50_in_the_backbone_alone(
-    backbone,
-) -> None:
-    base = ours(f"Base-Backbone/{backbone}.yaml")
-    for name in (f"{pattern}.yaml" for pattern in IN_ALL_BACKBONES + DEFORMABLE):
-        if "dconv" in name and backbone in ("R_18", "R_34"):
-            continue
-        cfg = ours(name.format(backbone))
-        assert differences(cfg, ours(name.format("R_50"))) <= BACKBONE_KEYS, name
-        own = BACKBONE_KEYS - ({"MODEL.WEIGHTS"} if name.startswith("Cityscapes") else set())
-        assert {key: cfg[key] for key in own} == {key: base[key] for key in own}, name
+@pytest.mark.parametrize("pattern", with_all_backbones(".yaml"))
+def test_recipes_of_a_family_differ_in_the_backbone_alone(pattern) -> None:
+    for name in with_all_backbones(".yaml")[pattern]:
+        backbone = backbone_of(name)
+        changed = differences(ours(name), ours(pattern.format("R_50")))
+        assert changed <= keys_of(backbone)
+        if backbone != "R_50":
+            assert ours(name) == ours(pattern.format("R_50"), backbone)
 
 
-@pytest.mark.parametrize("name", BASE_CONFIGS)
-def test_forms_differ_from_their_config_in_what_they_are_named_for(name) -> None:
-    base = ours(name)
-    forms = {form: name.replace(".yaml", f"_{form}.yaml") for form in FORMS}
-    changed = {
-        form: differences(ours(file), base)
-        for form, file in forms.items()
-        if file in forms_of(name)
-    }
-    assert set(changed) >= {"vanilla", "random_drop", "erase_relu"}
-    assert changed["vanilla"] == {"MODEL.SHAKEDROP.ENABLED"}
-    assert changed["random_drop"] == {"MODEL.SHAKEDROP.BETA"}
-    erase_relu = {"MODEL.SHAKEDROP.ALPHA", "MODEL.SHAKEDROP.ERASE_RELU"}
-    assert changed["erase_relu"] == erase_relu
-    from_scratch = base["MODEL.WEIGHTS"] == ""
-    assert ("pretrained" in changed) == ("erase_relu_pretrained" in changed) == (not from_scratch)
-    if not from_scratch:
-        pixels = {"MODEL.PIXEL_MEAN", "MODEL.PIXEL_STD", "INPUT.FORMAT"}
-        weights = {"MODEL.WEIGHTS", "MODEL.RESNETS.STRIDE_IN_1X1", *pixels}
-        paper = {"MODEL.SHAKEDROP.INVERTED", "MODEL.SHAKEDROP.SURVIVAL_PROB"}
-        assert paper <= changed["pretrained"] <= paper | weights
-        assert differences(ours(forms["erase_relu_pretrained"]), ours(forms["pretrained"])) == {
-            *erase_relu,
-            "MODEL.WEIGHTS",
-        }
-    for form, alpha, beta in (
-        ("random_drop", [0.0, 0.0], [0.0, 0.0]),
-        ("erase_relu", [-1.0, 1.0], [0.0, 1.0]),
-    ):
-        cfg = ours(forms[form])
-        assert (cfg["MODEL.SHAKEDROP.ALPHA"], cfg["MODEL.SHAKEDROP.BETA"]) == (alpha, beta)
-
-
-def test_the_files_of_the_forms_are_as_the_tool_writes_them_and_there_are_no_others() -> None:
-    files: dict[str, str] = {}
-    for name in BASE_CONFIGS:
-        files.update(forms_of(name))
-    assert {name: text_of(name) for name in files} == files, "run tools/write_config_forms.py"
-    in_families = {name for name in model_zoo.list() if name.split("/")[0] in FAMILIES}
-    assert in_families == files.keys() | set(BASE_CONFIGS)
-
-
-def test_each_config_is_a_few_lines_over_a_base() -> None:
-    large = {
-        "Misc/cascade_mask_rcnn_X_152_32x8d_FPN_IN5k_gn_dconv.yaml",
-        "Misc/panoptic_fpn_R_101_dconv_cascade_gn_3x.yaml",
-    }
-    for name in BASE_CONFIGS:
+def test_each_recipe_is_a_few_lines_over_a_base() -> None:
+    for name in DETECTORS:
         lines = [line for line in text_of(name).splitlines() if not line.startswith("#")]
         assert lines[0].startswith("_BASE_: "), name
-        assert len(lines) <= (38 if name in large else 19), name
-        assert all(text.count("\n") <= 3 for text in forms_of(name).values())
+        # Two large demos of detectron2's are longer.
+        assert len(lines) <= (38 if "dconv" in name and "gn" in name else 23), name
 
 
 def test_weights_are_of_detectron2_or_of_a_file_that_is_said_how_to_make() -> None:
     local = {}
-    for name in BASE_CONFIGS:
+    for name in DETECTORS:
         weights = ours(name)["MODEL.WEIGHTS"]
         if weights.startswith("detectron2://"):
             assert backbone_of(weights.replace("-", "_")) == backbone_of(name)
         elif weights.startswith("catalog://"):  # detectron2's other names, mirrored above
             assert name in mirrored()
         elif weights:
-            local[name] = weights
-    for name, weights in local.items():
-        source = f"Base-Backbone/{backbone_of(name)}.yaml" if "Cityscapes" not in name else name
+            local[backbone_of(name)] = weights
+    assert set(local) == {"R_18", "R_34", "R_152", "X_152_32x4d"}
+    for backbone, weights in local.items():
         assert weights.startswith("weights/")
-        comments = "".join(re.findall("#(.*)", text_of(source)))
+        comments = "".join(re.findall("#(.*)", (OVERLAYS / f"{backbone}.yaml").read_text()))
         made = f"tools/convert_weights.py torchvision:{Path(weights).stem} {weights}" in comments
-        assert made or "model_final.pth of" in comments, name
+        assert made or "model_final.pth of" in comments, backbone
         if made:
             assert torchvision.models.get_model_weights(Path(weights).stem)
 
 
 @pytest.mark.parametrize("backbone", BACKBONES)
 def test_a_backbone_has_the_convolutions_of_torchvisions_network(backbone) -> None:
-    cfg = model_zoo.get_config(f"Base-Backbone/{backbone}.yaml")
+    cfg = model_zoo.get_config(f"COCO-Detection/faster_rcnn_{backbone}_FPN_1x.yaml")
     cfg.MODEL.BACKBONE.NAME = "build_shakedrop_resnet_backbone"
     cfg.MODEL.RESNETS.OUT_FEATURES = ["res5"]
     depth, groups, width = re.fullmatch(r"[RX]_(\d+)(?:_(\d+)x(\d+)d)?", backbone).groups()
@@ -216,13 +142,3 @@ def convolutions(network: nn.Module) -> Counter:
         for conv in network.modules()
         if isinstance(conv, nn.Conv2d)
     )
-
-
-@pytest.mark.parametrize("backbone", BACKBONES)
-def test_each_form_is_a_valid_spec(backbone) -> None:
-    base = f"COCO-Detection/faster_rcnn_{backbone}_FPN_1x.yaml"
-    for name in (base, *forms_of(base)):
-        spec = spec_from_config(model_zoo.get_config(name))
-        assert spec.inverted == ("pretrained" not in name)
-        assert spec.survival_prob == (0.9 if spec.inverted else 0.5)
-        assert spec.erase_relu == ("erase_relu" in name)

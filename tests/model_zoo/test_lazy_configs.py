@@ -7,7 +7,6 @@ import math
 import os
 import subprocess
 import sys
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -21,25 +20,25 @@ from omegaconf import DictConfig, ListConfig
 from torch import nn
 
 from shakedrop_det import ShakeDropSpec, model_zoo
+from shakedrop_det.config import spec_from_config
 from shakedrop_det.modeling import ShakenBlock
 
-from .trees import BACKBONES
+from .trees import with_all_backbones
 
 TESTS = Path(__file__).parents[1]
 SCRIPT = Path(detectron2.__file__).parents[1] / "tools" / "lazyconfig_train_net.py"
 NAMES = [name for name in model_zoo.list() if name.startswith("lazy/")]
-FAMILIES = [
-    *[
-        f"COCO-Detection/{kind}_{{}}_FPN_{n}x"
-        for kind in ("faster_rcnn", "retinanet")
-        for n in "13"
-    ],
-    "COCO-Detection/fcos_{}_FPN_1x",
-    *[f"COCO-InstanceSegmentation/mask_rcnn_{{}}_FPN_{n}x" for n in "13"],
-    *[f"COCO-Keypoints/keypoint_rcnn_{{}}_FPN_{n}x" for n in "13"],
-    *[f"COCO-PanopticSegmentation/panoptic_fpn_{{}}_{n}x" for n in "13"],
-    *[f"Misc/cascade_mask_rcnn_{{}}_FPN_{n}x" for n in "13"],
-]
+MASK_RCNN = "COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_1x"
+C4 = "COCO-InstanceSegmentation/mask_rcnn_R_50_C4_1x"
+RETINANET = "COCO-Detection/retinanet_R_50_FPN_1x"
+OF_YAML_ALONE = {
+    "COCO-Detection/retinanet_R_50_FPN_3x.py",
+    "COCO-Keypoints/keypoint_rcnn_R_50_FPN_3x.py",
+    "COCO-PanopticSegmentation/panoptic_fpn_R_50_3x.py",
+    "Misc/cascade_mask_rcnn_R_50_FPN_1x.py",
+    "Misc/cascade_mask_rcnn_R_50_FPN_3x.py",
+}
+"""detectron2 has these as yaml configs, and their models as lazy ones."""
 
 
 def stock_names() -> list[str]:
@@ -74,9 +73,9 @@ def shapes(model: nn.Module) -> dict[str, torch.Size]:
     return {key: value.shape for key, value in model.state_dict().items()}
 
 
-def test_each_family_is_there_for_each_backbone_and_each_config_of_detectron2() -> None:
-    wanted = {f"lazy/{family}.py".format(b) for family in FAMILIES for b in BACKBONES}
-    assert set(NAMES) == wanted | {f"lazy/{name}" for name in stock_names()}
+def test_the_recipes_are_detectron2s_and_those_of_faster_and_mask_rcnn_as_yaml() -> None:
+    wanted = {*stock_names(), *OF_YAML_ALONE}.union(*with_all_backbones(".py").values())
+    assert set(NAMES) == {f"lazy/{name}" for name in wanted}
 
 
 @pytest.mark.parametrize("name", stock_names())
@@ -102,22 +101,31 @@ def test_a_lazy_config_of_detectron2_differs_in_how_its_resnet_is_built(name) ->
     assert cfg == stock
 
 
-def speed(names: Iterable[str]) -> list[Any]:
-    """Each family is tested with some backbones, and one family with all; the rest is slow."""
-    fast = ("/mask_rcnn", "_R_18_", "_R_50_")
-    marks = {name: [] if any(f in name for f in fast) else pytest.mark.slow for name in names}
-    return [pytest.param(name, marks=mark) for name, mark in marks.items()]
-
-
 @pytest.mark.parametrize(
-    "name", speed(n for n in NAMES if not n.endswith("_3x.py") and "LSJ" not in n)
+    "name, overlays",
+    [
+        ("COCO-Detection/faster_rcnn_R_34_FPN_1x", []),
+        ("COCO-InstanceSegmentation/mask_rcnn_X_152_32x4d_FPN_1x", []),
+        ("COCO-Keypoints/keypoint_rcnn_R_50_FPN_1x", []),
+        ("COCO-PanopticSegmentation/panoptic_fpn_R_50_1x", []),
+        ("Misc/cascade_mask_rcnn_R_50_FPN_1x", []),
+        (C4, []),
+        (C4, ["X_101_32x8d"]),
+        (C4, ["R_152", "vanilla"]),
+        (RETINANET, ["R_18", "erase_relu"]),
+        ("COCO-Detection/fcos_R_50_FPN_1x", ["R_34"]),
+        (MASK_RCNN, ["random_drop"]),
+        (MASK_RCNN, ["R_101", "pretrained"]),
+        (MASK_RCNN, ["vanilla"]),
+    ],
 )
-def test_the_model_and_settings_are_those_of_the_yaml_config_of_the_same_name(name) -> None:
-    cfg = model_zoo.get_config(name)
+def test_the_model_and_settings_are_those_of_the_yaml_config_of_the_same_name(
+    name, overlays
+) -> None:
+    cfg = model_zoo.get_config(f"lazy/{name}.py", overlays)
     # detectron2 builds FCOS from lazy configs only: its backbone is RetinaNet's.
     is_fcos = "fcos" in name
-    yaml_name = name.removeprefix("lazy/").replace("fcos", "retinanet").replace(".py", ".yaml")
-    yaml_cfg = model_zoo.get_config(yaml_name)
+    yaml_cfg = model_zoo.get_config(f"{name.replace('fcos', 'retinanet')}.yaml", overlays)
     yaml_cfg.MODEL.DEVICE = "meta"
     with torch.device("meta"):
         expected = build_model(yaml_cfg)
@@ -128,7 +136,32 @@ def test_the_model_and_settings_are_those_of_the_yaml_config_of_the_same_name(na
         assert cfg.model.input_format == yaml_cfg.INPUT.FORMAT
     assert shapes(lazy) == shapes(expected)
     assert shaken(lazy) == shaken(expected)
+    assert strides(lazy) == strides(expected)
     assert frozen(lazy) == frozen(expected)
+    assert_settings(cfg, yaml_cfg)
+
+
+@pytest.mark.parametrize(
+    "name",  # the longest schedule of each: it imports the shorter one, which sets all else
+    [n for n in NAMES if "LSJ" not in n and n.replace("_1x", "_3x") not in set(NAMES) - {n}],
+)
+def test_settings_are_those_of_the_yaml_config_of_the_same_name(name) -> None:
+    yaml_name = name.removeprefix("lazy/").replace("fcos", "retinanet").replace(".py", ".yaml")
+    cfg, yaml_cfg = model_zoo.get_config(name), model_zoo.get_config(yaml_name)
+    assert_settings(cfg, yaml_cfg)
+    resnet, resnets = (
+        cfg.model.backbone.get("bottom_up", cfg.model.backbone),
+        yaml_cfg.MODEL.RESNETS,
+    )
+    assert instantiate(resnet.spec) == spec_from_config(yaml_cfg)
+    assert resnet.stages.depth == resnets.DEPTH
+    assert resnet.stages.get("num_groups", 1) == resnets.NUM_GROUPS
+    assert cfg.train.max_iter == yaml_cfg.SOLVER.MAX_ITER
+    milestones = list(cfg.lr_multiplier.scheduler.milestones)
+    assert milestones == [*yaml_cfg.SOLVER.STEPS, yaml_cfg.SOLVER.MAX_ITER]
+
+
+def assert_settings(cfg: DictConfig, yaml_cfg: CfgNode) -> None:
     assert cfg.train.init_checkpoint == yaml_cfg.MODEL.WEIGHTS
     assert cfg.optimizer.lr == yaml_cfg.SOLVER.BASE_LR
     clipping = yaml_cfg.SOLVER.CLIP_GRADIENTS
@@ -139,30 +172,19 @@ def test_the_model_and_settings_are_those_of_the_yaml_config_of_the_same_name(na
     for loader in (cfg.dataloader.train, cfg.dataloader.test):
         assert loader.mapper.image_format == yaml_cfg.INPUT.FORMAT
     assert cfg.dataloader.train.dataset.names == yaml_cfg.DATASETS.TRAIN[0]
-    assert_schedule(cfg, yaml_cfg)
 
 
-@pytest.mark.parametrize("name", speed(n for n in NAMES if n.endswith("_3x.py")))
+@pytest.mark.parametrize("name", [RETINANET, "COCO-Detection/faster_rcnn_R_34_FPN_1x"])
 def test_a_3x_config_differs_from_its_1x_config_in_the_schedule_alone(name) -> None:
-    cfg, shorter = model_zoo.get_config(name), model_zoo.get_config(name.replace("_3x", "_1x"))
-    assert_schedule(cfg, model_zoo.get_config("Base-3x.yaml"))
-    got, expected = plain(cfg), plain(shorter)
+    got = plain(model_zoo.get_config(f"lazy/{name.replace('_1x', '_3x')}.py"))
+    expected = plain(model_zoo.get_config(f"lazy/{name}.py"))
     assert got.pop("lr_multiplier") != expected.pop("lr_multiplier")
     assert (got["train"].pop("max_iter"), expected["train"].pop("max_iter")) == (270000, 90000)
     assert got == expected
 
 
-def assert_schedule(cfg: DictConfig, yaml_cfg: CfgNode) -> None:
-    assert cfg.train.max_iter == yaml_cfg.SOLVER.MAX_ITER
-    milestones = list(cfg.lr_multiplier.scheduler.milestones)
-    assert milestones == [*yaml_cfg.SOLVER.STEPS, yaml_cfg.SOLVER.MAX_ITER]
-
-
-@pytest.mark.parametrize("backbone", ["R_50", "R_101"])
-def test_large_scale_jitter_trains_the_stock_model_from_scratch_in_the_papers_form(
-    backbone,
-) -> None:
-    name = f"new_baselines/mask_rcnn_{backbone}_FPN_100ep_LSJ.py"
+def test_large_scale_jitter_trains_the_stock_model_from_scratch_in_the_papers_form() -> None:
+    name = "new_baselines/mask_rcnn_R_50_FPN_100ep_LSJ.py"
     model = on_meta(model_zoo.get_config(f"lazy/{name}").model)
     assert shapes(model) == shapes(on_meta(stock_zoo.get_config(name).model))
     assert {spec for spec, _ in shaken(model)} == {ShakeDropSpec()}
@@ -171,6 +193,10 @@ def test_large_scale_jitter_trains_the_stock_model_from_scratch_in_the_papers_fo
 
 def shaken(model: nn.Module) -> list[tuple[ShakeDropSpec, float]]:
     return [(m.spec, m.survival_prob) for m in model.modules() if isinstance(m, ShakenBlock)]
+
+
+def strides(model: nn.Module) -> list[tuple[int, int]]:
+    return [module.stride for module in model.modules() if isinstance(module, nn.Conv2d)]
 
 
 def frozen(model: nn.Module) -> list[str]:

@@ -18,7 +18,7 @@ def test_every_file_that_is_no_part_of_others_is_listed_and_found() -> None:
     root = Path(__file__).parents[2] / "configs"
     paths = [path for kind in ("*.yaml", "*.py") for path in root.rglob(kind)]
     files = {path.relative_to(root).as_posix() for path in paths}
-    others = ("lazy/common/", "Experiments/")
+    others = ("overlays/", "Experiments/")
     left_out = {name for name in files if "/Base-" in f"/{name}" or name.startswith(others)}
     names = model_zoo.list()
     assert set(names) == files - left_out

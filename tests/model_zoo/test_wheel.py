@@ -17,8 +17,9 @@ import shakedrop_det
 from shakedrop_det import model_zoo
 print(shakedrop_det.__file__)
 print(len([model_zoo.get_config_file(name) for name in model_zoo.list()]))
-print(model_zoo.get_config("Misc/cascade_mask_rcnn_R_152_FPN_3x_pretrained.yaml").MODEL.WEIGHTS)
-print(model_zoo.get_config("lazy/COCO-Detection/fcos_R_18_FPN_1x.py").train.init_checkpoint)
+for name in ("Misc/cascade_mask_rcnn_R_50_FPN_3x.yaml", "lazy/COCO-Detection/fcos_R_50_FPN_1x.py"):
+    cfg = model_zoo.get_config(name, overlays=["R_152"])
+    print(cfg.MODEL.WEIGHTS if "MODEL" in cfg else cfg.train.init_checkpoint)
 print([path for path in sys.path if path.startswith(CHECKOUT) and "site-packages" not in path])
 """
 
@@ -66,6 +67,5 @@ def test_configs_are_found_and_merged_there_without_the_checkout(
     where, count, weights, checkpoint, foreign = output.stdout.strip().splitlines()
     assert where == str(installed / "shakedrop_det" / "__init__.py")
     assert int(count) == len(model_zoo.list())
-    assert weights == "weights/R_152_shakedrop.pth"
-    assert checkpoint == "weights/resnet18.pth"
+    assert weights == checkpoint == "weights/resnet152.pth"
     assert foreign == "[]"

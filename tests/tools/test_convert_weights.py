@@ -20,7 +20,7 @@ from tests.checkpoint.test_weight_files import Malicious
 from tests.conversion.resnets import build
 
 TOOL = Path(__file__).parents[2] / "tools" / "convert_weights.py"
-BACKBONES = sorted((TOOL.parents[1] / "configs" / "Base-Backbone").glob("*.yaml"))
+BACKBONES = sorted((TOOL.parents[1] / "configs" / "overlays").glob("[RX]_*.yaml"))
 
 Run = Callable[..., tuple[str, str]]
 Tiny = Callable[..., CfgNode]

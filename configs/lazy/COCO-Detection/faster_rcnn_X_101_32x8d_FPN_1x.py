@@ -1,4 +1,5 @@
-from ..common.backbone import use_backbone
-from .faster_rcnn_R_50_FPN_1x import dataloader, lr_multiplier, model, optimizer, train
+from shakedrop_det.model_zoo import get_config
 
-use_backbone("X_101_32x8d", model=model, dataloader=dataloader, train=train)
+_cfg = get_config("lazy/COCO-Detection/faster_rcnn_R_50_FPN_1x.py", overlays=["X_101_32x8d"])
+dataloader, model = _cfg.dataloader, _cfg.model
+lr_multiplier, optimizer, train = _cfg.lr_multiplier, _cfg.optimizer, _cfg.train

@@ -1,11 +1,8 @@
 from detectron2.model_zoo import get_config
 
-from ..common.backbone import shake_resnet
-from ..common.optim import clip_gradients
+from shakedrop_det.model_zoo import apply_overlay
 
-_stock = get_config("COCO-Keypoints/keypoint_rcnn_R_50_FPN_1x.py")
-dataloader, model = _stock.dataloader, _stock.model
-lr_multiplier, optimizer, train = _stock.lr_multiplier, _stock.optimizer, _stock.train
-
-shake_resnet(model.backbone.bottom_up, inverted=True)
-clip_gradients(optimizer)
+_cfg = get_config("COCO-Keypoints/keypoint_rcnn_R_50_FPN_1x.py")
+apply_overlay(_cfg, "shakedrop")
+dataloader, model = _cfg.dataloader, _cfg.model
+lr_multiplier, optimizer, train = _cfg.lr_multiplier, _cfg.optimizer, _cfg.train

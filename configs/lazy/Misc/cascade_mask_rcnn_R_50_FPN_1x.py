@@ -1,13 +1,12 @@
 from detectron2.model_zoo import get_config
 
-from ..common.backbone import shake_resnet
-from ..common.optim import clip_gradients
+from shakedrop_det.model_zoo import apply_overlay
 
-_stock = get_config("COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_1x.py")
-dataloader, model = _stock.dataloader, get_config("common/models/cascade_rcnn.py").model
-lr_multiplier, optimizer, train = _stock.lr_multiplier, _stock.optimizer, _stock.train
+_cfg = get_config("COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_1x.py")
+_cfg.model = get_config("common/models/cascade_rcnn.py").model
+apply_overlay(_cfg, "shakedrop")
+dataloader, model = _cfg.dataloader, _cfg.model
+lr_multiplier, optimizer, train = _cfg.lr_multiplier, _cfg.optimizer, _cfg.train
 
 model.backbone.bottom_up.freeze_at = 2
 model.proposal_generator.post_nms_topk = (2000, 1000)
-shake_resnet(model.backbone.bottom_up, inverted=True)
-clip_gradients(optimizer)

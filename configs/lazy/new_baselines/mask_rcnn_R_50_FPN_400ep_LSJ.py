@@ -1,9 +1,8 @@
 from detectron2.model_zoo import get_config
 
-from ..common.backbone import shake_resnet
+from shakedrop_det.model_zoo.lazy_overlays import put_under_shakedrop
 
-_stock = get_config("new_baselines/mask_rcnn_R_50_FPN_400ep_LSJ.py")
-dataloader, model = _stock.dataloader, _stock.model
-lr_multiplier, optimizer, train = _stock.lr_multiplier, _stock.optimizer, _stock.train
-
-shake_resnet(model.backbone.bottom_up, inverted=False)  # it trains from scratch
+_cfg = get_config("new_baselines/mask_rcnn_R_50_FPN_400ep_LSJ.py")
+put_under_shakedrop(_cfg.model)  # in the paper's form, as it trains from scratch
+dataloader, model = _cfg.dataloader, _cfg.model
+lr_multiplier, optimizer, train = _cfg.lr_multiplier, _cfg.optimizer, _cfg.train

@@ -1,4 +1,0 @@
-from ..common.backbone import use_backbone
-from .fcos_R_50_FPN_1x import dataloader, lr_multiplier, model, optimizer, train
-
-use_backbone("R_18", model=model, dataloader=dataloader, train=train)

@@ -1,0 +1,106 @@
+"""Overlays: small yaml files that change a config in one respect, whichever config it is."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from detectron2.config import CfgNode
+
+from shakedrop_det.utils.atomic import is_local
+
+from .cfg_overlays import lay_over_cfg
+from .files import config_root, errors_of, nearest
+from .lazy_overlays import lay_over_lazy
+
+
+def list_overlays() -> list[str]:
+    """Names of the overlays in ``configs/overlays``, sorted, such as ``"random_drop"``."""
+    return sorted(p.stem for p in _folder().glob("*.yaml") if not p.stem.startswith("Base"))
+
+
+def apply_overlay(cfg: Any, overlay: str) -> None:
+    """Lay an overlay over a config, in place.
+
+    Args:
+        cfg: a ``CfgNode`` with the keys of :func:`shakedrop_det.add_shakedrop_config`, or a lazy
+            config with ``model``, ``dataloader``, ``optimizer`` and ``train`` as detectron2's have
+            them. It may be one of this package, of detectron2 or of your own.
+        overlay: one of :func:`list_overlays`, or the path of a yaml file. The file may name others
+            as ``_BASE_``, relative to itself.
+
+    Raises:
+        ValueError: if there is no such overlay, if it cannot be read or does not suit the config,
+            or if it changes nothing there.
+    """
+    apply_overlays(cfg, [overlay])
+
+
+def apply_overlays(cfg: Any, overlays: Sequence[str]) -> None:
+    """Lay several overlays over a config, in place and in this order; later ones win.
+
+    Args:
+        cfg, overlays: see :func:`apply_overlay`.
+
+    Raises:
+        ValueError: see :func:`apply_overlay`; or if nothing is left of an overlay, since others
+            after it set the same keys.
+    """
+    read = [(overlay, _read(overlay)) for overlay in overlays]
+    _refuse_undone([(overlay, flat(values)) for overlay, values in read])
+    for overlay, values in read:
+        changed = (
+            lay_over_cfg(cfg, overlay, values)
+            if isinstance(cfg, CfgNode)
+            else lay_over_lazy(cfg, overlay, flat(values))
+        )
+        if not changed:
+            raise ValueError(
+                f"overlay {overlay!r} changes nothing here, since the config has all of its "
+                f"settings: leave it out, or take another of {', '.join(list_overlays())}"
+            )
+
+
+def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """``{"MODEL.WEIGHTS": ...}`` of ``{"MODEL": {"WEIGHTS": ...}}``."""
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        is_node = isinstance(value, Mapping)
+        found.update(flat(value, f"{prefix}{key}.") if is_node else {f"{prefix}{key}": value})
+    return found
+
+
+def _folder() -> Path:
+    return config_root() / "overlays"
+
+
+def _file(overlay: str) -> str:
+    if overlay in list_overlays():
+        return str(_folder() / f"{overlay}.yaml")
+    if os.path.isfile(overlay) or not is_local(overlay):
+        return overlay
+    names = list_overlays()
+    raise ValueError(
+        f"There is no overlay {overlay!r}, by name or as a file; {nearest(overlay, names)}. "
+        f"There are {', '.join(names)}"
+    )
+
+
+def _read(overlay: str) -> dict[str, Any]:
+    file = _file(overlay)
+    with errors_of(f"overlay {overlay!r}"):
+        values = CfgNode.load_yaml_with_base(file, allow_unsafe=True)
+        values.pop("VERSION", None)  # of detectron2's keys, not of what the overlay changes
+        return values
+
+
+def _refuse_undone(overlays: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
+    for index, (overlay, values) in enumerate(overlays):
+        for other, later in overlays[index + 1 :]:
+            if values.keys() <= later.keys():
+                raise ValueError(
+                    f"overlay {overlay!r} is undone by {other!r}, which is laid after it and sets "
+                    "all of its keys: leave it out, or lay it last"
+                )
