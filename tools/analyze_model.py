@@ -2,8 +2,8 @@
 """What a network costs, and what ShakeDrop does in it.
 
 Prints, and writes to OUTPUT/model.md, parameters, FLOPs and activations by module for an image; how
-many parameters are trained; and for each residual block l its survival probability p_l, its scale at
-test time e, and whether it is frozen. OUTPUT/blocks.png shows the blocks.
+many parameters are trained; and for each residual block l its survival probability p_l, its scale
+at test time e, and whether it is frozen. OUTPUT/blocks.png shows the blocks.
 
 Counted by fvcore: convolutions and matrix products, of which a multiplication with its addition is
 one FLOP, as in papers on classification. A detector's heads see as many proposals and objects as it
