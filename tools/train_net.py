@@ -3,8 +3,8 @@
 
     tools/train_net.py --config-file FILE [--num-gpus N] [--resume | --eval-only] [KEY VALUE ...]
 
-The arguments are those of detectron2's ``tools/train_net.py``. Without a GPU, ``--num-gpus N``
-starts N processes on the CPU.
+The arguments are those of detectron2's ``tools/train_net.py``, and ``--allow-pickle``. Without a
+GPU, ``--num-gpus N`` starts N processes on the CPU.
 """
 
 from __future__ import annotations
@@ -24,12 +24,16 @@ def main(args: argparse.Namespace) -> dict[str, Any] | None:
     with reported_to_user():
         cfg = setup(args)
         run = evaluate if args.eval_only else train
-        return run(cfg, resume=args.resume)
+        return run(cfg, resume=args.resume, allow_pickle=args.allow_pickle)
 
 
 if __name__ == "__main__":
     # argparse accepts unambiguous beginnings: `--config FILE` is `--config-file FILE`.
-    args = default_argument_parser(epilog=__doc__).parse_args()
+    parser = default_argument_parser(epilog=__doc__)
+    parser.add_argument(
+        "--allow-pickle", action="store_true", help="run code that the weights may carry: trust it?"
+    )
+    args = parser.parse_args()
     try:
         launch(
             main,

@@ -18,6 +18,7 @@ from detectron2.utils.logger import setup_logger
 from shakedrop_det.config import add_shakedrop_config
 from shakedrop_det.utils.atomic import is_local
 from shakedrop_det.utils.output_folder import make_output_folder
+from shakedrop_det.utils.safe_yaml import merge_config_file
 
 from .progress import log_to_file_only
 
@@ -69,7 +70,7 @@ def load_config(config_file: str, opts: Sequence[str] = ()) -> CfgNode:
         raise FileNotFoundError(f"--config-file: there is no file {config_file!r}")
     try:
         if config_file:
-            cfg.merge_from_file(config_file)
+            merge_config_file(cfg, config_file)
     # yacs tells of unknown keys by KeyError, and of wrong types by AssertionError or ValueError;
     # the file itself may be there where one that it names as _BASE_ is not.
     except (AssertionError, KeyError, OSError, ValueError, yaml.YAMLError) as error:

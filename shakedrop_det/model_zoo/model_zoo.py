@@ -9,6 +9,7 @@ from typing import Any
 from detectron2.config import LazyConfig, get_cfg
 
 from shakedrop_det.config import add_shakedrop_config
+from shakedrop_det.utils.safe_yaml import merge_config_file
 
 _NO_CONFIGS = ("Base", "common", "Experiments")
 """Names of files and folders that begin so are parts of configs, or compare some: none to train
@@ -65,7 +66,8 @@ def get_config(name: str) -> Any:
 
     Returns:
         CfgNode: for ``.yaml``, with the keys of :func:`add_shakedrop_config`.
-        omegaconf.DictConfig: for ``.py``, detectron2's lazy configs.
+        omegaconf.DictConfig: for ``.py``, detectron2's lazy configs, which are programs: loading
+            one runs it.
 
     Raises:
         ValueError: if there is none of that name; the message gives the nearest names.
@@ -75,5 +77,5 @@ def get_config(name: str) -> Any:
         return LazyConfig.load(path)
     cfg = get_cfg()
     add_shakedrop_config(cfg)
-    cfg.merge_from_file(path)
+    merge_config_file(cfg, path)
     return cfg
