@@ -83,12 +83,13 @@ def read_content(path: str, *, allow_pickle: bool = False) -> Any:
         raise FileNotFoundError(f"There is no file {path!r}")
     if path.endswith(".safetensors"):
         return read_safetensors(path)
-    readers = (_read_torch, _read_plain_pickle)
-    reasons = []
     # .pkl is detectron2's for plain pickles.
-    for read in reversed(readers) if path.endswith(".pkl") else readers:
+    is_plain = path.endswith(".pkl")
+    readers = [_read_plain_pickle, _read_torch] if is_plain else [_read_torch, _read_plain_pickle]
+    reasons = []
+    for read in readers:
         try:
-            return read(path)
+            return read(path, allow_pickle=False)
         except Exception as error:  # Of a damaged pickle any can come.
             reasons.append(_reason(error))
     if not allow_pickle:
@@ -97,34 +98,27 @@ def read_content(path: str, *, allow_pickle: bool = False) -> Any:
             f"({reasons[0]}); reading it can run code that it carries: pass --allow-pickle if you "
             "trust whoever made it"
         )
-    return _read_running_code(path)
+    for read in readers:
+        try:
+            return read(path, allow_pickle=True)
+        except Exception as error:
+            reasons.append(_reason(error))
+    raise ValueError(
+        f"{path!r} is damaged, is no file of weights, or needs a package that is not installed "
+        f"({reasons[2]}): get it once more, or convert it where it was made"
+    )
 
 
-def _read_torch(path: str) -> Any:
+def _read_torch(path: str, *, allow_pickle: bool) -> Any:
     with warnings.catch_warnings():
         # Of plain pickles, which it may be tried on.
         warnings.filterwarnings("ignore", "Detected pickle protocol")
-        return torch.load(path, map_location="cpu", weights_only=True)
+        return torch.load(path, map_location="cpu", weights_only=not allow_pickle)
 
 
-def _read_plain_pickle(path: str) -> Any:
+def _read_plain_pickle(path: str, *, allow_pickle: bool) -> Any:
     with open(path, "rb") as f:
-        return load_pickle(f)
-
-
-def _read_running_code(path: str) -> Any:
-    try:
-        return torch.load(path, map_location="cpu", weights_only=False)
-    except Exception as error:  # Perhaps not written by torch.save.
-        reason = _reason(error)
-    try:
-        with open(path, "rb") as f:
-            return pickle.load(f, encoding="latin1")
-    except Exception as error:
-        raise ValueError(
-            f"{path!r} is damaged, is no file of weights, or needs a package that is not installed "
-            f"({reason}): get it once more, or convert it where it was made"
-        ) from error
+        return pickle.load(f, encoding="latin1") if allow_pickle else load_pickle(f)
 
 
 def _reason(error: Exception) -> str:

@@ -183,10 +183,10 @@ def _open_file(
     if bn_eps is not None:
         raise ValueError(f"{path!r} is of detectron2, whose norms have an eps of {BN_EPS:g}")
     renamed = resnet_within(file.state, path=path)
+    settings = shakedrop_in(file.extra, source=path) or dict(STOCK)
     conventions = {**conventions_in(file.extra, source=path), **given}
     _check_complete(conventions, path)
     architecture = infer_architecture(renamed.state)
-    settings = shakedrop_in(file.extra, source=path) or dict(STOCK)
     backbone = build_backbone(architecture, conventions, settings)
     load_exactly(backbone, backbone_state(renamed.state))
     return Source(

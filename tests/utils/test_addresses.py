@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
+from torch import nn
 
 from shakedrop_det.checkpoint import Checkpointer
 from shakedrop_det.utils import addresses
@@ -81,7 +83,6 @@ def test_a_server_that_is_silent(silent: str) -> None:
         ("https://no-such-host.invalid/a.pth", ""),
         ("http://", ""),
         ("s3://bucket/a.pth", "s3:// is none of detectron2's kinds"),
-        ("detectron2://", ""),
     ],
 )
 def test_what_cannot_be_asked(address: str, reason: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -94,9 +95,6 @@ def test_paths_are_as_they_are(tmp_path: Path) -> None:
 
 
 def test_weights_from_an_address(server: str, tmp_path: Path) -> None:
-    import torch
-    from torch import nn
-
     model = nn.Linear(2, 2)
     torch.save({"model": model.state_dict()}, tmp_path / "served" / "a.pth")
     other = nn.Linear(2, 2)
