@@ -43,7 +43,6 @@ def check_config(cfg: CfgNode, *, train: bool = True) -> None:
     # One process per machine, while the others wait: it may also build a data set in a folder
     # that they share.
     if comm.get_local_rank() == 0:
-        check_proposal_files(cfg, train=train)
         check_datasets(cfg, train=train)
     comm.synchronize()
 
@@ -136,6 +135,7 @@ def check_norms(cfg: CfgNode) -> None:
 
 def check_datasets(cfg: CfgNode, *, train: bool) -> None:
     """Read the data sets of a run, see :func:`check_config`."""
+    check_proposal_files(cfg, train=train)
     if train and not cfg.DATASETS.TRAIN:
         raise ValueError("DATASETS.TRAIN is empty: name the data sets to train on")
     classes_key, classes = num_classes(cfg)
