@@ -1,9 +1,9 @@
 #!/usr/bin/env python
 """What a network costs, and what ShakeDrop does in it.
 
-Prints, and writes to OUTPUT/model.md, parameters, FLOPs and activations by module for an image;
-and for each residual block l its survival probability p_l, its scale at test time e, and whether it
-is frozen. OUTPUT/blocks.png shows the blocks.
+Prints, and writes to OUTPUT/model.md, parameters, FLOPs and activations by module for an image; how
+many parameters are trained; and for each residual block l its survival probability p_l, its scale
+at test time e, and whether it is frozen. OUTPUT/blocks.png shows the blocks.
 
 Counted by fvcore: convolutions and matrix products, of which a multiplication with its addition is
 one FLOP, as in papers on classification. A detector's heads see as many proposals and objects as it
@@ -14,11 +14,10 @@ import argparse
 from pathlib import Path
 
 from shakedrop_det.analysis import (
+    Complexity,
     block_rows,
     block_table,
     build_for_counting,
-    complexity_table,
-    count_complexity,
     draw_blocks,
     example_input,
 )
@@ -59,11 +58,13 @@ def main() -> None:
         make_output_folder(args.output)
         inputs = example_input(cfg, *args.size)
         model = build_for_counting(cfg)
-        complexity = count_complexity(model, inputs)
+        complexity = Complexity(model, inputs)
     rows = block_rows(model, complexity)
     size = "{} x {}".format(*inputs[0]["image"].shape[1:])
+    trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
     report = (
-        f"For one image of {size} pixels:\n\n{complexity_table(complexity, depth=args.depth)}\n"
+        f"For one image of {size} pixels:\n\n{complexity.table(depth=args.depth)}\n\n"
+        f"{trainable:,} of {complexity.parameters['']:,} parameters are trained.\n"
     )
     if rows:
         report += f"\n{block_table(rows)}\n"

@@ -56,6 +56,9 @@ def parse_args() -> argparse.Namespace:
         default=0.5,
         help="least score of an object, from 0 to 1 (default: 0.5)",
     )
+    parser.add_argument(
+        "--allow-pickle", action="store_true", help="run code that the weights may carry: trust it?"
+    )
     parser.add_argument("--no-fold", action="store_true", help="keep the network under ShakeDrop")
     parser.add_argument(
         "--opts", nargs=argparse.REMAINDER, default=[], help="config options: KEY VALUE ..."
@@ -72,7 +75,13 @@ def main() -> None:
             cfg.MODEL.WEIGHTS = args.weights
         if fall_back_to_cpu(cfg):
             print("There is no GPU: running on the CPU")
-        done = predict(cfg, args.inputs, args.output, folded=not args.no_fold)
+        done = predict(
+            cfg,
+            args.inputs,
+            args.output,
+            folded=not args.no_fold,
+            allow_pickle=args.allow_pickle,
+        )
     for reason in done.skipped:
         print(f"Skipped: {reason}")
     read = f"{done.num_images} images and {done.num_frames} frames of videos"

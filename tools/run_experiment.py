@@ -40,6 +40,9 @@ def main() -> None:
     parser.add_argument(
         "--output", type=Path, metavar="FOLDER", help="default: output/experiments/NAME_OF_FILE"
     )
+    parser.add_argument(
+        "--allow-pickle", action="store_true", help="run code that weights may carry: trust it?"
+    )
     parser.add_argument("--report-only", action="store_true", help="train nothing")
     args = parser.parse_args()
     # As on Ctrl-C: the runs are ended too, lest they write where those of the next call do.
@@ -50,7 +53,7 @@ def main() -> None:
         output = args.output or Path("output/experiments", plan.name)
         make_output_folder(output)
         if not args.report_only:
-            failed = run_plan(plan, output, jobs=args.jobs)
+            failed = run_plan(plan, output, jobs=args.jobs, allow_pickle=args.allow_pickle)
         results = read_results(plan, output)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     print(f"\n{report(Comparison(plan, results), output, device=device)}\nWritten to {output}/")

@@ -4,8 +4,8 @@
     tools/train_net.py --config-file FILE [--overlay NAME_OR_FILE] [--num-gpus N] \\
         [--resume | --eval-only] [KEY VALUE ...]
 
-The arguments are those of detectron2's ``tools/train_net.py``, and ``--overlay``. Without a GPU,
-``--num-gpus N`` starts N processes on the CPU.
+The arguments are those of detectron2's ``tools/train_net.py``, and ``--overlay`` and
+``--allow-pickle``. Without a GPU, ``--num-gpus N`` starts N processes on the CPU.
 """
 
 from __future__ import annotations
@@ -25,13 +25,16 @@ def main(args: argparse.Namespace) -> dict[str, Any] | None:
     with reported_to_user():
         cfg = setup(args)
         run = evaluate if args.eval_only else train
-        return run(cfg, resume=args.resume)
+        return run(cfg, resume=args.resume, allow_pickle=args.allow_pickle)
 
 
 if __name__ == "__main__":
     # argparse accepts unambiguous beginnings: `--config FILE` is `--config-file FILE`.
     parser = default_argument_parser(epilog=__doc__)
     add_overlay_argument(parser)
+    parser.add_argument(
+        "--allow-pickle", action="store_true", help="run code that the weights may carry: trust it?"
+    )
     args = parser.parse_args()
     try:
         launch(

@@ -4,8 +4,6 @@ from .blocks import block_rows, block_table, draw_blocks
 from .complexity import (
     Complexity,
     build_for_counting,
-    complexity_table,
-    count_complexity,
     example_input,
 )
 from .training_images import draw_training_images
@@ -15,8 +13,6 @@ __all__ = [
     "block_rows",
     "block_table",
     "build_for_counting",
-    "complexity_table",
-    "count_complexity",
     "draw_blocks",
     "draw_training_images",
     "example_input",

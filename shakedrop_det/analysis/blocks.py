@@ -63,7 +63,7 @@ def block_rows(model: nn.Module, complexity: Complexity) -> list[BlockRow]:
                 name=name,
                 type=type(block).__name__.removeprefix("Shaken"),
                 is_shaken=is_shaken,
-                is_frozen=not complexity.trainable[name],
+                is_frozen=not any(p.requires_grad for p in block.parameters()),
                 survival_prob=prob,
                 test_scale=scale,
                 parameters=complexity.parameters[name],

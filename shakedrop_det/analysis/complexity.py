@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import copy
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -11,9 +12,8 @@ from detectron2.export import TracingAdapter
 from detectron2.layers import FrozenBatchNorm2d
 from detectron2.structures import Boxes, Instances
 from detectron2.utils.analysis import FlopCountAnalysis
-from fvcore.nn import ActivationCountAnalysis
+from fvcore.nn import ActivationCountAnalysis, flop_count_table, parameter_count
 from fvcore.nn.jit_analysis import JitModelAnalysis
-from tabulate import tabulate
 from torch import nn
 
 from shakedrop_det.engine import Trainer
@@ -21,30 +21,14 @@ from shakedrop_det.engine import Trainer
 _ASPECT = 4 / 3
 """Width over height of an image whose size nobody gave; that of most photographs."""
 
-_OPERATORS = ("conv", "linear", "addmm", "matmul", "bmm", "einsum")
-"""What is counted, by fvcore's names, which also has a count for norms and pooling."""
+_CHEAP = (
+    *("aten::batch_norm", "aten::group_norm", "aten::layer_norm", "aten::instance_norm"),
+    *("aten::upsample_nearest2d", "aten::upsample_bilinear2d", "aten::adaptive_avg_pool2d"),
+)
+"""What fvcore would count beside convolutions and matrix products."""
 
 _SMALL = 0.5
 """Weight of a norm with which the numbers do not grow from block to block."""
-
-
-@dataclass(frozen=True)
-class Complexity:
-    """The size of a network, by the names of its modules; "" is the whole.
-
-    Attributes:
-        parameters: numbers that are learned, frozen ones too.
-        trainable: those that are not frozen.
-        flops: of convolutions and matrix products for one image; a multiplication with its addition
-            counts as one, as in papers on classification. What detectron2 computes in an operator
-            of its own, such as deformable convolution, is left out.
-        activations: numbers that convolutions and matrix products give for one image.
-    """
-
-    parameters: dict[str, int]
-    trainable: dict[str, int]
-    flops: dict[str, int]
-    activations: dict[str, int]
 
 
 def example_input(cfg: CfgNode, height: int | None = None, width: int | None = None) -> Any:
@@ -105,71 +89,50 @@ def build_for_counting(cfg: CfgNode) -> nn.Module:
     return model
 
 
-@torch.no_grad()
-def count_complexity(model: nn.Module, inputs: Any) -> Complexity:
-    """Count what a network has and does at test time.
+class Complexity:
+    """The size of a network at test time, by the names of its modules; "" is the whole.
 
-    What a detector's heads do depends on the image and the weights, see
-    :func:`build_for_counting`.
-
-    Args:
-        model: a detectron2 model; the mode of each of its parts is left as it was.
-        inputs: what it is called with.
+    Attributes:
+        parameters: numbers that are learned, frozen ones too.
+        flops: of convolutions and matrix products for one image; a multiplication with its addition
+            counts as one, as in papers on classification. What detectron2 computes in an operator
+            of its own, such as deformable convolution, is left out.
+        activations: numbers that convolutions and matrix products give for one image.
     """
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
+
+    def __init__(self, model: nn.Module, inputs: Any) -> None:
+        """
+        What a detector's heads do depends on the image and the weights, see
+        :func:`build_for_counting`.
+
+        Args:
+            model: a detectron2 model; left as it is.
+            inputs: what it is called with.
+        """
+        model = copy.deepcopy(model).eval()
+        self._flops = FlopCountAnalysis(model, inputs)
+        self._flops.set_op_handle(**dict.fromkeys(_CHEAP, lambda inputs, outputs: 0))
         adapter = TracingAdapter(model, inputs, allow_non_tensor=True)
-        flops = FlopCountAnalysis(model, inputs)
-        activations = ActivationCountAnalysis(adapter, adapter.flattened_inputs)
-        for analysis in (flops, activations):
+        self._activations = ActivationCountAnalysis(adapter, adapter.flattened_inputs)
+        for analysis in (self._flops, self._activations):
             analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
             analysis.tracer_warnings("none")
-        return Complexity(
-            parameters=_count_parameters(model, trainable_only=False),
-            trainable=_count_parameters(model, trainable_only=True),
-            flops=_by_module(flops),
-            activations=_by_module(activations),
+        with torch.no_grad():
+            self.parameters: Mapping[str, int] = parameter_count(model)
+            self.flops = _by_module(self._flops)
+            self.activations = _by_module(self._activations)
+
+    def table(self, *, depth: int = 2) -> str:
+        """A markdown table, with so many levels of modules below the whole."""
+        return flop_count_table(
+            self._flops,
+            max_depth=depth,
+            activations=self._activations,
+            show_param_shapes=False,
         )
-    finally:
-        for module, was_training in modes:
-            module.training = was_training
-
-
-def _count_parameters(model: nn.Module, *, trainable_only: bool) -> dict[str, int]:
-    return {
-        name: sum(p.numel() for p in module.parameters() if p.requires_grad or not trainable_only)
-        for name, module in model.named_modules()
-    }
 
 
 def _by_module(analysis: JitModelAnalysis) -> dict[str, int]:
     """Counts by the names that modules have in the model, ``model`` in what is traced."""
-    found = {}
-    for name, counts in analysis.by_module_and_operator().items():
-        first, _, rest = name.partition(".")
-        if not name or (first == "model" and rest):
-            found[rest] = round(sum(counts.get(operator, 0) for operator in _OPERATORS))
-    return found
-
-
-def complexity_table(complexity: Complexity, *, depth: int = 2) -> str:
-    """A markdown table, in millions, and FLOPs in thousands of millions.
-
-    Args:
-        complexity: of :func:`count_complexity`.
-        depth: so many levels of modules below the whole.
-    """
-    rows = []
-    for name, parameters in complexity.parameters.items():
-        flops = complexity.flops.get(name, 0)
-        activations = complexity.activations.get(name, 0)
-        level = name.count(".") + 1 if name else 0
-        if level > depth or not (parameters or flops or activations):
-            continue
-        numbers = (parameters / 1e6, complexity.trainable[name] / 1e6, flops / 1e9)
-        cells = [f"{number:.3f}" for number in (*numbers, activations / 1e6)]
-        rows.append([name or "all", *cells])
-    headers = ["module", "parameters, M", "trainable, M", "GFLOPs", "activations, M"]
-    align = ("left", *["right"] * 4)
-    return tabulate(rows, headers, tablefmt="pipe", colalign=align, disable_numparse=True)
+    counts = analysis.by_module().items()
+    return {name.removeprefix("model").removeprefix("."): round(n) for name, n in counts if name}

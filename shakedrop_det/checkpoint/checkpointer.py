@@ -3,35 +3,43 @@
 from __future__ import annotations
 
 import os
-import pickle
 from typing import Any
+from urllib.parse import parse_qs, urlparse
 
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.checkpoint.c2_model_loading import align_and_update_state_dicts
 from detectron2.config import CfgNode
 from detectron2.utils.file_io import PathManager
 from torch import nn
-from torch.nn.modules.utils import consume_prefix_in_state_dict_if_present
 
+from shakedrop_det.utils.addresses import local_file
 from shakedrop_det.utils.atomic import AtomicPathManager, is_local
 
 from .backbone_keys import check_backbone, check_complete, check_depth, classifier_backbone
+from .contents import as_checkpoint, check_finite
 from .conventions import (
     CONVENTIONS,
     PIXEL_KEYS,
     SHAKEDROP,
     STRIDE_KEY,
     check_pixel_conventions,
+    conventions_in,
     pixel_conventions,
+    shakedrop_in,
     shakedrop_remedy,
     shakedrop_settings,
 )
-from .weight_files import read_safetensors
+from .other_names import refuse_library, refuse_torchvision, without_wrapping_model
+from .weight_files import read_content
 
 EMA = "ema"
 """Where a checkpoint keeps the exponential moving average of its model's weights."""
 
 
+_NAME_A_CHECKPOINT = (
+    "write the name of a checkpoint of that folder into it, or remove it to begin from "
+    "MODEL.WEIGHTS"
+)
 RESUME_REMEDY = (
     "Resume with the MODEL keys that the run began with, or begin another in another OUTPUT_DIR."
 )
@@ -48,6 +56,8 @@ class Checkpointer(DetectionCheckpointer):
       the optimizer's state is that of the former ones.
     * A checkpoint of :class:`shakedrop_det.modeling.ImageClassifier` goes into any detector whose
       backbone is the same ResNet: with FPN, without, or with res5 in the head ("C4").
+    * No code that a file carries is run, unless that is allowed; and what a file holds is checked
+      before it is used. Wrappers around its weights, as of Lightning, are taken off.
     * Averaged weights, of ``SOLVER.EMA_DECAY``, are what is loaded from a file that has them,
       unless training is resumed from it.
     * A file says which pixels its weights were trained with, and with what ShakeDrop. A config
@@ -63,6 +73,7 @@ class Checkpointer(DetectionCheckpointer):
         cfg: CfgNode | None = None,
         tag_last: bool = True,
         heads_may_be_missing: bool = True,
+        allow_pickle: bool = False,
         **checkpointables: Any,
     ) -> None:
         """
@@ -71,6 +82,8 @@ class Checkpointer(DetectionCheckpointer):
             cfg: of the model, whose pixel conventions are saved and compared; None to do neither.
             tag_last: whether what is saved becomes the checkpoint to resume from.
             heads_may_be_missing: False where the model is to be used as it is loaded.
+            allow_pickle: whether code that a file carries may be run, see
+                :func:`.weight_files.read_content`.
         """
         super().__init__(model, save_dir, save_to_disk=save_to_disk, **checkpointables)
         self.path_manager: Any = AtomicPathManager(PathManager)
@@ -78,6 +91,7 @@ class Checkpointer(DetectionCheckpointer):
         self._conventions = None if cfg is None else pixel_conventions(cfg)
         self._tag_last = tag_last
         self._heads_may_be_missing = heads_may_be_missing
+        self._allow_pickle = allow_pickle
         self._resumes = False
 
     def save(self, name: str, **kwargs: Any) -> None:
@@ -92,12 +106,31 @@ class Checkpointer(DetectionCheckpointer):
         if self._tag_last:
             super().tag_last_checkpoint(last_filename_basename)
 
+    def get_checkpoint_file(self) -> str:
+        """The checkpoint to resume from, see the stock checkpointer.
+
+        Raises:
+            ValueError: if ``last_checkpoint`` names anything but a file of its own folder.
+        """
+        note = os.path.join(self.save_dir, "last_checkpoint")
+        try:
+            path: str = super().get_checkpoint_file()
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{note!r} is no text: {_NAME_A_CHECKPOINT}") from error
+        name = path.removeprefix(os.path.join(self.save_dir, ""))
+        if not name or name != os.path.basename(name) or name in (".", ".."):
+            raise ValueError(
+                f"{note!r} names {name[:100]!r}, which is no file of its own folder: "
+                f"{_NAME_A_CHECKPOINT}"
+            )
+        return path
+
     def resume_or_load(self, path: str, *, resume: bool = True) -> dict[str, Any]:
         """Load the last checkpoint or ``path``, see the stock checkpointer.
 
         Raises:
             FileNotFoundError, ValueError: see :meth:`load`; also if the last checkpoint was removed
-                or renamed.
+                or renamed, or ``last_checkpoint`` does not name one.
         """
         if resume and self.has_checkpoint():
             last = self.get_checkpoint_file()
@@ -105,8 +138,7 @@ class Checkpointer(DetectionCheckpointer):
                 note = os.path.join(self.save_dir, "last_checkpoint")
                 raise FileNotFoundError(
                     f"{note!r} says to resume from {os.path.basename(last)!r}, which is not there: "
-                    "write the name of a checkpoint of that folder into it, or remove it to begin "
-                    "from MODEL.WEIGHTS"
+                    f"{_NAME_A_CHECKPOINT}"
                 )
         return super().resume_or_load(path, resume=resume)
 
@@ -115,48 +147,67 @@ class Checkpointer(DetectionCheckpointer):
 
         Raises:
             FileNotFoundError: if there is no such file.
+            OSError: if it has an address that cannot be read.
             ValueError: if it is no checkpoint, or does not fit the model's backbone, or lacks heads
-                that may not be missing, or the config disagrees with the pixel conventions of the
-                file.
+                that may not be missing, or holds numbers that are not finite, or the config
+                disagrees with the pixel conventions of the file, or it cannot be resumed from.
         """
+        names = list(self.checkpointables if checkpointables is None else checkpointables)
         self._source = path
-        self._resumes = bool(self.checkpointables if checkpointables is None else checkpointables)
-        file_name = path.partition("?")[0]
+        self._resumes = bool(names)
+        refuse_library(path)
+        file_name, _, query = path.partition("?")
         if path and is_local(path) and not os.path.isfile(file_name):
             raise FileNotFoundError(
                 f"MODEL.WEIGHTS: there is no file {file_name!r}; correct the path, or set "
                 'MODEL.WEIGHTS "" to start from random weights'
             )
+        if path and not is_local(path):
+            path = f"{local_file(file_name)}?{query}".removesuffix("?")
         try:
-            return super().load(path, checkpointables)
+            checkpoint: dict[str, Any] = super().load(path, [])
         finally:
             # Left set by an error, it would make the next call fail.
             self._parsed_url_during_load = None
+        for name in names:
+            if name in checkpoint:
+                self._restore(name, checkpoint.pop(name))
+        return checkpoint
 
-    def _load_file(self, filename: str) -> dict[str, Any]:
+    def _restore(self, name: str, state: Any) -> None:
+        self.logger.info("Loading %s from %s ...", name, self._source)
         try:
-            return super()._load_file(filename)
-        # What torch and pickle raise for truncated files, and for those that hold other things.
-        except (pickle.UnpicklingError, EOFError, RuntimeError, UnicodeDecodeError) as error:
-            reason = str(error).partition("\n")[0]
+            self.checkpointables[name].load_state_dict(state)
+        except Exception as error:  # Of what another program wrote there any can come.
+            reason = f"{type(error).__name__}: {error}".partition("\n")[0]
             raise ValueError(
-                f"MODEL.WEIGHTS: {filename!r} cannot be read as a checkpoint ({reason}); it may "
-                "be damaged, or hold more than tensors, numbers and names"
+                f"what {self._source!r} holds as {name!r} is not what this run would save there "
+                f"({reason}). {RESUME_REMEDY}"
             ) from error
 
-    def _torch_load(self, filename: str) -> dict[str, Any]:
-        is_safetensors = filename.endswith(".safetensors")
-        return read_safetensors(filename) if is_safetensors else super()._torch_load(filename)
+    def _load_file(self, filename: str) -> dict[str, Any]:
+        """Read a file without running code, and take its weights out of what is around them."""
+        query = parse_qs(urlparse(self._source).query)
+        heuristics = query.pop("matching_heuristics", ["False"]) == ["True"]
+        if query:
+            raise ValueError(
+                f"MODEL.WEIGHTS {self._source!r}: '?' may be followed by matching_heuristics=True, "
+                f"not by {', '.join(query)}"
+            )
+        try:
+            content = read_content(filename, allow_pickle=self._allow_pickle)
+            checkpoint = as_checkpoint(content, path=filename, use_ema=not self._resumes)
+        except ValueError as error:
+            raise ValueError(f"MODEL.WEIGHTS: {error}") from error
+        if heuristics:
+            checkpoint["matching_heuristics"] = True
+        return checkpoint
 
     def _load_model(self, checkpoint: dict[str, Any]) -> Any:
         """Convert names as the file needs, check the backbone, and load."""
         model_state = self.model.state_dict()
-        if EMA in checkpoint and not self._resumes:
-            self.logger.info("Using the exponential moving average of the weights in the file")
-            checkpoint["model"] = checkpoint.pop(EMA)
-        state = checkpoint["model"]
-        self._convert_ndarray_to_tensor(state)
-        consume_prefix_in_state_dict_if_present(state, "module.")  # of a model saved inside DDP
+        state = without_wrapping_model(checkpoint["model"], model_state)
+        refuse_torchvision(state, model_state, source=self._source)
         backbone_state = classifier_backbone(state, model_state)
         if backbone_state is not None:
             state = backbone_state
@@ -168,6 +219,7 @@ class Checkpointer(DetectionCheckpointer):
             from_caffe2 = checkpoint.get("__author__") == "Caffe2"
             state = align_and_update_state_dicts(model_state, state, c2_conversion=from_caffe2)
         check_backbone(state, model_state, source=self._source)
+        check_finite(state, model_state, source=self._source)
         # Of weights of another network the pixels are the least.
         self._check_conventions(checkpoint, model_state)
         checkpoint["model"] = state
@@ -179,14 +231,14 @@ class Checkpointer(DetectionCheckpointer):
         return incompatible
 
     def _check_conventions(self, checkpoint: dict[str, Any], model_state: dict[str, Any]) -> None:
-        conventions = checkpoint.get(CONVENTIONS)
-        if conventions is not None and self._conventions is not None:
+        conventions = conventions_in(checkpoint, source=self._source)
+        if self._conventions is not None:
             # The stride is in the first or second of three convolutions; blocks of two have no
             # such choice.
             has_bottlenecks = any(".conv3." in key for key in model_state)
             keys = [key for key in PIXEL_KEYS if has_bottlenecks or key != STRIDE_KEY]
             check_pixel_conventions(conventions, self._conventions, source=self._source, keys=keys)
-        settings = checkpoint.get(SHAKEDROP)
+        settings = shakedrop_in(checkpoint, source=self._source)
         remedy = settings and shakedrop_remedy(settings, shakedrop_settings(self.model))
         if remedy:
             self.logger.warning(

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from dataclasses import fields
 from typing import Any, Iterable, Mapping
 
 from detectron2.config import CfgNode
 from torch import nn
 
+from shakedrop_det.layers import ShakeDropSpec
 from shakedrop_det.modeling import ShakenBlock
 
 CONVENTIONS = "conventions"
@@ -15,6 +17,8 @@ CONVENTIONS = "conventions"
 
 SHAKEDROP = "shakedrop"
 """Where a checkpoint keeps the ShakeDrop settings of the network it was trained in."""
+
+ENABLED = "MODEL.SHAKEDROP.ENABLED"
 
 PIXEL_KEYS = (
     "INPUT.FORMAT",
@@ -38,6 +42,47 @@ def pixel_conventions(cfg: CfgNode) -> dict[str, Any]:
         is_list = isinstance(value, (list, tuple))
         found[key] = [float(x) for x in value] if is_list else value
     return found
+
+
+def conventions_in(extra: Mapping[str, Any], *, source: str) -> dict[str, Any]:
+    """What a file says of the pixels, of :func:`pixel_conventions`; empty if it says nothing.
+
+    Args:
+        extra: what the file holds beside its weights.
+        source: its path, for the message.
+
+    Raises:
+        ValueError: if it holds something else there.
+    """
+    content = extra.get(CONVENTIONS)
+    if content is None:
+        return {}
+    if not isinstance(content, Mapping):
+        raise _not_ours(source, CONVENTIONS, f"it is a {type(content).__name__}")
+    found = {key: content[key] for key in PIXEL_KEYS if key in content}
+    for key, value in found.items():
+        if not _is_of_key(key, value):
+            raise _not_ours(source, CONVENTIONS, f"{key} is {str(value)[:40]!r}")
+    return found
+
+
+def _is_of_key(key: str, value: Any) -> bool:
+    if key == "INPUT.FORMAT":
+        return isinstance(value, str)
+    if key == STRIDE_KEY:
+        return isinstance(value, bool)
+    return isinstance(value, (list, tuple)) and all(_is_number(x) for x in value)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _not_ours(source: str, key: str, reason: str) -> ValueError:
+    return ValueError(
+        f"what {source!r} holds as {key!r} is not what this package saves there ({reason}): take "
+        "that entry out of the file, or another file"
+    )
 
 
 def check_pixel_conventions(
@@ -74,12 +119,39 @@ def shakedrop_settings(model: nn.Module) -> dict[str, Any]:
     blocks = (module for module in model.modules() if isinstance(module, ShakenBlock))
     block = next(blocks, None)
     if block is None:
-        return {"MODEL.SHAKEDROP.ENABLED": False}
-    found: dict[str, Any] = {"MODEL.SHAKEDROP.ENABLED": True}
+        return {ENABLED: False}
+    found: dict[str, Any] = {ENABLED: True}
     for name, value in vars(block.spec).items():
         is_range = isinstance(value, (list, tuple))
         found[f"MODEL.SHAKEDROP.{name.upper()}"] = list(value) if is_range else value
     return found
+
+
+def shakedrop_in(extra: Mapping[str, Any], *, source: str) -> dict[str, Any] | None:
+    """What a file says of ShakeDrop, of :func:`shakedrop_settings`; None if it says nothing.
+
+    Args:
+        extra: what the file holds beside its weights.
+        source: its path, for the message.
+
+    Raises:
+        ValueError: if it holds something else there.
+    """
+    content = extra.get(SHAKEDROP)
+    if content is None:
+        return None
+    if not isinstance(content, Mapping):
+        raise _not_ours(source, SHAKEDROP, f"it is a {type(content).__name__}")
+    names = {f"MODEL.SHAKEDROP.{field.name.upper()}": field.name for field in fields(ShakeDropSpec)}
+    found = {key: content[key] for key in names if key in content}
+    enabled = content.get(ENABLED)
+    if not isinstance(enabled, bool):
+        raise _not_ours(source, SHAKEDROP, f"{ENABLED} is {str(enabled)[:40]!r}")
+    try:
+        ShakeDropSpec(**{names[key]: value for key, value in found.items()})
+    except (TypeError, ValueError) as error:
+        raise _not_ours(source, SHAKEDROP, str(error)) from error
+    return {ENABLED: enabled, **found}
 
 
 def shakedrop_remedy(of_file: Mapping[str, Any], of_model: Mapping[str, Any]) -> str:
@@ -111,7 +183,7 @@ def _erases(settings: Mapping[str, Any]) -> bool:
 def _scales(settings: Mapping[str, Any]) -> tuple[Any, ...]:
     """What decides a block's scale at test time, p_l + (1 - p_l) E[a]; empty if that is 1."""
     value = {name: settings.get(f"MODEL.SHAKEDROP.{name}") for name in ("ALPHA", "SURVIVAL_PROB")}
-    is_on = settings["MODEL.SHAKEDROP.ENABLED"] and not settings.get("MODEL.SHAKEDROP.INVERTED")
+    is_on = settings[ENABLED] and not settings.get("MODEL.SHAKEDROP.INVERTED")
     if not is_on or value["SURVIVAL_PROB"] == 1.0:
         return ()
     mean = sum(value["ALPHA"] or ()) / 2

@@ -1,34 +1,28 @@
-"""Files of weights: reading without running their code, taking off wrappers, writing."""
+"""Files of weights: reading without running their code, and writing."""
 
 from __future__ import annotations
 
 import json
 import os
 import pickle
+import re
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Mapping
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from shakedrop_det.utils.atomic import write_atomically
+from shakedrop_det.utils.safe_pickle import load_pickle
 
+from .contents import unwrap, without_shared_prefix
 from .state_dict import StateDict
 
-_WRAPPERS = ("model", "state_dict", "model_state_dict")
-_EMA_WRAPPERS = ("ema", "model_ema", "state_dict_ema", "ema_state_dict")
-_PREFIXES = ("module.", "model.", "_orig_mod.")
-"""Of models inside DataParallel, an averaged or a Lightning model, and torch.compile."""
-
-
-_UNREADABLE = (
-    *(pickle.UnpicklingError, EOFError, RuntimeError),
-    *(AttributeError, ImportError, LookupError, ValueError),
-)
-"""What torch and pickle raise for files of other kinds, if these may run code."""
+COUNTER_OF_AVERAGE = "n_averaged"
+"""What torch's ``AveragedModel`` counts, beside the weights."""
 
 
 @dataclass(frozen=True)
@@ -52,92 +46,86 @@ def read_weights(path: str, *, allow_pickle: bool = False, use_ema: bool = True)
     """Read the weights of a model from a file.
 
     Args:
-        path: ``.safetensors``, or what ``torch.save`` or ``pickle`` wrote.
-        allow_pickle: whether the file may run code of its own, as pickles can.
+        path: see :func:`read_content`.
+        allow_pickle: see :func:`read_content`.
         use_ema: whether averaged weights are preferred where the file has them.
 
     Raises:
+        FileNotFoundError, ValueError: see :func:`read_content`; also if the file holds no weights.
+    """
+    content = read_content(path, allow_pickle=allow_pickle)
+    state, found_in = unwrap(content, path=path, use_ema=use_ema)
+    outermost = found_in.partition(".")[0]
+    extra = {k: v for k, v in content.items() if k != outermost} if found_in else {}
+    left_out = tuple(key for key in state if key == COUNTER_OF_AVERAGE)
+    kept = without_shared_prefix({k: v for k, v in state.items() if k not in left_out})
+    return WeightFile({k: _as_float32(v) for k, v in kept.items()}, found_in, left_out, extra)
+
+
+def _as_float32(value: Tensor) -> Tensor:
+    value = value.clone()
+    return value.float() if value.is_floating_point() else value
+
+
+def read_content(path: str, *, allow_pickle: bool = False) -> Any:
+    """Read a file, running none of the code that it may carry.
+
+    Args:
+        path: ``.safetensors``, or what ``torch.save`` or ``pickle`` wrote. Of a pickle, numpy
+            arrays and plain containers are read, see :mod:`shakedrop_det.utils.safe_pickle`.
+        allow_pickle: whether, if it holds anything else, its code may be run.
+
+    Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if the file needs ``allow_pickle``, is damaged, or holds no weights.
+        ValueError: if the file needs ``allow_pickle``, or is damaged.
     """
     if not os.path.isfile(path):
         raise FileNotFoundError(f"There is no file {path!r}")
-    content = _read(path, allow_pickle)
-    state, found_in = _unwrap(content, path=path, use_ema=use_ema)
-    outermost = found_in.partition(".")[0]
-    extra = {k: v for k, v in content.items() if k != outermost} if found_in else {}
-    kept, left_out = _without_prefix(state)
-    return WeightFile({k: _as_tensor(v) for k, v in kept.items()}, found_in, left_out, extra)
-
-
-def _read(path: str, allow_pickle: bool) -> Any:
     if path.endswith(".safetensors"):
         return read_safetensors(path)
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, EOFError, RuntimeError, UnicodeDecodeError) as error:
-        reason = str(error).partition("\n")[0]
-        if not allow_pickle:
-            raise ValueError(
-                f"{path!r} is damaged, or holds more than tensors, numbers and names ({reason}); "
-                "reading it can run code that it carries: pass --allow-pickle if you trust "
-                "whoever made it"
-            ) from error
-    try:
-        return torch.load(path, map_location="cpu", weights_only=False)
-    except _UNREADABLE as error:  # Perhaps not written by torch.save.
-        reason = (str(error) or type(error).__name__).partition("\n")[0]
-    try:
-        # Plain pickles, which detectron2 uses as well, those of Python 2 among them.
-        with open(path, "rb") as f:
-            return pickle.load(f, encoding="latin1")
-    except _UNREADABLE as error:
+    # .pkl is detectron2's for plain pickles.
+    is_plain = path.endswith(".pkl")
+    readers = [_read_plain_pickle, _read_torch] if is_plain else [_read_torch, _read_plain_pickle]
+    reasons = []
+    for read in readers:
+        try:
+            return read(path, allow_pickle=False)
+        except Exception as error:  # Of a damaged pickle any can come.
+            reasons.append(_reason(error))
+    if not allow_pickle:
         raise ValueError(
-            f"{path!r} is damaged, is no file of weights, or needs a package that is not installed "
-            f"({reason}): get it once more, or convert it where it was made"
-        ) from error
+            f"{path!r} is damaged, or holds more than tensors, arrays, numbers and names "
+            f"({reasons[0]}); reading it can run code that it carries: pass --allow-pickle if you "
+            "trust whoever made it"
+        )
+    for read in readers:
+        try:
+            return read(path, allow_pickle=True)
+        except Exception as error:
+            reasons.append(_reason(error))
+    raise ValueError(
+        f"{path!r} is damaged, is no file of weights, or needs a package that is not installed "
+        f"({reasons[2]}): get it once more, or convert it where it was made"
+    )
 
 
-def _unwrap(content: Any, *, path: str, use_ema: bool) -> tuple[dict[str, Any], str]:
-    names = (*_EMA_WRAPPERS, *_WRAPPERS) if use_ema else _WRAPPERS
-    found: list[str] = []
-    while not _is_state(content):
-        name = next((n for n in names if isinstance(_get(content, n), Mapping)), None)
-        if name is None:
-            keys = ", ".join(map(str, content)) if isinstance(content, Mapping) else type(content)
-            raise ValueError(
-                f"{path!r} holds no weights under {', '.join(names)} or at its top, but: {keys}"
-            )
-        found.append(name)
-        content = content[name]
-    return dict(content), ".".join(found)
+def _read_torch(path: str, *, allow_pickle: bool) -> Any:
+    with warnings.catch_warnings():
+        # Of plain pickles, which it may be tried on.
+        warnings.filterwarnings("ignore", "Detected pickle protocol")
+        return torch.load(path, map_location="cpu", weights_only=not allow_pickle)
 
 
-def _get(content: Any, name: str) -> Any:
-    return content.get(name) if isinstance(content, Mapping) else None
+def _read_plain_pickle(path: str, *, allow_pickle: bool) -> Any:
+    with open(path, "rb") as f:
+        return pickle.load(f, encoding="latin1") if allow_pickle else load_pickle(f)
 
 
-def _is_state(content: Any) -> bool:
-    tensors = (Tensor, np.ndarray)
-    is_mapping = isinstance(content, Mapping) and len(content) > 0
-    return is_mapping and all(isinstance(value, tensors) for value in content.values())
-
-
-def _without_prefix(state: dict[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """Take off prefixes that all names share, and the counter of torch's ``AveragedModel``."""
-    left_out = tuple(key for key in state if key == "n_averaged")
-    state = {key: value for key, value in state.items() if key not in left_out}
-    while True:
-        prefix = next((p for p in _PREFIXES if all(key.startswith(p) for key in state)), None)
-        if prefix is None:
-            return state, left_out
-        state = {key.removeprefix(prefix): value for key, value in state.items()}
-
-
-def _as_tensor(value: Tensor | np.ndarray) -> Tensor:
-    tensor = value if isinstance(value, Tensor) else torch.from_numpy(np.array(value))
-    tensor = tensor.detach().clone()
-    return tensor.float() if tensor.is_floating_point() else tensor
+def _reason(error: Exception) -> str:
+    text = str(error) or type(error).__name__
+    # torch explains at length how to run the code; what it found is in the middle.
+    found = re.search(r"GLOBAL (\S+)", text)
+    return f"it names {found[1]}" if found else text.strip().partition("\n")[0]
 
 
 def write_weights(path: str, content: Mapping[str, Any]) -> None:

@@ -7,7 +7,11 @@ from dataclasses import dataclass
 
 import torch
 
+from shakedrop_det.checkpoint.other_names import TORCHVISION, below, is_torchvision
 from shakedrop_det.checkpoint.state_dict import COUNTER, StateDict
+
+_TRAINED = ("encoder_q.", "base_encoder.", "online_encoder.", "student.")
+"""Where self-supervised methods that train two networks keep the one to use."""
 
 # Each tensor of a ResNet matches exactly one rule. The stages are 1 to 4 in torchvision.
 _TO_DETECTRON2 = {
@@ -28,6 +32,8 @@ _TO_TORCHVISION = {
     r"res([2-5])\.(\d+)\.shortcut\.norm\.(\w+)": r"layer{stage}.\2.downsample.1.\3",
     r"linear\.(weight|bias)": r"fc.\1",
 }
+_BACKBONES = ("backbone.bottom_up.", "backbone.", "")
+_RES5_HEAD = "roi_heads.res5."
 
 
 @dataclass(frozen=True)
@@ -36,6 +42,69 @@ class Renamed:
 
     state: StateDict
     left_out: tuple[str, ...] = ()
+
+
+def torchvision_within(state: StateDict, *, path: str) -> Renamed | None:
+    """Find a ResNet with torchvision's names in a file, be it a part of a larger model.
+
+    Args:
+        state: what the file holds, as of torchvision, timm, mmdetection or MoCo.
+        path: of the file, for the message.
+
+    Returns:
+        Renamed: its weights as torchvision calls them; without ``fc.*``, if it is a part, since
+        what follows its features is then no classifier of them. None if there is no such ResNet.
+
+    Raises:
+        ValueError: if there are several, and none is known to be the one to use.
+    """
+    prefixes = [key.removesuffix(TORCHVISION) for key in state if is_torchvision(key)]
+    if len(prefixes) > 1:
+        trained = [prefix for prefix in prefixes if prefix.endswith(_TRAINED)]
+        if len(trained) != 1:
+            raise ValueError(
+                f"{path!r} holds several ResNets, under {', '.join(map(repr, prefixes))}: save "
+                "the state_dict of the one to convert in a file of its own"
+            )
+        prefixes = trained
+    if not prefixes or not prefixes[0]:
+        return Renamed(state) if prefixes else None
+    prefix = prefixes[0]
+    part = below(prefix, state)
+    part = {key: value for key, value in part.items() if not key.startswith("fc.")}
+    return Renamed(part, tuple(k for k in state if k.removeprefix(prefix) not in part))
+
+
+def resnet_within(state: StateDict, *, path: str) -> Renamed:
+    """Find the ResNet in the weights of a classifier, of a detector, or of a ResNet alone.
+
+    Args:
+        state: with detectron2's names.
+        path: of their file, for the message.
+
+    Returns:
+        Renamed: keys ``stem.*``, ``res2.*`` to ``res5.*`` and, of a classifier, ``linear.*``; the
+        weights of a detector's other parts are left out.
+
+    Raises:
+        ValueError: if there is none.
+    """
+    prefix = next((p for p in _BACKBONES if f"{p}stem.conv1.weight" in state), None)
+    if prefix is None:
+        raise ValueError(
+            f"{path!r} holds no ResNet of torchvision, timm or detectron2, but: "
+            f"{', '.join(list(state)[:10])}, ..."
+        )
+    names = {}
+    for key in state:
+        if key.startswith(prefix):
+            names[key] = key.removeprefix(prefix)
+        elif key.startswith(_RES5_HEAD):
+            names[key] = key.removeprefix("roi_heads.")
+        elif key.startswith("linear."):
+            names[key] = key
+    left_out = tuple(key for key in state if key not in names)
+    return Renamed({name: state[key] for key, name in names.items()}, left_out)
 
 
 def torchvision_to_detectron2(state: StateDict) -> Renamed:

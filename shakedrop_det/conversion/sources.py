@@ -10,9 +10,15 @@ import torch
 from detectron2.modeling.backbone import ResNet
 from torch import Tensor, nn
 
-from shakedrop_det.checkpoint.conventions import CONVENTIONS, PIXEL_KEYS, SHAKEDROP, STRIDE_KEY
+from shakedrop_det.checkpoint.contents import check_finite
+from shakedrop_det.checkpoint.conventions import (
+    PIXEL_KEYS,
+    STRIDE_KEY,
+    conventions_in,
+    shakedrop_in,
+)
 from shakedrop_det.checkpoint.state_dict import COUNTER, StateDict, load_exactly
-from shakedrop_det.checkpoint.weight_files import read_weights
+from shakedrop_det.checkpoint.weight_files import WeightFile, read_weights
 from shakedrop_det.layers import ShakeDropSpec
 from shakedrop_det.modeling import shake
 
@@ -23,7 +29,12 @@ from .architecture import (
     infer_architecture,
 )
 from .libraries import LIBRARIES, load_network
-from .resnet_names import Renamed, torchvision_to_detectron2
+from .resnet_names import (
+    Renamed,
+    resnet_within,
+    torchvision_to_detectron2,
+    torchvision_within,
+)
 from .verification import Features, detectron2_features, torchvision_features
 
 IMAGENET_CONVENTIONS: dict[str, Any] = {
@@ -37,9 +48,6 @@ IMAGENET_CONVENTIONS: dict[str, Any] = {
 STOCK: dict[str, Any] = {"MODEL.SHAKEDROP.ENABLED": False}
 BN_EPS = 1e-5
 """What detectron2's norms add to the variance, trainable ones and frozen ones."""
-
-_BACKBONES = ("backbone.bottom_up.", "backbone.", "")
-_RES5_HEAD = "roi_heads.res5."
 
 
 @dataclass(frozen=True)
@@ -104,11 +112,21 @@ def open_source(
         return _open_file(source, given, bn_eps=bn_eps, allow_pickle=allow_pickle, use_ema=use_ema)
     if bn_eps is not None:
         raise ValueError(f"{source} has norms with an eps of its own; leave out --bn-eps")
-    file = weights and read_weights(weights, allow_pickle=allow_pickle, use_ema=use_ema)
-    network, pixels = load_network(source, file.state if file else None)
-    name = f"{source}, {_of_file(weights or '', file.found_in)}" if file else source
-    left_out = file.left_out if file else ()
+    name, state = source, None
+    left_out: tuple[str, ...] = ()
+    if weights is not None:
+        file = _read(weights, allow_pickle=allow_pickle, use_ema=use_ema)
+        found = torchvision_within(file.state, path=weights) or Renamed(file.state)
+        name = f"{source}, {_of_file(weights, file.found_in)}"
+        state, left_out = found.state, (*file.left_out, *found.left_out)
+    network, pixels = load_network(source, state)
     return _of_network(network, name, {**IMAGENET_CONVENTIONS, **pixels, **given}, left_out)
+
+
+def _read(path: str, *, allow_pickle: bool, use_ema: bool) -> WeightFile:
+    file = read_weights(path, allow_pickle=allow_pickle, use_ema=use_ema)
+    check_finite(file.state, {}, source=path)
+    return file
 
 
 def _of_file(path: str, found_in: str) -> str:
@@ -153,20 +171,22 @@ def _open_file(
     allow_pickle: bool,
     use_ema: bool,
 ) -> Source:
-    file = read_weights(path, allow_pickle=allow_pickle, use_ema=use_ema)
+    file = _read(path, allow_pickle=allow_pickle, use_ema=use_ema)
     name = _of_file(path, file.found_in)
-    if any(key.startswith("layer1.") for key in file.state):
-        architecture = infer_architecture(torchvision_to_detectron2(file.state).state)
+    found = torchvision_within(file.state, path=path)
+    if found is not None:
+        architecture = infer_architecture(torchvision_to_detectron2(found.state).state)
         network = build_torchvision(architecture, bn_eps=BN_EPS if bn_eps is None else bn_eps)
-        load_exactly(network, file.state)
-        return _of_network(network, name, {**IMAGENET_CONVENTIONS, **given}, file.left_out)
+        load_exactly(network, found.state)
+        left_out = (*file.left_out, *found.left_out)
+        return _of_network(network, name, {**IMAGENET_CONVENTIONS, **given}, left_out)
     if bn_eps is not None:
         raise ValueError(f"{path!r} is of detectron2, whose norms have an eps of {BN_EPS:g}")
     renamed = resnet_within(file.state, path=path)
-    conventions = {**(file.extra.get(CONVENTIONS) or {}), **given}
+    settings = shakedrop_in(file.extra, source=path) or dict(STOCK)
+    conventions = {**conventions_in(file.extra, source=path), **given}
     _check_complete(conventions, path)
     architecture = infer_architecture(renamed.state)
-    settings = file.extra.get(SHAKEDROP) or dict(STOCK)
     backbone = build_backbone(architecture, conventions, settings)
     load_exactly(backbone, backbone_state(renamed.state))
     return Source(
@@ -178,38 +198,6 @@ def _open_file(
         shakedrop=settings,
         left_out=(*file.left_out, *renamed.left_out),
     )
-
-
-def resnet_within(state: StateDict, *, path: str) -> Renamed:
-    """Find the ResNet in the weights of a classifier, of a detector, or of a ResNet alone.
-
-    Args:
-        state: with detectron2's names.
-        path: of their file, for the message.
-
-    Returns:
-        Renamed: keys ``stem.*``, ``res2.*`` to ``res5.*`` and, of a classifier, ``linear.*``; the
-        weights of a detector's other parts are left out.
-
-    Raises:
-        ValueError: if there is none.
-    """
-    prefix = next((p for p in _BACKBONES if f"{p}stem.conv1.weight" in state), None)
-    if prefix is None:
-        raise ValueError(
-            f"{path!r} holds no ResNet of torchvision, timm or detectron2, but: "
-            f"{', '.join(list(state)[:10])}, ..."
-        )
-    names = {}
-    for key in state:
-        if key.startswith(prefix):
-            names[key] = key.removeprefix(prefix)
-        elif key.startswith(_RES5_HEAD):
-            names[key] = key.removeprefix("roi_heads.")
-        elif key.startswith("linear."):
-            names[key] = key
-    left_out = tuple(key for key in state if key not in names)
-    return Renamed({name: state[key] for key, name in names.items()}, left_out)
 
 
 def _check_complete(conventions: dict[str, Any], path: str) -> None:

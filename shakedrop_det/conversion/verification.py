@@ -8,6 +8,7 @@ import torch
 from detectron2.modeling.backbone import ResNet
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torchvision.models.feature_extraction import create_feature_extractor
 
 from shakedrop_det.checkpoint.state_dict import StateDict
 from shakedrop_det.data import ClassificationMapper
@@ -46,24 +47,10 @@ def torchvision_features(network: nn.Module, *, has_classifier: bool) -> Feature
         network: in test mode.
         has_classifier: whether its output is class scores.
     """
-    layers = {"stem": "maxpool", **{stage: f"layer{i}" for i, stage in enumerate(STAGES, 1)}}
-
-    def compute(images: Tensor) -> dict[str, Tensor]:
-        features: dict[str, Tensor] = {}
-        hooks = [
-            network.get_submodule(layer).register_forward_hook(
-                lambda module, args, output, stage=stage: features.update({stage: output})
-            )
-            for stage, layer in layers.items()
-        ]
-        try:
-            output = network(images)
-        finally:
-            for hook in hooks:
-                hook.remove()
-        return {**features, "linear": output} if has_classifier else features
-
-    return compute
+    outputs = {"maxpool": "stem", **{f"layer{i}": stage for i, stage in enumerate(STAGES, 1)}}
+    if has_classifier:
+        outputs["fc"] = "linear"
+    return create_feature_extractor(network, outputs)
 
 
 @torch.no_grad()

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from typing import Any
 
-import torch
 from detectron2.engine import hooks
 
 from shakedrop_det.checkpoint import Checkpointer
+from shakedrop_det.checkpoint.weight_files import read_content
 
 FILE_PREFIX = "model_best"
 
@@ -35,11 +36,12 @@ class BestCheckpointer(hooks.BestCheckpointer):
         path = os.path.join(self._weights.save_dir, f"{FILE_PREFIX}.pth")
         if self.trainer.start_iter == 0 or not self._weights.path_manager.isfile(path):
             return
-        with self._weights.path_manager.open(path, "rb") as f:
-            best = torch.load(f, map_location="cpu", weights_only=True)
+        best = read_content(self._weights.path_manager.get_local_path(path))
         # Of a run that was made for another metric nothing can be said.
-        if best.get("metric") == self._val_metric:
-            self.best_metric, self.best_iter = best["value"], best["iteration"]
+        if isinstance(best, Mapping) and best.get("metric") == self._val_metric:
+            value, iteration = best.get("value"), best.get("iteration")
+            if isinstance(value, float) and isinstance(iteration, int):
+                self.best_metric, self.best_iter = value, iteration
 
     def save(self, name: str, **state: Any) -> None:
         """Save the weights under a name, with the metric that was just measured."""

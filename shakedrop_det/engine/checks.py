@@ -9,6 +9,8 @@ from shakedrop_det.data import check_dataset
 from shakedrop_det.evaluation import check_coco_backend
 from shakedrop_det.utils.output_folder import make_output_folder
 
+from .proposal_files import check_proposal_files
+
 
 def is_classifier(cfg: CfgNode) -> bool:
     """Whether the config describes the classification stage."""
@@ -25,9 +27,10 @@ def check_config(cfg: CfgNode, *, train: bool = True) -> None:
     Raises:
         ValueError: naming the key, its value and the remedy, if ``OUTPUT_DIR`` cannot be written
             to, a data set is unknown, unreadable or empty or has more categories than the model
-            classes, ``TEST.AUG`` is set for a model without it, ``TEST.COCO_BACKEND`` is unknown or
-            not installed, a batch cannot be divided, ``SOLVER.CHECKPOINT_PERIOD`` is not positive,
-            ``DATALOADER.RANDOM_SUBSET_RATIO`` is no part, or a norm cannot be computed.
+            classes, a file of proposals would run code, ``TEST.AUG`` is set for a model without it,
+            ``TEST.COCO_BACKEND`` is unknown or not installed, a batch cannot be divided,
+            ``SOLVER.CHECKPOINT_PERIOD`` is not positive, ``DATALOADER.RANDOM_SUBSET_RATIO`` is no
+            part, or a norm cannot be computed.
     """
     check_tta(cfg)
     check_coco_backend(cfg.TEST.COCO_BACKEND)
@@ -132,6 +135,7 @@ def check_norms(cfg: CfgNode) -> None:
 
 def check_datasets(cfg: CfgNode, *, train: bool) -> None:
     """Read the data sets of a run, see :func:`check_config`."""
+    check_proposal_files(cfg, train=train)
     if train and not cfg.DATASETS.TRAIN:
         raise ValueError("DATASETS.TRAIN is empty: name the data sets to train on")
     classes_key, classes = num_classes(cfg)

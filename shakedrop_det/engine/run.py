@@ -14,28 +14,32 @@ from .checks import check_config
 from .trainer import Trainer
 
 
-def train(cfg: CfgNode, *, resume: bool = False, quiet: bool = False) -> dict[str, Any] | None:
+def train(
+    cfg: CfgNode, *, resume: bool = False, quiet: bool = False, allow_pickle: bool = False
+) -> dict[str, Any] | None:
     """Train as the config says, from ``MODEL.WEIGHTS`` or where ``OUTPUT_DIR`` left off.
 
     Args:
         cfg: see :func:`shakedrop_det.engine.setup`.
         resume: whether to continue from the last checkpoint in ``OUTPUT_DIR``, if there is one.
         quiet: whether to show one line of progress, see :class:`shakedrop_det.engine.Trainer`.
+        allow_pickle: whether code that a file of weights carries may be run.
 
     Returns:
         dict: metrics of the last evaluation, if there was one.
     """
-    trainer = Trainer(cfg, quiet=quiet)
+    trainer = Trainer(cfg, quiet=quiet, allow_pickle=allow_pickle)
     trainer.resume_or_load(resume=resume)
     return trainer.train()
 
 
-def evaluate(cfg: CfgNode, *, resume: bool = False) -> dict[str, Any]:
+def evaluate(cfg: CfgNode, *, resume: bool = False, allow_pickle: bool = False) -> dict[str, Any]:
     """Evaluate ``MODEL.WEIGHTS`` on ``DATASETS.TEST``.
 
     Args:
         cfg: see :func:`shakedrop_det.engine.setup`.
         resume: whether to evaluate the last checkpoint in ``OUTPUT_DIR`` instead, if there is one.
+        allow_pickle: see :func:`train`.
 
     Returns:
         dict: the metrics, by task, or by data set if there are several.
@@ -46,7 +50,13 @@ def evaluate(cfg: CfgNode, *, resume: bool = False) -> dict[str, Any]:
     """
     check_config(cfg, train=False)
     model = Trainer.build_model(cfg)
-    checkpointer = Checkpointer(model, save_dir=cfg.OUTPUT_DIR, cfg=cfg, heads_may_be_missing=False)
+    checkpointer = Checkpointer(
+        model,
+        save_dir=cfg.OUTPUT_DIR,
+        cfg=cfg,
+        heads_may_be_missing=False,
+        allow_pickle=allow_pickle,
+    )
     checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=resume)
     results = Trainer.test(cfg, model)
     if cfg.TEST.AUG.ENABLED:

@@ -19,6 +19,7 @@ from shakedrop_det.model_zoo.files import errors_of, message
 from shakedrop_det.model_zoo.overlays import apply_overlays
 from shakedrop_det.utils.atomic import is_local
 from shakedrop_det.utils.output_folder import make_output_folder
+from shakedrop_det.utils.safe_yaml import merge_config_file
 
 from .progress import log_to_file_only
 
@@ -92,7 +93,7 @@ def load_config(
         raise FileNotFoundError(f"--config-file: there is no file {config_file!r}")
     with errors_of(f"--config-file {config_file!r}"):
         if config_file:
-            cfg.merge_from_file(config_file)
+            merge_config_file(cfg, config_file)
     apply_overlays(cfg, overlays)
     options: list[str] = list(opts)
     try:

@@ -59,12 +59,13 @@ class Trainer(DefaultTrainer):
     * a loss that is no finite number stops the run with the layer named.
     """
 
-    def __init__(self, cfg: CfgNode, *, quiet: bool = False) -> None:
+    def __init__(self, cfg: CfgNode, *, quiet: bool = False, allow_pickle: bool = False) -> None:
         """
         Args:
             cfg: with the keys of :func:`shakedrop_det.add_shakedrop_config`.
             quiet: show one line of progress, and put what is printed into the log. For the log
                 itself see ``quiet`` of :func:`shakedrop_det.engine.setup`.
+            allow_pickle: whether code that a file of weights carries may be run.
 
         Raises:
             ValueError: for settings or data that cannot be trained with, see
@@ -100,7 +101,9 @@ class Trainer(DefaultTrainer):
         self.ema: ModelEMA | None = None
         if cfg.SOLVER.EMA_DECAY:
             self.ema = saved[EMA] = ModelEMA(model, decay=cfg.SOLVER.EMA_DECAY)
-        self.checkpointer = Checkpointer(model, cfg.OUTPUT_DIR, cfg=cfg, **saved)
+        self.checkpointer = Checkpointer(
+            model, cfg.OUTPUT_DIR, cfg=cfg, allow_pickle=allow_pickle, **saved
+        )
         self.start_iter = 0
         self.max_iter = cfg.SOLVER.MAX_ITER
         self.cfg = cfg

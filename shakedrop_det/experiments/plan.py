@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
 from detectron2.config import CfgNode
 
 from shakedrop_det.config import spec_from_config
 from shakedrop_det.engine import load_config
+from shakedrop_det.utils.safe_yaml import read_yaml
 
 _RESERVED = ("SEED", "OUTPUT_DIR")
 _OVERLAYS = "overlays"
@@ -123,11 +123,7 @@ def load_plan(path: str | os.PathLike[str]) -> Plan:
     if not path.is_file():
         raise FileNotFoundError(f"there is no experiment {str(path)!r}")
     try:
-        content = yaml.safe_load(path.read_text())
-    except yaml.YAMLError as error:
-        raise ValueError(f"experiment {path} is not yaml: {error}") from error
-    try:
-        plan = _parse(content, path)
+        plan = _parse(read_yaml(str(path)), path)
     except ValueError as error:
         raise ValueError(f"experiment {path}: {error}") from None
     _check_configs(plan)

@@ -41,7 +41,12 @@ class Result:
 
 
 def run_plan(
-    plan: Plan, output: Path, *, jobs: int, say: Callable[[str], None] = print
+    plan: Plan,
+    output: Path,
+    *,
+    jobs: int,
+    allow_pickle: bool = False,
+    say: Callable[[str], None] = print,
 ) -> dict[Run, str]:
     """Train all that is not trained yet. What is interrupted goes on when this is called again.
 
@@ -49,6 +54,7 @@ def run_plan(
         plan: see :func:`~shakedrop_det.experiments.load_plan`.
         output: folder of the experiment, which exists.
         jobs: number of runs side by side. They share the GPUs in turn, or the CPU's cores.
+        allow_pickle: whether code that a file of weights carries may be run.
         say: gets a line about each run that has ended.
 
     Returns:
@@ -66,7 +72,7 @@ def run_plan(
     number = len(finished)
     if finished:
         say(f"{number} of {len(plan.runs)} runs are there already")
-    for run, error in _run_side_by_side(missing, output, jobs):
+    for run, error in _run_side_by_side(missing, output, jobs, allow_pickle):
         number += 1
         if error is not None:
             failed[run] = error
@@ -133,7 +139,7 @@ def _first_difference(path: Path, text: str) -> str:
 
 
 def _run_side_by_side(
-    runs: Iterable[Run], output: Path, jobs: int
+    runs: Iterable[Run], output: Path, jobs: int, allow_pickle: bool
 ) -> Iterable[tuple[Run, str | None]]:
     """Each run as it ends, and what it said if it failed."""
     places: queue.SimpleQueue[dict[str, str]] = queue.SimpleQueue()
@@ -144,7 +150,7 @@ def _run_side_by_side(
     def work(run: Run) -> str | None:
         place = places.get()
         try:
-            return _train(run, output / run.folder, place, processes)
+            return _train(run, output / run.folder, place, processes, allow_pickle)
         finally:
             places.put(place)
 
@@ -175,10 +181,12 @@ def _train(
     folder: Path,
     place: Mapping[str, str],
     processes: dict[Run, subprocess.Popen[Any]],
+    allow_pickle: bool,
 ) -> str | None:
     """Train a run in a process; its last line of output if it fails."""
     module = f"{__package__}.single_run"
     command = [sys.executable, "-m", module, "--config-file", str(folder / CONFIG)]
+    command += ["--allow-pickle"] if allow_pickle else []
     command += ["OUTPUT_DIR", str(folder)]
     console = folder / CONSOLE
     with console.open("w") as file:

@@ -21,18 +21,19 @@ RESULT = "result.json"
 _LAST_PART = 0.1
 
 
-def train_and_record(cfg: CfgNode) -> dict[str, float]:
+def train_and_record(cfg: CfgNode, *, allow_pickle: bool = False) -> dict[str, float]:
     """Train, going on where an interrupted run left off, and write ``OUTPUT_DIR/result.json``.
 
     Args:
         cfg: see :func:`shakedrop_det.engine.setup`.
+        allow_pickle: whether code that a file of weights carries may be run.
 
     Returns:
         dict: the numbers of the last evaluation, such as "classification/top1" or "bbox/AP", and
         "total_loss", the mean of what was logged in the last tenth of training.
     """
     begin = time.perf_counter()
-    results = train(cfg, resume=True, quiet=True)
+    results = train(cfg, resume=True, quiet=True, allow_pickle=allow_pickle)
     assert results is not None, "load_plan has checked that there is a data set to evaluate on"
     metrics = flatten_results_dict(results)
     metrics["total_loss"] = _last_loss(Path(cfg.OUTPUT_DIR, "metrics.json"))
@@ -49,9 +50,11 @@ def _last_loss(path: Path) -> float:
 
 def main() -> None:
     """The arguments are those of ``tools/train_net.py``."""
-    args = default_argument_parser().parse_args()
+    parser = default_argument_parser()
+    parser.add_argument("--allow-pickle", action="store_true")
+    args = parser.parse_args()
     with reported_to_user():
-        train_and_record(setup(args, quiet=True))
+        train_and_record(setup(args, quiet=True), allow_pickle=args.allow_pickle)
 
 
 if __name__ == "__main__":

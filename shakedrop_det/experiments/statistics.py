@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -12,7 +13,7 @@ from scipy import stats
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean of independent runs, with its confidence interval.
+    """A mean of independent runs, with its 95 % confidence interval.
 
     Attributes:
         mean: in the unit of the values; NaN of none.
@@ -36,32 +37,25 @@ class Estimate:
         return self.low > 0 or self.high < 0
 
 
-def estimate_mean(values: Sequence[float], *, confidence: float = 0.95) -> Estimate:
+def estimate_mean(values: Sequence[float]) -> Estimate:
     """The mean of independent values, and Student's interval for what it estimates.
+
+    Of values with a normal distribution, 95 % of such intervals hold their expectation.
 
     Args:
         values: one per run.
-        confidence: probability, in (0, 1), that such an interval holds the expectation, for values
-            with a normal distribution.
-
-    Raises:
-        ValueError: for another confidence.
     """
-    if not 0 < confidence < 1:
-        raise ValueError(f"confidence must be in (0, 1), got {confidence!r}")
-    count = len(values)
-    mean = float(np.mean(values)) if count else math.nan
-    if count < 2:
-        return Estimate(mean, math.nan, math.nan, count)
-    error = float(np.std(values, ddof=1)) / math.sqrt(count)
-    half = float(stats.t.ppf((1 + confidence) / 2, count - 1)) * error
-    return Estimate(mean, mean - half, mean + half, count)
+    if len(values) < 2:
+        return Estimate(values[0] if values else math.nan, math.nan, math.nan, len(values))
+    with warnings.catch_warnings():
+        # scipy warns of values that are all the same, as those of runs can be.
+        warnings.simplefilter("ignore", RuntimeWarning)
+        interval = stats.ttest_1samp(values, popmean=0.0).confidence_interval(0.95)
+    return Estimate(float(np.mean(values)), float(interval.low), float(interval.high), len(values))
 
 
-def estimate_difference(
-    values: Mapping[int, float], baseline: Mapping[int, float], *, confidence: float = 0.95
-) -> Estimate:
-    """The mean difference to a baseline, of runs with the same seed, and its interval.
+def estimate_difference(values: Mapping[int, float], baseline: Mapping[int, float]) -> Estimate:
+    """The mean difference to a baseline, of runs with the same seed: the paired t-test's interval.
 
     Pairs share their initial weights and the order of their images, so their difference varies less
     than the runs do.
@@ -69,11 +63,7 @@ def estimate_difference(
     Args:
         values: by seed.
         baseline: by seed; seeds that only one of them has are left out.
-        confidence: see :func:`estimate_mean`.
-
-    Raises:
-        ValueError: see :func:`estimate_mean`.
     """
-    both = sorted(values.keys() & baseline.keys())
-    differences = [values[seed] - baseline[seed] for seed in both]
-    return estimate_mean(differences, confidence=confidence)
+    return estimate_mean(
+        [values[seed] - baseline[seed] for seed in values.keys() & baseline.keys()]
+    )

@@ -8,22 +8,30 @@ from typing import Any, Iterable
 
 from detectron2.config import CfgNode
 from detectron2.modeling import build_model
-from detectron2.utils.file_io import PathManager
 from torch import nn
 
+from shakedrop_det.checkpoint.contents import check_finite
 from shakedrop_det.checkpoint.conventions import (
     CONVENTIONS,
     PIXEL_KEYS,
     SHAKEDROP,
     STRIDE_KEY,
     check_pixel_conventions,
+    conventions_in,
     pixel_conventions,
+    shakedrop_in,
     shakedrop_remedy,
     shakedrop_settings,
+)
+from shakedrop_det.checkpoint.other_names import (
+    refuse_library,
+    refuse_torchvision,
+    without_wrapping_model,
 )
 from shakedrop_det.checkpoint.state_dict import load_exactly
 from shakedrop_det.checkpoint.weight_files import read_weights
 from shakedrop_det.modeling import ShakenBlock, fold
+from shakedrop_det.utils.addresses import local_file
 
 from .comparison import (
     absolute_differences,
@@ -114,15 +122,20 @@ def load_model(cfg: CfgNode, *, use_ema: bool = True, allow_pickle: bool = False
     """
     if not cfg.MODEL.WEIGHTS:
         raise ValueError("MODEL.WEIGHTS is empty; set it to the checkpoint to deploy")
-    path = PathManager.get_local_path(cfg.MODEL.WEIGHTS)
+    refuse_library(cfg.MODEL.WEIGHTS)
+    path = local_file(cfg.MODEL.WEIGHTS)
     file = read_weights(path, allow_pickle=allow_pickle, use_ema=use_ema)
     model = build_on_cpu(cfg)
-    load_exactly(model, file.state)
-    has_bottlenecks = any(".conv3." in key for key in file.state)
+    model_state = model.state_dict()
+    state = without_wrapping_model(file.state, model_state)
+    refuse_torchvision(state, model_state, source=path)
+    check_finite(state, model_state, source=path)
+    load_exactly(model, state)
+    has_bottlenecks = any(".conv3." in key for key in state)
     keys: Iterable[str] = (key for key in PIXEL_KEYS if has_bottlenecks or key != STRIDE_KEY)
-    conventions = file.extra.get(CONVENTIONS) or {}
+    conventions = conventions_in(file.extra, source=path)
     check_pixel_conventions(conventions, pixel_conventions(cfg), source=path, keys=keys)
-    settings = file.extra.get(SHAKEDROP)
+    settings = shakedrop_in(file.extra, source=path)
     remedy = settings and shakedrop_remedy(settings, shakedrop_settings(model))
     if remedy:
         raise ValueError(

@@ -8,6 +8,7 @@ from typing import Any, Sequence
 from detectron2.config import LazyConfig, get_cfg
 
 from shakedrop_det.config import add_shakedrop_config
+from shakedrop_det.utils.safe_yaml import merge_config_file
 
 from .files import config_root, nearest
 from .overlays import apply_overlays
@@ -62,7 +63,8 @@ def get_config(name: str, overlays: Sequence[str] = ()) -> Any:
 
     Returns:
         CfgNode: for ``.yaml``, with the keys of :func:`add_shakedrop_config`.
-        omegaconf.DictConfig: for ``.py``, detectron2's lazy configs.
+        omegaconf.DictConfig: for ``.py``, detectron2's lazy configs, which are programs: loading
+            one runs it.
 
     Raises:
         ValueError: if there is none of that name, the message giving the nearest names; or for an
@@ -74,6 +76,6 @@ def get_config(name: str, overlays: Sequence[str] = ()) -> Any:
     else:
         cfg = get_cfg()
         add_shakedrop_config(cfg)
-        cfg.merge_from_file(path)
+        merge_config_file(cfg, path)
     apply_overlays(cfg, overlays)
     return cfg

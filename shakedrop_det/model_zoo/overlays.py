@@ -10,6 +10,7 @@ from typing import Any
 from detectron2.config import CfgNode
 
 from shakedrop_det.utils.atomic import is_local
+from shakedrop_det.utils.safe_yaml import read_config_file
 
 from .cfg_overlays import lay_over_cfg
 from .files import config_root, errors_of, nearest
@@ -91,7 +92,7 @@ def _file(overlay: str) -> str:
 def _read(overlay: str) -> dict[str, Any]:
     file = _file(overlay)
     with errors_of(f"overlay {overlay!r}"):
-        values = CfgNode.load_yaml_with_base(file, allow_unsafe=True)
+        values = read_config_file(file)
         values.pop("VERSION", None)  # of detectron2's keys, not of what the overlay changes
         return values
 

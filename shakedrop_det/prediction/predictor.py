@@ -25,12 +25,13 @@ class Predictor(DefaultPredictor):
 
     model: nn.Module
 
-    def __init__(self, cfg: CfgNode, *, folded: bool = True) -> None:
+    def __init__(self, cfg: CfgNode, *, folded: bool = True, allow_pickle: bool = False) -> None:
         """
         Args:
             cfg: of the model, with ``MODEL.WEIGHTS``; the first of ``DATASETS.TEST`` tells the
                 names of the classes.
             folded: whether a network under ShakeDrop becomes a plain one, which computes the same.
+            allow_pickle: whether code that the file carries may be run.
 
         Raises:
             FileNotFoundError, ValueError: see :class:`shakedrop_det.checkpoint.Checkpointer`; also
@@ -48,7 +49,9 @@ class Predictor(DefaultPredictor):
         unloaded.MODEL.WEIGHTS = ""
         super().__init__(unloaded)
         self.cfg = cfg.clone()
-        Checkpointer(self.model, cfg=cfg, heads_may_be_missing=False).load(cfg.MODEL.WEIGHTS)
+        Checkpointer(
+            self.model, cfg=cfg, heads_may_be_missing=False, allow_pickle=allow_pickle
+        ).load(cfg.MODEL.WEIGHTS)
         if folded and any(isinstance(module, ShakenBlock) for module in self.model.modules()):
             self.model = fold(self.model)
         self.is_classifier = cfg.MODEL.META_ARCHITECTURE == "ImageClassifier"

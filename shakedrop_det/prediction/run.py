@@ -46,7 +46,12 @@ class PredictionSummary:
 
 
 def predict(
-    cfg: CfgNode, names: Iterable[str], output: Path, *, folded: bool = True
+    cfg: CfgNode,
+    names: Iterable[str],
+    output: Path,
+    *,
+    folded: bool = True,
+    allow_pickle: bool = False,
 ) -> PredictionSummary:
     """Predict for images and videos, draw what is found and write it in COCO's format.
 
@@ -58,7 +63,7 @@ def predict(
         cfg: see :class:`~shakedrop_det.prediction.Predictor`.
         names: see :func:`~shakedrop_det.prediction.find_inputs`.
         output: the folder; made if need be.
-        folded: see :class:`~shakedrop_det.prediction.Predictor`.
+        folded, allow_pickle: see :class:`~shakedrop_det.prediction.Predictor`.
 
     Raises:
         FileNotFoundError: if a name stands for nothing, or the weights are missing.
@@ -74,7 +79,8 @@ def predict(
         )
     inputs = find_inputs(names)
     make_output_folder(output / "drawn")
-    run = _Run(Predictor(cfg, folded=folded), output, inputs)
+    predictor = Predictor(cfg, folded=folded, allow_pickle=allow_pickle)
+    run = _Run(predictor, output, inputs)
     try:
         run.images(inputs)
         run.videos(inputs)

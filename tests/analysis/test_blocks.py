@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from detectron2.config import CfgNode
 from matplotlib.axes import Axes
 from PIL import Image
@@ -16,7 +17,6 @@ from shakedrop_det.analysis import (
     Complexity,
     block_rows,
     block_table,
-    count_complexity,
     draw_blocks,
     example_input,
 )
@@ -29,7 +29,7 @@ STAGES = {2: 3, 3: 4, 4: 6, 5: 3}
 
 def rows_of(cfg: CfgNode) -> list[BlockRow]:
     model = Trainer.build_model(cfg)
-    return block_rows(model, count_complexity(model, example_input(cfg)))
+    return block_rows(model, Complexity(model, example_input(cfg)))
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ def test_plot_shows_the_rows(tiny: Tiny, tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_network_without_blocks(tmp_path: Path) -> None:
-    none = Complexity({}, {}, {}, {})
-    assert block_rows(nn.Linear(2, 2), none) == []
+    model = nn.Sequential(nn.Linear(2, 2))
+    assert block_rows(model, Complexity(model, (torch.ones(1, 2),))) == []
     with pytest.raises(ValueError, match="no residual blocks"):
         draw_blocks([], tmp_path / "blocks.png")

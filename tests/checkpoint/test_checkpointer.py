@@ -1,9 +1,11 @@
 """Weights fit the backbone or stop the run; a classifier's go into every detector."""
 
 import logging
+import os
 import pickle
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -231,3 +233,78 @@ def test_damaged_file_is_named(tmp_path: Path, suffix: str) -> None:
     for _ in range(2):
         with pytest.raises(ValueError, match=f"MODEL.WEIGHTS.*damaged.{suffix}"):
             checkpointer.load(str(path))
+
+
+@pytest.mark.parametrize(
+    "name", ["../other.pth", "../../other.pkl", "sub/a.pth", "/etc/passwd", "", "..", ".", "\n"]
+)
+def test_what_is_resumed_from_is_a_file_of_the_folder(tmp_path: Path, name: str) -> None:
+    folder = tmp_path / "a" / "run"
+    (folder / "sub").mkdir(parents=True)
+    Checkpointer(nn.Linear(2, 2), str(folder.parent)).save("other")
+    Checkpointer(nn.Linear(2, 2), str(folder / "sub")).save("a")
+    (folder / "last_checkpoint").write_text(name)
+    with pytest.raises(ValueError, match="no file of its own folder: write the name") as error:
+        Checkpointer(nn.Linear(2, 2), str(folder)).resume_or_load("", resume=True)
+    assert str(folder / "last_checkpoint") in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_last_checkpoint_that_is_no_text(tmp_path: Path) -> None:
+    (tmp_path / "last_checkpoint").write_bytes(b"\xff\x80")
+    with pytest.raises(ValueError, match="last_checkpoint' is no text: write the name"):
+        Checkpointer(nn.Linear(2, 2), str(tmp_path)).resume_or_load("", resume=True)
+
+
+class Code:
+    """Makes a folder when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = str(path)
+
+    def __reduce__(self) -> Any:
+        return os.mkdir, (self.path,)
+
+
+@pytest.mark.parametrize("suffix", ["pth", "pkl", "pyth", "ckpt"])
+@pytest.mark.parametrize("resume", [False, True])
+def test_code_in_weights_is_not_run_unless_allowed(
+    tmp_path: Path, suffix: str, resume: bool
+) -> None:
+    path, trace = tmp_path / f"weights.{suffix}", tmp_path / "trace"
+    model = nn.Linear(2, 2)
+    state = {key: value.numpy() for key, value in model.state_dict().items()}
+    content = {"model": state, "__author__": "x", "more": Code(trace)}
+    if suffix == "pkl":
+        path.write_bytes(pickle.dumps(content, protocol=2))
+    else:
+        torch.save(content, path)
+    (tmp_path / "last_checkpoint").write_text(path.name)
+    for _ in range(2):
+        with pytest.raises(ValueError, match="MODEL.WEIGHTS.*pass --allow-pickle if you trust"):
+            Checkpointer(nn.Linear(2, 2), str(tmp_path)).resume_or_load(str(path), resume=resume)
+    assert not trace.exists()
+    other = nn.Linear(2, 2)
+    checkpointer = Checkpointer(other, str(tmp_path), allow_pickle=True)
+    checkpointer.resume_or_load(str(path), resume=resume)
+    assert trace.exists() and torch.equal(other.weight, model.weight)
+
+
+@pytest.mark.parametrize(
+    "state", [[], 3, {"state": 1}, {"param_groups": []}, {"state": {}, "param_groups": [{}, {}]}]
+)
+def test_what_cannot_be_resumed_from_is_named(tmp_path: Path, state: Any) -> None:
+    model = nn.Linear(2, 2)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    path = tmp_path / "model.pth"
+    torch.save({"model": model.state_dict(), "optimizer": state}, path)
+    (tmp_path / "last_checkpoint").write_text("model.pth")
+    checkpointer = Checkpointer(model, str(tmp_path), optimizer=optimizer)
+    with pytest.raises(ValueError, match="holds as 'optimizer' is not what this run") as error:
+        checkpointer.resume_or_load("", resume=True)
+    assert str(path) in str(error.value) and "\n" not in str(error.value)
+
+
+def test_an_unknown_query_is_named(tmp_path: Path) -> None:
+    Checkpointer(nn.Linear(2, 2), str(tmp_path)).save("a")
+    with pytest.raises(ValueError, match="matching_heuristics=True, not by matching"):
+        Checkpointer(nn.Linear(2, 2)).load(str(tmp_path / "a.pth?matching=1"))

@@ -15,9 +15,12 @@ from torch import nn
 from shakedrop_det import fold
 from shakedrop_det.checkpoint import Checkpointer
 from shakedrop_det.checkpoint.conventions import shakedrop_remedy, shakedrop_settings
+from shakedrop_det.conversion.sources import open_source
 from shakedrop_det.engine import Trainer
+from shakedrop_det.export import load_model
 
 Tiny = Callable[..., CfgNode]
+S = "MODEL.SHAKEDROP."
 
 
 def pretrained(cfg: CfgNode, folder: Path) -> tuple[nn.Module, str]:
@@ -177,3 +180,43 @@ def test_a_folded_network_is_a_stock_one(tiny: Tiny) -> None:
     folded = shakedrop_settings(model)
     assert folded == {"MODEL.SHAKEDROP.ENABLED": False}
     assert shakedrop_remedy(folded, shaken) and not shakedrop_remedy(folded, folded)
+
+
+@pytest.mark.parametrize(
+    "entry, key",
+    [
+        ({"conventions": [1]}, "it is a list"),
+        ({"conventions": "RGB"}, "it is a str"),
+        ({"conventions": {"INPUT.FORMAT": 3}}, "INPUT.FORMAT is '3'"),
+        ({"conventions": {"MODEL.PIXEL_MEAN": "123"}}, "MODEL.PIXEL_MEAN is '123'"),
+        ({"conventions": {"MODEL.PIXEL_STD": [1.0, None]}}, r"MODEL.PIXEL_STD is '\[1.0, None\]'"),
+        ({"conventions": {"MODEL.RESNETS.STRIDE_IN_1X1": 1}}, "STRIDE_IN_1X1 is '1'"),
+        ({"shakedrop": 0.5}, "it is a float"),
+        ({"shakedrop": {}}, "ENABLED is 'None'"),
+        ({"shakedrop": {"MODEL.SHAKEDROP.ENABLED": "yes"}}, "ENABLED is 'yes'"),
+        ({"shakedrop": {S + "ENABLED": True, S + "ALPHA": "x"}}, "alpha must be .*'x'"),
+        ({"shakedrop": {S + "ENABLED": True, S + "SURVIVAL_PROB": {}}}, "survival_prob must be"),
+        ({"shakedrop": {S + "ENABLED": True, S + "DECAY": []}}, "decay must be"),
+    ],
+)
+def test_entries_of_another_kind_are_named_wherever_weights_are_used(
+    tiny: Tiny, tmp_path: Path, entry: dict[str, Any], key: str
+) -> None:
+    cfg = tiny("classifier")
+    path = str(tmp_path / "weights.pth")
+    torch.save({"model": build_model(cfg).state_dict(), **entry}, path)
+    cfg.MODEL.WEIGHTS = path
+    uses = (lambda: load(cfg, path), lambda: load_model(cfg), lambda: open_source(path))
+    for use in uses:
+        with pytest.raises(ValueError, match=f"is not what this package saves.*{key}") as error:
+            use()
+        assert path in str(error.value) and "\n" not in str(error.value)
+
+
+def test_settings_of_another_version_are_left_aside(tiny: Tiny, tmp_path: Path) -> None:
+    cfg = tiny("classifier")
+    _, path = pretrained(cfg, tmp_path)
+    content = torch.load(path, weights_only=True)
+    content["shakedrop"][S + "NEW"] = 3
+    torch.save(content, path)
+    assert S + "NEW" not in open_source(path).shakedrop

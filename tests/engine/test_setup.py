@@ -70,7 +70,7 @@ def test_quiet_logs_to_the_file_alone(tmp_path: Path, capsys: pytest.CaptureFixt
     [
         ("MODEL: {NO_SUCH_KEY: 1}", "NO_SUCH_KEY"),
         ("SOLVER: {MAX_ITER: many}", "SOLVER.MAX_ITER|MAX_ITER"),
-        ("MODEL: [", "while parsing"),
+        ("MODEL: [", "line 1, is no yaml: expected"),
         ("_BASE_: not_there.yaml", "No such file.*not_there.yaml"),
         ("", "no 'key: value' pairs"),
         ("- MODEL", "no 'key: value' pairs"),

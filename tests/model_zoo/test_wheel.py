@@ -1,4 +1,4 @@
-"""A wheel carries the configs, and they are found where it is installed."""
+"""A wheel carries the configs and the licence, and they are found where it is installed."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ print([path for path in sys.path if path.startswith(CHECKOUT) and "site-packages
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of what setup.py packages, so that nothing is written into the checkout."""
     source = tmp_path_factory.mktemp("source")
-    for name in ("setup.py", "pyproject.toml", "README.md"):
+    for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE", "NOTICE"):
         shutil.copy(ROOT / name, source)
     for name in ("shakedrop_det", "configs"):
         shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
@@ -52,6 +52,13 @@ def test_the_installed_files_are_those_of_the_checkout(source: Path, installed: 
         for path in paths:
             there = installed / copy / path.relative_to(source / folder)
             assert there.read_bytes() == path.read_bytes()
+
+
+def test_the_licence_travels_with_the_package(installed: Path) -> None:
+    (metadata,) = installed.glob("shakedrop_det-*.dist-info")
+    for name in ("LICENSE", "NOTICE"):
+        (copy,) = metadata.rglob(name)
+        assert copy.read_bytes() == (ROOT / name).read_bytes()
 
 
 def test_configs_are_found_and_merged_there_without_the_checkout(

@@ -19,6 +19,13 @@ def test_tables_and_plot(start: Callable[..., "subprocess.Popen[str]"], tmp_path
     assert out.startswith("For one image of 48 x 64 pixels:\n")
     rows = [line.split("|") for line in out.splitlines() if line.startswith("|")]
     last = [cell.strip() for cell in rows[-1]]
+    assert [cell.strip() for cell in rows[0][1:-1]] == [
+        "module",
+        "#parameters",
+        "#flops",
+        "#activations",
+    ]
+    assert " parameters are trained.\n" in out
     assert last[1:6] == ["16", "backbone.bottom_up.res5.2", "BottleneckBlock", "0.2000", "0.2000"]
     report = (tmp_path / "out" / "model.md").read_text()
     assert report in out

@@ -1,0 +1,164 @@
+"""What is in a file of weights: taking off wrappers, and checking what is under them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .state_dict import COUNTER, StateDict
+
+_WRAPPERS = ("model", "state_dict", "model_state_dict", "model_state")
+_EMA_WRAPPERS = ("ema", "model_ema", "state_dict_ema", "ema_state_dict")
+_PREFIXES = ("module.", "model.", "_orig_mod.")
+"""Of models inside DataParallel, an averaged or a Lightning model, and torch.compile."""
+
+_AT_MOST = 5
+
+_logger = logging.getLogger(__name__)
+
+
+def unwrap(content: Any, *, path: str, use_ema: bool) -> tuple[StateDict, str]:
+    """The weights of a model, and where in the file they were.
+
+    Args:
+        content: what the file holds.
+        path: of the file, for the message.
+        use_ema: whether averaged weights are preferred where the file has them.
+
+    Returns:
+        tuple[dict, str]: tensors on the CPU, and such as ``"state_dict_ema"``; "" at the top.
+
+    Raises:
+        ValueError: if there are no weights, or what should be some is no tensor, naming it.
+    """
+    names = (*_EMA_WRAPPERS, *_WRAPPERS) if use_ema else _WRAPPERS
+    found: list[str] = []
+    while not _is_state(content):
+        name = _inside(content, names)
+        if not name:
+            raise ValueError(_no_weights(content, ".".join(found), names, path))
+        found.append(name)
+        content = content[name]
+    return {key: _as_tensor(value, key, path) for key, value in content.items()}, ".".join(found)
+
+
+def as_checkpoint(content: Any, *, path: str, use_ema: bool) -> dict[str, Any]:
+    """What detectron2's checkpointer makes of a file: ``model``, the weights, and all else in it.
+
+    Args:
+        content, use_ema: see :func:`unwrap`.
+        path: of the file. Bare weights in a ``.pkl`` are Caffe2's, those in a ``.pyth`` pycls's.
+
+    Raises:
+        ValueError: see :func:`unwrap`.
+    """
+    if path.endswith(".pkl") and isinstance(content, Mapping) and not _inside(content, _WRAPPERS):
+        blobs = content.get("blobs", content)
+        if isinstance(blobs, Mapping):
+            content = {k: v for k, v in blobs.items() if not str(k).endswith("_momentum")}
+        state, _ = unwrap(content, path=path, use_ema=False)
+        return {"model": state, "__author__": "Caffe2", "matching_heuristics": True}
+    state, found_in = unwrap(content, path=path, use_ema=use_ema)
+    outermost = found_in.partition(".")[0]
+    extra = {key: value for key, value in content.items() if key != outermost} if found_in else {}
+    if path.endswith(".pyth"):
+        state = {key: value for key, value in state.items() if not key.endswith(COUNTER)}
+        extra.update(__author__="pycls", matching_heuristics=True)
+    if outermost in _EMA_WRAPPERS:
+        _logger.info("Using the moving average of the weights in %r", path)
+    return {**extra, "model": state}
+
+
+def _inside(content: Any, names: tuple[str, ...]) -> str:
+    """The first of the wrappers that a file has; "" if it has none of them."""
+    if not isinstance(content, Mapping):
+        return ""
+    return next((name for name in names if isinstance(content.get(name), Mapping)), "")
+
+
+def _is_state(content: Any) -> bool:
+    return (
+        isinstance(content, Mapping)
+        and len(content) > 0
+        and all(
+            isinstance(key, str) and isinstance(value, (Tensor, np.ndarray))
+            for key, value in content.items()
+        )
+    )
+
+
+def _no_weights(content: Any, found_in: str, names: tuple[str, ...], path: str) -> str:
+    if not isinstance(content, Mapping):
+        return f"{path!r} holds no weights, but a value of type {type(content).__name__}"
+    kinds = [f"{key} ({type(value).__name__})" for key, value in content.items()]
+    shown = ", ".join(kinds[:10]) + (", ..." if len(kinds) > 10 else "")
+    if found_in:
+        others = [
+            kind
+            for kind, value in zip(kinds, content.values(), strict=True)
+            if not isinstance(value, (Tensor, np.ndarray))
+        ]
+        shown = ", ".join(others[:_AT_MOST]) or "nothing"
+        return (
+            f"{path!r} holds weights under {found_in!r} that are no tensors by name: {shown}; "
+            "take a file with the state_dict of a model"
+        )
+    return f"{path!r} holds no weights under {', '.join(names)} or at its top, but: {shown}"
+
+
+def _as_tensor(value: Tensor | np.ndarray, key: str, path: str) -> Tensor:
+    if isinstance(value, Tensor):
+        return value.detach()
+    try:
+        return torch.from_numpy(np.array(value))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path!r}: weight {key!r} is an array of no numbers: {error}") from error
+
+
+def without_shared_prefix(
+    state: StateDict, *, unless: Mapping[str, Any] | None = None
+) -> StateDict:
+    """Take off the prefixes of wrapping models that all names share.
+
+    Args:
+        state: of a model inside others.
+        unless: a state_dict whose names keep those of its prefixes that all of them share.
+    """
+    while True:
+        prefix = next((p for p in _PREFIXES if all(key.startswith(p) for key in state)), None)
+        if prefix is None or (unless and all(key.startswith(prefix) for key in unless)):
+            return state
+        state = {key.removeprefix(prefix): value for key, value in state.items()}
+
+
+def check_finite(
+    state: Mapping[str, Tensor], model_state: Mapping[str, Tensor], *, source: str
+) -> None:
+    """Stop if weights are no finite numbers: a network would give nothing but NaN.
+
+    Args:
+        state: of a file.
+        model_state: of the network; what is infinite there, as masks are, may be so.
+        source: path of the file, for the message.
+
+    Raises:
+        ValueError: naming the first ones, and how many there are.
+    """
+    wrong = [key for key, value in state.items() if not _is_finite(value)]
+    wrong = [key for key in wrong if key not in model_state or _is_finite(model_state[key])]
+    if wrong:
+        more = f" and {len(wrong) - _AT_MOST} more" if len(wrong) > _AT_MOST else ""
+        raise ValueError(
+            f"{source!r} holds NaN or infinite numbers in {len(wrong)} weights, "
+            f"{', '.join(wrong[:_AT_MOST])}{more}, as of training that diverged: take an earlier "
+            "checkpoint"
+        )
+
+
+def _is_finite(value: Tensor) -> bool:
+    return not value.is_floating_point() or bool(torch.isfinite(value).all())

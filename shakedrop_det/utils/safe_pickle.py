@@ -1,0 +1,67 @@
+"""Reading pickles that hold nothing but numpy arrays and plain containers.
+
+A pickle names functions to call, which is how it can run any code. Here it may name those alone
+that make the arrays, dicts and strings of detectron2's model zoo, of Caffe2 and of Python 2.
+"""
+
+from __future__ import annotations
+
+import collections
+import pickle
+from typing import IO, Any
+
+import numpy as np
+
+
+def load_pickle(file: IO[bytes]) -> Any:
+    """Read a pickle; strings of Python 2 become text of the same bytes (latin1).
+
+    Args:
+        file: opened for reading bytes.
+
+    Raises:
+        pickle.UnpicklingError: if it names anything but numpy arrays and plain containers.
+        Exception: of many kinds, if it is damaged.
+    """
+    return _Unpickler(file, encoding="latin1").load()
+
+
+def _encode(text: str, encoding: str = "latin1", errors: str = "strict") -> bytes:
+    """``codecs.encode`` as bytes are made in protocol 2, without its other codecs."""
+    if encoding != "latin1":
+        raise pickle.UnpicklingError(f"it encodes as {encoding!r}")
+    return text.encode(encoding, errors)
+
+
+# numpy has had these functions in modules of several names; arrays tell where they are now.
+_RECONSTRUCT: Any = np.zeros(1).__reduce__()[0]
+_SCALAR: Any = np.float32(0).__reduce__()[0]
+_FROM_BUFFER: Any = np.zeros(1).__reduce_ex__(5)[0]
+_KNOWN: dict[tuple[str, str], Any] = {
+    ("collections", "OrderedDict"): collections.OrderedDict,
+    ("_codecs", "encode"): _encode,
+    ("numpy", "ndarray"): np.ndarray,
+    ("numpy", "dtype"): np.dtype,
+    **{
+        (f"numpy.{core}.{module}", name): function
+        for core in ("core", "_core")
+        for module, name, function in (
+            ("multiarray", "_reconstruct", _RECONSTRUCT),
+            ("multiarray", "scalar", _SCALAR),
+            ("numeric", "_frombuffer", _FROM_BUFFER),
+        )
+    },
+    **{
+        (builtins, kind.__name__): kind
+        for builtins in ("builtins", "__builtin__")  # Python 3, Python 2
+        for kind in (set, frozenset, bytes, bytearray, complex)
+    },
+}
+
+
+class _Unpickler(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        try:
+            return _KNOWN[module, name]
+        except KeyError:
+            raise pickle.UnpicklingError(f"it names {module}.{name}") from None
