@@ -56,7 +56,7 @@ def test_a_last_stage_ends_the_schedule() -> None:
 
 @pytest.mark.parametrize("backbone", ["X_101_32x8d", "X_152_32x4d"])
 def test_a_resnext_is_that_of_detectron2s_builder(backbone) -> None:
-    cfg = model_zoo.get_config(f"Base-Backbone/{backbone}.yaml")
+    cfg = model_zoo.get_config(f"overlays/{backbone}.yaml")
     cfg.MODEL.RESNETS.OUT_FEATURES = ["res5"]
     resnets = cfg.MODEL.RESNETS
     groups = {"num_groups": resnets.NUM_GROUPS, "width_per_group": resnets.WIDTH_PER_GROUP}

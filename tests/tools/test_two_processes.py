@@ -22,13 +22,9 @@ def test_ranks_draw_independently_and_stay_equal(
     assert process.returncode == 0, err + out
 
     ranks = [torch.load(tmp_path / f"rank{rank}.pth", weights_only=True) for rank in range(2)]
-    assert [len(rank["draws"]) for rank in ranks] == [4, 4]  # one per step
     # The backward scale of a block is uniform: equal numbers would mean equal generators.
-    for ours, theirs in zip(ranks[0]["draws"], ranks[1]["draws"], strict=True):
-        assert not torch.equal(ours, theirs)
-    drawn = torch.cat([torch.cat(rank["draws"])[:, 1].flatten() for rank in ranks])
-    uniform = drawn[drawn != 1]
-    assert len(uniform.unique()) == len(uniform) > 32
+    drawn = torch.cat([rank["draws"] for rank in ranks])
+    assert len(drawn.unique()) == len(drawn) > 32
 
     first, second = (rank["model"] for rank in ranks)
     assert first.keys() == second.keys()

@@ -13,33 +13,34 @@ from detectron2.engine import default_argument_parser, launch
 from detectron2.utils import comm
 
 from shakedrop_det.engine import Trainer
-from shakedrop_det.layers import ScaleSampler
+from shakedrop_det.layers import Scales
+from shakedrop_det.modeling import ShakenBlock
 
 TRAIN_NET = Path(__file__).parent.parent.parent / "tools" / "train_net.py"
 
 
 def main(args: argparse.Namespace) -> None:
-    """train_net's main; writes ``rank{0,1}.pth`` with draws and parameters to OUTPUT_DIR."""
+    """train_net's main; writes ``rank{0,1}.pth`` with the backward scales of blocks that were
+    not left alone, and parameters, to OUTPUT_DIR."""
     draws: list[torch.Tensor] = []
     trainers: list[Trainer] = []
-    draw_stock, train_stock = ScaleSampler.forward, Trainer.train
+    draw_stock, train_stock = ShakenBlock._draw_scales, Trainer.train
 
-    def draw(self: ScaleSampler, batch_size: int) -> Any:
-        drawn = draw_stock(self, batch_size)
-        images = torch.empty(batch_size, 0)
-        scales = [drawn.scales(block, images) for block in range(len(self.channels))]
-        draws.append(torch.stack([torch.stack(pair[:2]) for pair in scales]).clone())
-        return drawn
+    def draw(self: ShakenBlock, residual: torch.Tensor, gate: Any) -> Scales:
+        scales = draw_stock(self, residual, gate)
+        if isinstance(scales.backward, torch.Tensor):
+            draws.append(scales.backward.flatten())
+        return scales
 
     def train(self: Trainer) -> Any:
         trainers.append(self)
         return train_stock(self)
 
-    ScaleSampler.forward = draw  # type: ignore[method-assign]
+    ShakenBlock._draw_scales = draw  # type: ignore[method-assign]
     Trainer.train = train  # type: ignore[method-assign]
     runpy.run_path(str(TRAIN_NET))["main"](args)
     (trainer,) = trainers
-    noted = {"draws": draws, "model": trainer.checkpointer.model.state_dict()}
+    noted = {"draws": torch.cat(draws), "model": trainer.checkpointer.model.state_dict()}
     torch.save(noted, Path(trainer.cfg.OUTPUT_DIR) / f"rank{comm.get_rank()}.pth")
 
 
