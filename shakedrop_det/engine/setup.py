@@ -16,9 +16,11 @@ from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
 
 from shakedrop_det.config import add_shakedrop_config
+from shakedrop_det.data import use_coco_files
 from shakedrop_det.utils.atomic import is_local
 from shakedrop_det.utils.output_folder import make_output_folder
 
+from .options import merge_options, replace_none
 from .progress import log_to_file_only
 
 
@@ -58,13 +60,14 @@ def load_config(config_file: str, opts: Sequence[str] = ()) -> CfgNode:
 
     Args:
         config_file: path of the yaml file; empty for none.
-        opts: alternating keys and values.
+        opts: alternating keys and values, see :func:`shakedrop_det.engine.options.merge_options`.
 
     Raises:
         FileNotFoundError, ValueError: see :func:`setup`.
     """
     cfg = get_cfg()
     add_shakedrop_config(cfg)
+    defaults = cfg.clone()
     if config_file and is_local(config_file) and not os.path.isfile(config_file):
         raise FileNotFoundError(f"--config-file: there is no file {config_file!r}")
     try:
@@ -79,11 +82,9 @@ def load_config(config_file: str, opts: Sequence[str] = ()) -> CfgNode:
             f"--config-file {config_file!r}: it, a file that it names as _BASE_, or a key of them "
             f"that has keys of its own, such as MODEL, holds no 'key: value' pairs ({error})"
         ) from error
-    options: list[str] = list(opts)
-    try:
-        cfg.merge_from_list(options)
-    except (AssertionError, KeyError, ValueError) as error:
-        raise ValueError(f"Options {' '.join(options)!r}: {_message(error)}") from error
+    replace_none(cfg, defaults)
+    merge_options(cfg, opts)
+    use_coco_files(cfg, given=[part.partition("=")[0] for part in opts])
     return cfg
 
 

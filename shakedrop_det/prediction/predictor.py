@@ -12,6 +12,7 @@ from detectron2.engine import DefaultPredictor
 from torch import nn
 
 from shakedrop_det.checkpoint import Checkpointer
+from shakedrop_det.checkpoint.classes import CLASSES, checked_classes
 from shakedrop_det.data import ClassificationMapper
 from shakedrop_det.modeling import ShakenBlock, fold
 
@@ -28,8 +29,8 @@ class Predictor(DefaultPredictor):
     def __init__(self, cfg: CfgNode, *, folded: bool = True) -> None:
         """
         Args:
-            cfg: of the model, with ``MODEL.WEIGHTS``; the first of ``DATASETS.TEST`` tells the
-                names of the classes.
+            cfg: of the model, with ``MODEL.WEIGHTS``. That file tells the names of the classes and
+                their ids, or else the first of ``DATASETS.TEST``.
             folded: whether a network under ShakeDrop becomes a plain one, which computes the same.
 
         Raises:
@@ -48,12 +49,14 @@ class Predictor(DefaultPredictor):
         unloaded.MODEL.WEIGHTS = ""
         super().__init__(unloaded)
         self.cfg = cfg.clone()
-        Checkpointer(self.model, cfg=cfg, heads_may_be_missing=False).load(cfg.MODEL.WEIGHTS)
+        checkpointer = Checkpointer(self.model, cfg=cfg, heads_may_be_missing=False)
+        content = checkpointer.load(cfg.MODEL.WEIGHTS)
         if folded and any(isinstance(module, ShakenBlock) for module in self.model.modules()):
             self.model = fold(self.model)
         self.is_classifier = cfg.MODEL.META_ARCHITECTURE == "ImageClassifier"
         self._mapper = ClassificationMapper(cfg, False) if self.is_classifier else None
-        self.metadata = class_metadata(cfg)
+        classes = checked_classes(content.get(CLASSES), source=cfg.MODEL.WEIGHTS)
+        self.metadata = class_metadata(cfg) if classes is None else with_classes(cfg, classes)
 
     def __call__(self, original_image: np.ndarray) -> dict[str, Any]:
         """
@@ -69,6 +72,26 @@ class Predictor(DefaultPredictor):
         rgb = np.ascontiguousarray(original_image[:, :, ::-1])
         with torch.no_grad():
             return self.model([self._mapper({"image": rgb, "label": 0})])[0]
+
+
+def with_classes(cfg: CfgNode, classes: dict[str, Any]) -> Metadata:
+    """Metadata with the classes of a checkpoint, and what else the config's data set knows of them.
+
+    Args:
+        cfg: whose data sets need not be on this machine.
+        classes: of :func:`shakedrop_det.checkpoint.classes.checked_classes`.
+    """
+    datasets = (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST)
+    found = [MetadataCatalog.get(name).as_dict() for name in datasets if name in MetadataCatalog]
+    known: dict[str, Any] = found[0] if found else {}
+    names, ids = classes["names"], classes["ids"]
+    if known.get("thing_classes") != names:
+        known = {key: value for key, value in known.items() if key != "thing_colors"}
+    is_classifier = cfg.MODEL.META_ARCHITECTURE == "ImageClassifier"
+    known["classes" if is_classifier else "thing_classes"] = names
+    if ids is not None:
+        known["thing_dataset_id_to_contiguous_id"] = {id_: n for n, id_ in enumerate(ids)}
+    return Metadata(**known)
 
 
 def class_metadata(cfg: CfgNode) -> Metadata:

@@ -16,7 +16,7 @@ from detectron2.utils.video_visualizer import VideoVisualizer
 from PIL import Image
 from tqdm import tqdm
 
-from shakedrop_det.engine.checks import num_classes
+from shakedrop_det.data import num_classes
 from shakedrop_det.evaluation.instance_drawing import with_names
 from shakedrop_det.utils.output_folder import make_output_folder
 from shakedrop_det.utils.reading import UnreadableImageError, naming_file

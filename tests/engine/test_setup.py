@@ -80,5 +80,5 @@ def test_missing_config_file_is_named(tmp_path: Path) -> None:
     "opts", [["MODEL.NO_SUCH_KEY", "1"], ["SOLVER.MAX_ITER"], ["SOLVER.MAX_ITER", "many"]]
 )
 def test_wrong_options_are_named(opts: list[str]) -> None:
-    with pytest.raises(ValueError, match=f"^Options.*{opts[0]}"):
+    with pytest.raises(ValueError, match=opts[0]):
         load_config("", opts)
