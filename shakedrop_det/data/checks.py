@@ -15,6 +15,7 @@ from .cleaned_files import cleaned_file, original_file, read_from, write_cleaned
 from .coco_checks import find_problems, read_checked
 from .coco_files import is_coco_file
 from .coco_json import read_categories
+from .record_checks import find_record_problems
 
 SKIP = "DATASETS.SKIP_BAD_ANNOTATIONS"
 
@@ -64,6 +65,8 @@ def check_dataset(
     elif metadata.get("json_file") and metadata.get("evaluator_type") == "lvis":
         _check_there(name, metadata, metadata.json_file)
         read_checked(metadata.json_file, name=name, training=needs.training)
+    elif metadata.get("evaluator_type") in (None, "coco"):
+        _check_records(name, num_classes=num_classes, needs=needs)
     classes = class_names(name)
     if num_classes is not None and classes is not None and num_classes != len(classes):
         more = ", ..." if len(classes) > 10 else ""
@@ -118,6 +121,15 @@ def _check_coco(
         " and ".join(left[part] for part in ("images", "annotations") if part in left),
         *(subject, cleaned, problems),
     )
+
+
+def _check_records(name: str, *, num_classes: int | None, needs: Needs) -> None:
+    records = DatasetCatalog.get(name)
+    if not isinstance(records, list) or not any(r.get("annotations") for r in records):
+        return  # Of another kind, or to predict on.
+    problems = find_record_problems(records, num_classes=num_classes, needs=needs)
+    if problems.number:
+        raise ValueError(f"data set {name!r} has {problems.title}:\n{problems}\nCorrect them")
 
 
 def _check_registered_classes(name: str, metadata: Metadata, json_file: str) -> None:

@@ -17,6 +17,9 @@ from shakedrop_det.data.keypoints import check_keypoints
 from shakedrop_det.evaluation import check_coco_backend
 from shakedrop_det.utils.output_folder import make_output_folder
 
+from .best_metric import check_best_metric
+from .evaluators import find_evaluator_type
+
 
 def is_classifier(cfg: CfgNode) -> bool:
     """Whether the config describes the classification stage."""
@@ -51,6 +54,8 @@ def check_config(cfg: CfgNode, *, train: bool = True) -> None:
     # that they share.
     if comm.get_local_rank() == 0:
         check_datasets(cfg, train=train)
+        if train:
+            check_best_metric(cfg)
     comm.synchronize()
     if cfg.DATASETS.SKIP_BAD_ANNOTATIONS and comm.get_local_rank() > 0:
         for name in (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST):
@@ -182,9 +187,16 @@ def _dataset_checks(
     if name in DatasetCatalog:
         checks.append(lambda: check_keypoints(cfg, name, training=training))
         checks.append(lambda: check_semantics(cfg, name))
+        if not training:
+            checks.append(lambda: _check_evaluator(name))
         if first in DatasetCatalog and first is not None:
             checks.append(lambda: check_same_classes(first, name))
     return checks
+
+
+def _check_evaluator(name: str) -> None:
+    """Rather than at the first evaluation."""
+    find_evaluator_type(name)
 
 
 def check_semantics(cfg: CfgNode, name: str) -> None:
