@@ -12,6 +12,7 @@ from detectron2.config import CfgNode
 
 _TRUTH = {"true": True, "yes": True, "on": True, "1": True}
 _TRUTH |= {"false": False, "no": False, "off": False, "0": False}
+_KINDS = {bool: "True or False", int: "an integer", float: "a number"}
 _BRACKETS = "()[]{}"
 
 
@@ -134,7 +135,7 @@ def _parse(text: str) -> Any:
 def _nothing(key: str, expected: Any) -> Any:
     if isinstance(expected, (str, list, tuple)):
         return type(expected)()
-    raise ValueError(f"{key} must be a {type(expected).__name__}, such as {expected!r}, got None")
+    raise ValueError(f"{key} must be {_KINDS[type(expected)]}, such as {expected!r}, got None")
 
 
 def _number(key: str, text: str, value: Any, current: float) -> float:

@@ -11,7 +11,6 @@ from typing import Any, Iterable, Iterator
 import cv2
 import numpy as np
 from detectron2.config import CfgNode
-from detectron2.data.detection_utils import read_image
 from detectron2.utils.video_visualizer import VideoVisualizer
 from PIL import Image
 from tqdm import tqdm
@@ -23,6 +22,7 @@ from shakedrop_det.utils.reading import UnreadableImageError, naming_file
 
 from .drawing import draw_frame, draw_output
 from .inputs import Inputs, Video, find_inputs
+from .large_images import read_bounded
 from .predictor import Predictor, class_names
 from .results import CocoResults
 
@@ -102,8 +102,8 @@ class _Run:
         for path in tqdm(inputs.images, desc="images", disable=not inputs.images):
             with self._noting_unreadable():
                 with naming_file(str(path)):
-                    image = read_image(str(path), format="RGB")
-                output = self._predict(image, file_name=str(path))
+                    image, size = read_bounded(str(path))
+                output = self._predict(image, size=size, file_name=str(path))
                 self.summary.num_images += 1
                 drawn = draw_output(image, output, **self._classes)
                 suffix = path.suffix if path.suffix.lower() in (".jpg", ".jpeg") else ".png"
@@ -136,9 +136,11 @@ class _Run:
     def _classes(self) -> dict[str, Any]:
         return {"names": self.names, "metadata": self.metadata}
 
-    def _predict(self, image: np.ndarray, **about: Any) -> dict[str, Any]:
+    def _predict(
+        self, image: np.ndarray, *, size: tuple[int, int] | None = None, **about: Any
+    ) -> dict[str, Any]:
         output = {key: _to_cpu(value) for key, value in self.predictor(image[:, :, ::-1]).items()}
-        height, width = image.shape[:2]
+        height, width = size or image.shape[:2]
         self.summary.num_results += self.results.add(output, height=height, width=width, **about)
         return output
 

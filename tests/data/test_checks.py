@@ -120,6 +120,7 @@ def test_classification_data_sets(tmp_path: Path) -> None:
         check_dataset("digits_val", num_classes=9, key=key)
     for folder in ("a", "b", "c"):
         (tmp_path / folder).mkdir()
+        (tmp_path / folder / "a.png").touch()
     register_image_folder(NAME, tmp_path)
     try:
         with pytest.raises(ValueError, match=f"{key} is 2, but data set '{NAME}' has 3"):
