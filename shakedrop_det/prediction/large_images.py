@@ -6,28 +6,31 @@ from typing import Any
 
 import cv2
 import numpy as np
-from detectron2.data.detection_utils import read_image
+from detectron2.data.detection_utils import convert_PIL_to_numpy, read_image
 from PIL import Image, ImageOps
 from pycocotools import mask as mask_util
 
-MAX_PIXELS = 2**24
+MAX_PIXELS = 2**23
 """Of larger images a smaller copy is predicted for and drawn: a detector's hundred masks of 100
-megapixels would take 10 GB."""
+megapixels would take 10 GB, and minutes to draw."""
 
 _ORIENTATION = 0x0112  # of EXIF
 _TURNED = (5, 6, 7, 8)  # orientations that exchange height and width
 
 
-def read_bounded(path: str, *, most: int = MAX_PIXELS) -> tuple[np.ndarray, tuple[int, int]]:
+def read_bounded(
+    path: str, *, image_format: str = "RGB", most: int = MAX_PIXELS
+) -> tuple[np.ndarray, tuple[int, int]]:
     """Read an image, smaller if it is large.
 
     Args:
         path: of the file.
+        image_format: to convert it to, see detectron2's ``read_image``.
         most: number of pixels.
 
     Returns:
-        tuple: the image, (H, W, 3) uint8 RGB, turned as its EXIF orientation says; and the height
-        and width that it has in the file, turned as well.
+        tuple: the image, (H, W, C) uint8, turned as its EXIF orientation says; and the height and
+        width that it has in the file, turned as well.
     """
     with Image.open(path) as image:
         pixels = image.width * image.height
@@ -36,11 +39,11 @@ def read_bounded(path: str, *, most: int = MAX_PIXELS) -> tuple[np.ndarray, tupl
             is_turned = image.getexif().get(_ORIENTATION) in _TURNED
             factor = (most / pixels) ** 0.5
             smaller = (max(int(factor * width), 1), max(int(factor * height), 1))
-            image.draft("RGB", smaller)  # A JPEG is decoded smaller at once.
+            image.draft(None, smaller)  # A JPEG is decoded smaller at once.
             image.thumbnail(smaller)
-            upright = ImageOps.exif_transpose(image).convert("RGB")
-            return np.asarray(upright), (width, height) if is_turned else (height, width)
-    found = read_image(path, format="RGB")
+            small = convert_PIL_to_numpy(ImageOps.exif_transpose(image), image_format)
+            return small, (width, height) if is_turned else (height, width)
+    found = read_image(path, format=image_format)
     return found, (found.shape[0], found.shape[1])
 
 

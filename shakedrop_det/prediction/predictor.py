@@ -16,6 +16,8 @@ from shakedrop_det.checkpoint.classes import CLASSES, checked_classes
 from shakedrop_det.data import ClassificationMapper
 from shakedrop_det.modeling import ShakenBlock, fold
 
+from .formats import is_colour
+
 
 class Predictor(DefaultPredictor):
     """:class:`detectron2.engine.DefaultPredictor`, also for image classifiers, folded by default.
@@ -47,6 +49,8 @@ class Predictor(DefaultPredictor):
         unloaded = cfg.clone()
         unloaded.defrost()
         unloaded.MODEL.WEIGHTS = ""
+        if not is_colour(cfg.INPUT.FORMAT):
+            unloaded.INPUT.FORMAT = "BGR"  # DefaultPredictor leaves such images as they are.
         super().__init__(unloaded)
         self.cfg = cfg.clone()
         checkpointer = Checkpointer(self.model, cfg=cfg, heads_may_be_missing=False)
@@ -61,7 +65,8 @@ class Predictor(DefaultPredictor):
     def __call__(self, original_image: np.ndarray) -> dict[str, Any]:
         """
         Args:
-            original_image: (H, W, 3), uint8, BGR.
+            original_image: (H, W, 3), uint8, BGR; of a model whose ``INPUT.FORMAT`` is neither RGB
+                nor BGR, (H, W, C) in that format.
 
         Returns:
             dict: what the model gives for one image, see detectron2; ``scores``, the probabilities

@@ -21,6 +21,7 @@ from shakedrop_det.utils.output_folder import make_output_folder
 from shakedrop_det.utils.reading import UnreadableImageError, naming_file
 
 from .drawing import draw_frame, draw_output
+from .formats import check_channels, in_format, is_colour
 from .inputs import Inputs, Video, find_inputs
 from .large_images import read_bounded
 from .predictor import Predictor, class_names
@@ -72,6 +73,8 @@ def predict(
             "MODEL.META_ARCHITECTURE 'ProposalNetwork' gives proposals, which have no classes to "
             "draw; evaluate it with tools/train_net.py --eval-only"
         )
+    if cfg.MODEL.META_ARCHITECTURE != "ImageClassifier":
+        check_channels(cfg)
     inputs = find_inputs(names)
     make_output_folder(output / "drawn")
     run = _Run(Predictor(cfg, folded=folded), output, inputs)
@@ -103,7 +106,8 @@ class _Run:
             with self._noting_unreadable():
                 with naming_file(str(path)):
                     image, size = read_bounded(str(path))
-                output = self._predict(image, size=size, file_name=str(path))
+                    taken = self._as_taken(image, path)
+                output = self._predict(taken, size=size, file_name=str(path))
                 self.summary.num_images += 1
                 drawn = draw_output(image, output, **self._classes)
                 suffix = path.suffix if path.suffix.lower() in (".jpg", ".jpeg") else ".png"
@@ -122,7 +126,10 @@ class _Run:
         try:
             for index, bgr in enumerate(frames):
                 frame = np.ascontiguousarray(bgr[:, :, ::-1])
-                output = self._predict(frame, file_name=str(video.path), frame=index)
+                taken = self._as_taken(frame)
+                output = self._predict(
+                    taken, size=frame.shape[:2], file_name=str(video.path), frame=index
+                )
                 self.summary.num_frames += 1
                 drawn = draw_frame(frame, output, visualizer=visualizer, **self._classes)
                 writer.write(np.ascontiguousarray(drawn[:, :, ::-1]))
@@ -136,11 +143,16 @@ class _Run:
     def _classes(self) -> dict[str, Any]:
         return {"names": self.names, "metadata": self.metadata}
 
-    def _predict(
-        self, image: np.ndarray, *, size: tuple[int, int] | None = None, **about: Any
-    ) -> dict[str, Any]:
-        output = {key: _to_cpu(value) for key, value in self.predictor(image[:, :, ::-1]).items()}
-        height, width = size or image.shape[:2]
+    def _as_taken(self, rgb: np.ndarray, path: Path | None = None) -> np.ndarray:
+        """An image as the predictor takes it; from its file, if RGB may have less than that has."""
+        image_format = self.predictor.cfg.INPUT.FORMAT
+        if path is None or is_colour(image_format):
+            return in_format(rgb, image_format)
+        return read_bounded(str(path), image_format=image_format)[0]
+
+    def _predict(self, image: np.ndarray, *, size: tuple[int, ...], **about: Any) -> dict[str, Any]:
+        output = {key: _to_cpu(value) for key, value in self.predictor(image).items()}
+        height, width = size
         self.summary.num_results += self.results.add(output, height=height, width=width, **about)
         return output
 
