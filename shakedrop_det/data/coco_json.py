@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import json
 import os
+from collections.abc import Iterator
 from typing import Any
 
 from detectron2.utils.file_io import PathManager
@@ -22,7 +25,7 @@ def read_coco(json_file: str) -> Any:
         ValueError: if it is not JSON.
     """
     state = _state(json_file)
-    with PathManager.open(json_file) as file:
+    with PathManager.open(json_file) as file, _without_collection():
         content = json.load(file)
     categories = content.get("categories") if isinstance(content, dict) else None
     listed = categories if isinstance(categories, list) else []
@@ -43,6 +46,18 @@ def read_categories(json_file: str) -> Categories:
         return sorted(_known[state], key=lambda category: category["id"])
     except (OSError, ValueError, KeyError, TypeError):
         return []
+
+
+@contextlib.contextmanager
+def _without_collection() -> Iterator[None]:
+    """Python's garbage collection takes half the time of reading millions of small objects."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 def _state(json_file: str) -> tuple[str, int, int]:
