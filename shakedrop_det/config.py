@@ -103,6 +103,14 @@ def add_shakedrop_config(cfg: CfgNode) -> None:
     # that is trained on; which ones follows from SEED. detectron2 reads this key, and lacks it.
     _C.DATALOADER.RANDOM_SUBSET_RATIO = 1.0
 
+    # Own data: [name, COCO json, folder of its images] for each data set. The names are for TRAIN
+    # and TEST, which also take "json:folder" itself. The number of classes is taken from the json
+    # where the config leaves it at detectron2's default.
+    _C.DATASETS.COCO_FILES = []
+    # Whether images and annotations of COCO files that cannot be used are left out, with a warning
+    # that lists them, instead of stopping the run.
+    _C.DATASETS.SKIP_BAD_ANNOTATIONS = False
+
     # Optimizer: "SGD", detectron2's, with SOLVER.MOMENTUM; or "ADAMW".
     _C.SOLVER.OPTIMIZER = "SGD"
     # Lengths in epochs, passes over DATASETS.TRAIN, that replace those in iterations when training

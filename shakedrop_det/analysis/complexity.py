@@ -59,7 +59,8 @@ def example_input(cfg: CfgNode, height: int | None = None, width: int | None = N
                 )
             width = min(round(_ASPECT * height), cfg.INPUT.MAX_SIZE_TEST)
     generator = torch.Generator().manual_seed(0)
-    image = 255 * torch.rand((3, height, width), generator=generator)
+    channels = len(cfg.MODEL.PIXEL_MEAN)
+    image = 255 * torch.rand((channels, height, width), generator=generator)
     record: dict[str, Any] = {"image": image, "height": height, "width": width}
     if cfg.MODEL.LOAD_PROPOSALS:
         number = cfg.DATASETS.PRECOMPUTED_PROPOSAL_TOPK_TEST

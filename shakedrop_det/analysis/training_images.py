@@ -77,6 +77,8 @@ def draw_training_images(
 
 def _rgb(record: dict[str, Any], image_format: str) -> np.ndarray:
     pixels = record["image"].permute(1, 2, 0).numpy()
+    if pixels.shape[2] == 1:
+        return np.ascontiguousarray(pixels.repeat(3, axis=2))
     return np.ascontiguousarray(convert_image_to_rgb(pixels, image_format))
 
 

@@ -16,6 +16,7 @@ from shakedrop_det.utils.addresses import local_file
 from shakedrop_det.utils.atomic import AtomicPathManager, is_local
 
 from .backbone_keys import check_backbone, check_complete, check_depth, classifier_backbone
+from .classes import CLASSES, classes_of
 from .contents import as_checkpoint, check_finite
 from .conventions import (
     CONVENTIONS,
@@ -79,7 +80,8 @@ class Checkpointer(DetectionCheckpointer):
         """
         Args:
             model, save_dir, save_to_disk, checkpointables: see the stock checkpointer.
-            cfg: of the model, whose pixel conventions are saved and compared; None to do neither.
+            cfg: of the model, whose pixel conventions are saved and compared, and whose classes are
+                saved; None to do neither.
             tag_last: whether what is saved becomes the checkpoint to resume from.
             heads_may_be_missing: False where the model is to be used as it is loaded.
             allow_pickle: whether code that a file carries may be run, see
@@ -89,16 +91,20 @@ class Checkpointer(DetectionCheckpointer):
         self.path_manager: Any = AtomicPathManager(PathManager)
         self._source = ""
         self._conventions = None if cfg is None else pixel_conventions(cfg)
+        self._cfg = cfg
         self._tag_last = tag_last
         self._heads_may_be_missing = heads_may_be_missing
         self._allow_pickle = allow_pickle
         self._resumes = False
 
     def save(self, name: str, **kwargs: Any) -> None:
-        """Save, see the stock checkpointer, with the conventions that the weights belong to."""
+        """Save, see the stock checkpointer, with the conventions that the weights belong to, and
+        the names and ids of their classes."""
         extra: dict[str, Any] = {SHAKEDROP: shakedrop_settings(self.model)}
         if self._conventions is not None:
             extra[CONVENTIONS] = self._conventions
+        if self._cfg is not None and (classes := classes_of(self._cfg)):
+            extra[CLASSES] = classes
         super().save(name, **extra, **kwargs)
 
     def tag_last_checkpoint(self, last_filename_basename: str) -> None:

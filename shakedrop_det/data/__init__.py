@@ -3,7 +3,9 @@
 from .builtin import register_builtin_datasets, register_digit_scenes
 from .checks import check_dataset
 from .cifar import register_cifar
+from .classes import num_classes
 from .classification_mapper import ClassificationMapper
+from .coco_files import register_coco_files, use_coco_files
 from .detection_mapper import DetectionMapper
 from .digit_rendering import DIGIT_CLASSES, digit_split
 from .digit_scenes import build_digit_scenes, prepare_digit_scenes
@@ -25,9 +27,12 @@ __all__ = [
     "digit_split",
     "load_image_folder",
     "load_single_digits",
+    "num_classes",
     "prepare_digit_scenes",
     "register_builtin_datasets",
     "register_cifar",
+    "register_coco_files",
     "register_digit_scenes",
     "register_image_folder",
+    "use_coco_files",
 ]

@@ -9,6 +9,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from .image_datasets import ImageFiles
+from .stray_files import is_stray
 
 _SCANNERS = 8
 
@@ -56,15 +57,23 @@ def load_image_folder(root: str | os.PathLike[str], *, name: str | None = None) 
 
 def _image_names(folder: str) -> list[str]:
     with os.scandir(folder) as entries:
-        names = sorted(
-            entry.name for entry in entries if entry.name.lower().endswith(IMG_EXTENSIONS)
-        )
-    if not names:
-        raise FileNotFoundError(
-            f"class folder {os.path.abspath(folder)} has no images ({', '.join(IMG_EXTENSIONS)}): "
-            "add some or remove the folder"
-        )
+        names = [entry.name for entry in entries if _is_image(entry.name)]
     return sorted(names)
+
+
+def _is_image(name: str) -> bool:
+    return name.lower().endswith(IMG_EXTENSIONS) and not is_stray(name)
+
+
+def _check_images(folder: str) -> None:
+    """Stop at a class folder without images, before it is counted as a class."""
+    with os.scandir(folder) as entries:
+        if any(_is_image(entry.name) for entry in entries):
+            return
+    raise FileNotFoundError(
+        f"class folder {os.path.abspath(folder)} has no images ({', '.join(IMG_EXTENSIONS)}): "
+        "add some or remove the folder"
+    )
 
 
 def class_folders(root: str | os.PathLike[str], *, name: str | None = None) -> list[str]:
@@ -80,9 +89,11 @@ def class_folders(root: str | os.PathLike[str], *, name: str | None = None) -> l
             + ("not set" if datasets is None else repr(datasets))
         )
     with os.scandir(root) as entries:
-        classes = sorted(entry.name for entry in entries if entry.is_dir())
+        classes = sorted(e.name for e in entries if e.is_dir() and not is_stray(e.name))
     if not classes:
         raise FileNotFoundError(f"{expected}, and it has no folders")
+    for folder in classes:
+        _check_images(os.path.join(root, folder))
     if name is not None:
         MetadataCatalog.get(name).set(classes=classes)
     return [os.path.join(root, folder) for folder in classes]

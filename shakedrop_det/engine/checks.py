@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from detectron2.config import CfgNode
+from detectron2.data import DatasetCatalog
 from detectron2.utils import comm
 
-from shakedrop_det.data import check_dataset
+from shakedrop_det.data import check_dataset, num_classes, register_coco_files
+from shakedrop_det.data.annotation_checks import needs_of
+from shakedrop_det.data.checks import use_cleaned
+from shakedrop_det.data.classes import check_same_classes
+from shakedrop_det.data.coco_files import is_coco_file
+from shakedrop_det.data.keypoints import check_keypoints
 from shakedrop_det.evaluation import check_coco_backend
 from shakedrop_det.utils.output_folder import make_output_folder
 
+from .best_metric import check_best_metric
+from .evaluators import find_evaluator_type
 from .proposal_files import check_proposal_files
 
 
@@ -26,11 +36,11 @@ def check_config(cfg: CfgNode, *, train: bool = True) -> None:
 
     Raises:
         ValueError: naming the key, its value and the remedy, if ``OUTPUT_DIR`` cannot be written
-            to, a data set is unknown, unreadable or empty or has more categories than the model
-            classes, a file of proposals would run code, ``TEST.AUG`` is set for a model without it,
-            ``TEST.COCO_BACKEND`` is unknown or not installed, a batch cannot be divided,
-            ``SOLVER.CHECKPOINT_PERIOD`` is not positive, ``DATALOADER.RANDOM_SUBSET_RATIO`` is no
-            part, or a norm cannot be computed.
+            to, a data set is unknown, unreadable or empty, has other classes than the model or the
+            other data sets, or has annotations that cannot be used, a file of proposals would run
+            code, ``TEST.AUG`` is set for a model without it, ``TEST.COCO_BACKEND`` is unknown or
+            not installed, a batch cannot be divided, ``SOLVER.CHECKPOINT_PERIOD`` is not positive,
+            ``DATALOADER.RANDOM_SUBSET_RATIO`` is no part, or a norm cannot be computed.
     """
     check_tta(cfg)
     check_coco_backend(cfg.TEST.COCO_BACKEND)
@@ -40,11 +50,17 @@ def check_config(cfg: CfgNode, *, train: bool = True) -> None:
         check_subset(cfg)
         check_norms(cfg)
     make_output_folder(cfg.OUTPUT_DIR, key="OUTPUT_DIR")
+    register_coco_files(cfg)
     # One process per machine, while the others wait: it may also build a data set in a folder
     # that they share.
     if comm.get_local_rank() == 0:
         check_datasets(cfg, train=train)
+        if train:
+            check_best_metric(cfg)
     comm.synchronize()
+    if cfg.DATASETS.SKIP_BAD_ANNOTATIONS and comm.get_local_rank() > 0:
+        for name in (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST):
+            use_cleaned(name, cfg.OUTPUT_DIR)
 
 
 def check_tta(cfg: CfgNode) -> None:
@@ -138,29 +154,61 @@ def check_datasets(cfg: CfgNode, *, train: bool) -> None:
     check_proposal_files(cfg, train=train)
     if train and not cfg.DATASETS.TRAIN:
         raise ValueError("DATASETS.TRAIN is empty: name the data sets to train on")
-    classes_key, classes = num_classes(cfg)
+    errors: list[Exception] = []
+    first: str | None = None
     for part in ("TRAIN", "TEST") if train else ("TEST",):
         for name in cfg.DATASETS[part]:
-            # Predictions can also be made, and written, for images without annotations.
-            annotated = part == "TRAIN"
-            try:
-                check_dataset(name, num_classes=classes, key=classes_key, annotated=annotated)
-            except (ValueError, FileNotFoundError) as error:
-                raise type(error)(f"DATASETS.{part}: {error}") from error
+            for check in _dataset_checks(cfg, name, training=part == "TRAIN", first=first):
+                try:
+                    check()
+                except (ValueError, FileNotFoundError) as error:
+                    errors.append(type(error)(f"DATASETS.{part}: {error}"))
+            first = first or name
+    if len(errors) > 1:
+        raise ValueError("\n".join(map(str, errors)))
+    if errors:
+        raise errors[0]
 
 
-def num_classes(cfg: CfgNode) -> tuple[str, int | None]:
-    """The key that holds the model's number of classes, and its value; None if there is none."""
-    keys = {
-        "ImageClassifier": "MODEL.IMAGE_CLASSIFIER.NUM_CLASSES",
-        "RetinaNet": "MODEL.RETINANET.NUM_CLASSES",
-        "GeneralizedRCNN": "MODEL.ROI_HEADS.NUM_CLASSES",
-        "PanopticFPN": "MODEL.ROI_HEADS.NUM_CLASSES",
-    }
-    key = keys.get(cfg.MODEL.META_ARCHITECTURE)
-    if key is None:
-        return "", None
-    node = cfg
-    for name in key.split("."):
-        node = node[name]
-    return key, node
+def _dataset_checks(
+    cfg: CfgNode, name: str, *, training: bool, first: str | None
+) -> list[Callable[[], None]]:
+    """What is checked of a data set; ``first`` is the one that it has to have the classes of."""
+    key, number = num_classes(cfg)
+    checks: list[Callable[[], None]] = [
+        lambda: check_dataset(
+            name,
+            # Of the others it follows from their having the same classes.
+            num_classes=number if first is None else None,
+            key=key,
+            needs=needs_of(cfg, training=training),
+            skip_bad=cfg.DATASETS.SKIP_BAD_ANNOTATIONS,
+            folder=cfg.OUTPUT_DIR,
+        )
+    ]
+    if name in DatasetCatalog:
+        checks.append(lambda: check_keypoints(cfg, name, training=training))
+        checks.append(lambda: check_semantics(cfg, name))
+        if not training:
+            checks.append(lambda: _check_evaluator(name))
+        if first in DatasetCatalog and first is not None:
+            checks.append(lambda: check_same_classes(first, name))
+    return checks
+
+
+def _check_evaluator(name: str) -> None:
+    """Rather than at the first evaluation."""
+    find_evaluator_type(name)
+
+
+def check_semantics(cfg: CfgNode, name: str) -> None:
+    """Stop if a model needs labels of pixels, which a COCO file of objects does not have.
+
+    Raises:
+        ValueError: naming the architecture.
+    """
+    if cfg.MODEL.META_ARCHITECTURE in ("PanopticFPN", "SemanticSegmentor") and is_coco_file(name):
+        raise ValueError(
+            f"MODEL.META_ARCHITECTURE {cfg.MODEL.META_ARCHITECTURE!r} needs labels of pixels, "
+            f"which the COCO file of {name!r} does not give: register a data set with them"
+        )

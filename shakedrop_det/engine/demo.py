@@ -95,7 +95,9 @@ Logs, metrics and checkpoints are in {output}/pretraining and {output}/detection
 
 What to try next:
   the plain network:        {train_net} {config} MODEL.SHAKEDROP.ENABLED False
-  the same with your own:   {train_net} {config} DATASETS.TRAIN '("mine",)' ...
+  the same with your own:   {train_net} {config} \\
+                              DATASETS.TRAIN mine/train.json:mine/images \\
+                              DATASETS.TEST mine/val.json:mine/images
   evaluation only:          {train_net} {config} --eval-only MODEL.WEIGHTS {weights}
-  in your own pipeline:     README.md, "In your own pipeline"
+  in your own pipeline:     README.md, "In your own pipeline"; your own data: docs/own_data.md
 """

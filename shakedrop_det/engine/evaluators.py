@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import os
+from collections.abc import Iterable
+from typing import Any
 
 from detectron2.config import CfgNode
-from detectron2.data import MetadataCatalog
+from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.evaluation import (
     CityscapesInstanceEvaluator,
     CityscapesSemSegEvaluator,
@@ -40,20 +43,19 @@ def build_evaluator(
     Args:
         cfg: of which ``OUTPUT_DIR``, ``TEST`` and what the model predicts are read.
         dataset_name: name of a registered data set.
-        output_folder: where predictions are written, ``OUTPUT_DIR/inference`` by default.
+        output_folder: where predictions are written, ``OUTPUT_DIR/inference`` by default; each of
+            several ``DATASETS.TEST`` has a folder of its name in it.
 
     Raises:
-        ValueError: if the metadata has no ``evaluator_type``, or one that is not known, or for a
-            value of ``TEST.COCO_BACKEND`` that is not allowed.
+        ValueError: if the metadata has an ``evaluator_type`` that is not known, or for a value of
+            ``TEST.COCO_BACKEND`` that is not allowed.
     """
     output_folder = output_folder or os.path.join(cfg.OUTPUT_DIR, "inference")
-    evaluator_type = MetadataCatalog.get(dataset_name).get("evaluator_type")
-    if evaluator_type not in EVALUATOR_TYPES:
-        raise ValueError(
-            f"Data set {dataset_name!r} has evaluator_type {evaluator_type!r} in its metadata; set "
-            f"it, MetadataCatalog.get({dataset_name!r}).evaluator_type = ..., to one of "
-            f"{', '.join(EVALUATOR_TYPES)}"
-        )
+    if len(cfg.DATASETS.TEST) > 1:  # Or the files of one would replace those of the other.
+        output_folder = os.path.join(output_folder, dataset_name)
+    evaluator_type = find_evaluator_type(dataset_name)
+    if evaluator_type is None:
+        return DatasetEvaluators([])
     if evaluator_type == "classification":
         return ClassificationEvaluator(dataset_name)
     if evaluator_type == "lvis":
@@ -81,6 +83,53 @@ def build_evaluator(
     if evaluator_type == "coco_panoptic_seg":
         evaluators.append(COCOPanopticEvaluator(dataset_name, output_folder))
     return evaluators[0] if len(evaluators) == 1 else DatasetEvaluators(evaluators)
+
+
+def find_evaluator_type(dataset_name: str) -> str | None:
+    """What a data set's metadata asks for; if it says nothing, what its records are made for, which
+    is then noted there.
+
+    Args:
+        dataset_name: name of a registered data set.
+
+    Returns:
+        str: one of :data:`EVALUATOR_TYPES`, or None if there is nothing to compute metrics with.
+
+    Raises:
+        ValueError: if the metadata asks for an evaluator that is not known.
+    """
+    metadata = MetadataCatalog.get(dataset_name)
+    evaluator_type = metadata.get("evaluator_type")
+    if evaluator_type in EVALUATOR_TYPES:
+        return evaluator_type
+    if evaluator_type is not None:
+        raise ValueError(
+            f"data set {dataset_name!r} has evaluator_type {evaluator_type!r} in its metadata; set "
+            f"it, MetadataCatalog.get({dataset_name!r}).evaluator_type = ..., to one of "
+            f"{', '.join(EVALUATOR_TYPES)}"
+        )
+    logger = logging.getLogger(__name__)
+    records = DatasetCatalog.get(dataset_name)
+    found = _type_of_records(records[i] for i in range(len(records)))
+    if found is None:
+        logger.warning(
+            "Data set %r has no evaluator_type in its metadata, and neither boxes nor labels: no "
+            "metrics will be computed on it",
+            dataset_name,
+        )
+        return None
+    logger.info("Data set %r is evaluated as evaluator_type %r", dataset_name, found)
+    metadata.evaluator_type = found
+    return found
+
+
+def _type_of_records(records: Iterable[dict[str, Any]]) -> str | None:
+    for record in records:
+        if any("bbox" in annotation for annotation in record.get("annotations") or ()):
+            return "coco"
+        if "label" in record:
+            return "classification"
+    return None
 
 
 def coco_tasks(cfg: CfgNode) -> tuple[str, ...] | None:

@@ -9,6 +9,7 @@ from detectron2.evaluation import verify_results
 from detectron2.utils import comm
 
 from shakedrop_det.checkpoint import Checkpointer
+from shakedrop_det.checkpoint.classes import CLASSES, check_same_classes, checked_classes
 
 from .checks import check_config
 from .trainer import Trainer
@@ -46,7 +47,7 @@ def evaluate(cfg: CfgNode, *, resume: bool = False, allow_pickle: bool = False) 
 
     Raises:
         FileNotFoundError, ValueError: see :func:`check_config` and :class:`Checkpointer`; also if
-            the file lacks weights of the model, or has them in another shape.
+            the file lacks weights of the model, has them in another shape, or is of other classes.
     """
     check_config(cfg, train=False)
     model = Trainer.build_model(cfg)
@@ -57,7 +58,9 @@ def evaluate(cfg: CfgNode, *, resume: bool = False, allow_pickle: bool = False) 
         heads_may_be_missing=False,
         allow_pickle=allow_pickle,
     )
-    checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=resume)
+    content = checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=resume)
+    classes = checked_classes(content.get(CLASSES), source=cfg.MODEL.WEIGHTS)
+    check_same_classes(classes, cfg.DATASETS.TEST, source=cfg.MODEL.WEIGHTS)
     results = Trainer.test(cfg, model)
     if cfg.TEST.AUG.ENABLED:
         results.update(Trainer.test_with_TTA(cfg, model))

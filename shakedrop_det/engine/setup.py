@@ -15,12 +15,14 @@ from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
 
 from shakedrop_det.config import add_shakedrop_config
-from shakedrop_det.model_zoo.files import errors_of, message
+from shakedrop_det.data import use_coco_files
+from shakedrop_det.model_zoo.files import errors_of
 from shakedrop_det.model_zoo.overlays import apply_overlays
 from shakedrop_det.utils.atomic import is_local
 from shakedrop_det.utils.output_folder import make_output_folder
 from shakedrop_det.utils.safe_yaml import merge_config_file
 
+from .options import merge_options, replace_none
 from .progress import log_to_file_only
 
 
@@ -81,7 +83,7 @@ def load_config(
 
     Args:
         config_file: path of the yaml file; empty for none.
-        opts: alternating keys and values.
+        opts: alternating keys and values, see :func:`shakedrop_det.engine.options.merge_options`.
         overlays: names or paths, see :func:`shakedrop_det.model_zoo.apply_overlay`; later ones win.
 
     Raises:
@@ -89,17 +91,16 @@ def load_config(
     """
     cfg = get_cfg()
     add_shakedrop_config(cfg)
+    defaults = cfg.clone()
     if config_file and is_local(config_file) and not os.path.isfile(config_file):
         raise FileNotFoundError(f"--config-file: there is no file {config_file!r}")
     with errors_of(f"--config-file {config_file!r}"):
         if config_file:
             merge_config_file(cfg, config_file)
     apply_overlays(cfg, overlays)
-    options: list[str] = list(opts)
-    try:
-        cfg.merge_from_list(options)
-    except (AssertionError, KeyError, ValueError) as error:
-        raise ValueError(f"Options {' '.join(options)!r}: {message(error)}") from error
+    replace_none(cfg, defaults)
+    merge_options(cfg, opts)
+    use_coco_files(cfg, given=[part.partition("=")[0] for part in opts])
     return cfg
 
 

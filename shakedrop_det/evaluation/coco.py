@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 from typing import Any, Sequence
 
+from detectron2.data import MetadataCatalog
 from detectron2.evaluation import COCOEvaluator
 
 from .coco_backends import check_coco_backend, computed_by
 from .coco_plots import draw_precision_recall, draw_sizes
 from .coco_tables import category_table, metrics_by_category, write_category_table
+from .converted import converted_to_coco
 
 
 class DetectionEvaluator(COCOEvaluator):
@@ -43,7 +45,16 @@ class DetectionEvaluator(COCOEvaluator):
         """
         check_coco_backend(backend)
         kwargs["use_fast_impl"] = backend == "detectron2"
-        super().__init__(dataset_name, tasks, distributed, output_dir, **kwargs)
+        metadata = MetadataCatalog.get(dataset_name)
+        has_file = hasattr(metadata, "json_file")
+        if not has_file and output_dir is not None:
+            metadata.json_file = converted_to_coco(dataset_name, output_dir)
+        try:
+            super().__init__(dataset_name, tasks, distributed, output_dir, **kwargs)
+        finally:
+            # The data set may be another the next time.
+            if not has_file and hasattr(metadata, "json_file"):
+                del metadata.json_file
         if backend == "faster_coco_eval":
             self._use_fast_impl = True  # the name that computed_by() replaces
         self._backend = backend

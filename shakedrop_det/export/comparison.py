@@ -25,22 +25,29 @@ def example_image(cfg: CfgNode, path: str | None = None) -> Tensor:
         path: of an image file; None for noise, the same on each call.
 
     Returns:
-        Tensor: pixels from 0 to 255, (3, H, W), float32.
+        Tensor: pixels from 0 to 255, (C, H, W), float32.
 
     Raises:
         FileNotFoundError: if there is no such file.
         UnreadableImageError: if it is no image, naming it.
     """
+    channels = len(cfg.MODEL.PIXEL_MEAN)
     if path is None:
         generator = torch.Generator().manual_seed(0)
-        return torch.rand(3, NOISE_SIZE, NOISE_SIZE, generator=generator) * 255
+        return torch.rand(channels, NOISE_SIZE, NOISE_SIZE, generator=generator) * 255
     if not os.path.isfile(path):
         raise FileNotFoundError(f"There is no image {path!r}")
     is_classifier = cfg.MODEL.META_ARCHITECTURE == "ImageClassifier"
     mapper: Callable[[dict[str, Any]], dict[str, Any]] = (
         ClassificationMapper(cfg, False) if is_classifier else DetectionMapper(cfg, False)
     )
-    return mapper({"file_name": path, "label": 0})["image"].float()
+    image = mapper({"file_name": path, "label": 0})["image"].float()
+    if len(image) != channels:
+        raise ValueError(
+            f"MODEL.PIXEL_MEAN is of {channels} channels, and {path!r} has {len(image)} in "
+            f"INPUT.FORMAT {cfg.INPUT.FORMAT!r}: leave --image out, for an image of noise"
+        )
+    return image
 
 
 @torch.no_grad()
@@ -49,7 +56,7 @@ def features(model: nn.Module, image: Tensor) -> dict[str, Tensor]:
 
     Args:
         model: in test mode.
-        image: (3, H, W), see :func:`example_image`.
+        image: (C, H, W), see :func:`example_image`.
     """
     pixels = model.preprocess_image([{"image": image}])  # type: ignore[operator]
     pixels = pixels if isinstance(pixels, Tensor) else pixels.tensor
@@ -70,7 +77,7 @@ def outputs(model: nn.Module, image: Tensor) -> dict[str, Tensor]:
 
     Args:
         model: in test mode.
-        image: (3, H, W), see :func:`example_image`.
+        image: (C, H, W), see :func:`example_image`.
     """
     (output,) = model([{"image": image}])
     found: dict[str, Tensor] = {}

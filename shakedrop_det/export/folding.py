@@ -10,6 +10,7 @@ from detectron2.config import CfgNode
 from detectron2.modeling import build_model
 from torch import nn
 
+from shakedrop_det.checkpoint.classes import CLASSES
 from shakedrop_det.checkpoint.contents import check_finite
 from shakedrop_det.checkpoint.conventions import (
     CONVENTIONS,
@@ -84,7 +85,7 @@ def fold_checkpoint(
         FileNotFoundError, ValueError: see :func:`load_model`; also if there is no block under
             ShakeDrop, or the folded network computes something else.
     """
-    model = load_model(cfg, use_ema=use_ema, allow_pickle=allow_pickle)
+    model, extra = _load(cfg, use_ema=use_ema, allow_pickle=allow_pickle)
     folded_cfg, not_stock = deployed_config(cfg)
     folded = build_on_cpu(folded_cfg)
     state = fold(copy.deepcopy(model)).state_dict()
@@ -98,6 +99,7 @@ def fold_checkpoint(
             "model": state,
             CONVENTIONS: pixel_conventions(cfg),
             SHAKEDROP: shakedrop_settings(folded),
+            **{key: extra[key] for key in (CLASSES,) if key in extra},
         },
         cfg=folded_cfg,
         not_stock=not_stock,
@@ -120,6 +122,11 @@ def load_model(cfg: CfgNode, *, use_ema: bool = True, allow_pickle: bool = False
         ValueError: if a weight is missing, superfluous or of another shape, or the file says
             that it was trained with other ShakeDrop or other pixels.
     """
+    return _load(cfg, use_ema=use_ema, allow_pickle=allow_pickle)[0]
+
+
+def _load(cfg: CfgNode, *, use_ema: bool, allow_pickle: bool) -> tuple[nn.Module, dict[str, Any]]:
+    """The network, and what the file holds besides its weights."""
     if not cfg.MODEL.WEIGHTS:
         raise ValueError("MODEL.WEIGHTS is empty; set it to the checkpoint to deploy")
     refuse_library(cfg.MODEL.WEIGHTS)
@@ -142,7 +149,7 @@ def load_model(cfg: CfgNode, *, use_ema: bool = True, allow_pickle: bool = False
             f"the weights in {path!r} were trained with other ShakeDrop settings than this "
             f"config's, and would get another scale; set {remedy}"
         )
-    return model
+    return model, file.extra
 
 
 def build_on_cpu(cfg: CfgNode) -> nn.Module:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Iterable, Iterator
@@ -11,6 +10,7 @@ import cv2
 import numpy as np
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
+from shakedrop_det.data.stray_files import is_stray
 from shakedrop_det.utils.reading import UnreadableImageError
 
 VIDEO_EXTENSIONS = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm")
@@ -45,17 +45,39 @@ def find_inputs(names: Iterable[str]) -> Inputs:
 def _files(name: str) -> list[Path]:
     path = Path(name)
     if path.is_dir():
-        files = [p for p in sorted(path.iterdir()) if p.suffix.lower() in IMG_EXTENSIONS]
-        files += [p for p in sorted(path.iterdir()) if _is_video(p)]
+        there = [p for p in sorted(path.iterdir()) if not is_stray(p.name) and p.is_file()]
+        files = [p for p in there if p.suffix.lower() in IMG_EXTENSIONS]
+        files += [p for p in there if _is_video(p)]
         if not files:
             raise FileNotFoundError(f"folder {name!r} holds no images and no videos")
         return files
-    if path.exists():
+    if path.is_file():
         return [path]
-    files = [Path(p) for p in sorted(glob.glob(name, recursive=True)) if Path(p).is_file()]
+    if path.exists():
+        raise FileNotFoundError(f"{name!r} is no file and no folder, but a pipe or a device")
+    files = _matches(name)
     if not files:
         raise FileNotFoundError(f"{name!r} is no file and no folder, and no file matches it")
     return files
+
+
+def _matches(pattern: str) -> list[Path]:
+    """Files that match a pattern. Unlike those of ``glob``, "**" goes into no linked folder, which
+    may hold itself."""
+    root = Path(Path(pattern).anchor)
+    relative = str(Path(pattern).relative_to(root))
+    if relative.endswith("**"):
+        relative += "/*"
+    try:
+        found = sorted(root.glob(relative))
+    except (ValueError, NotImplementedError):  # Of "**.jpg", which is no pattern.
+        return []
+    hidden_too = any(part.startswith(".") for part in Path(relative).parts)
+    return [
+        path
+        for path in found
+        if path.is_file() and (hidden_too or not any(map(is_stray, path.relative_to(root).parts)))
+    ]
 
 
 def _is_video(path: Path) -> bool:

@@ -12,8 +12,11 @@ from detectron2.engine import DefaultPredictor
 from torch import nn
 
 from shakedrop_det.checkpoint import Checkpointer
+from shakedrop_det.checkpoint.classes import CLASSES, checked_classes
 from shakedrop_det.data import ClassificationMapper
 from shakedrop_det.modeling import ShakenBlock, fold
+
+from .formats import is_colour
 
 
 class Predictor(DefaultPredictor):
@@ -28,8 +31,8 @@ class Predictor(DefaultPredictor):
     def __init__(self, cfg: CfgNode, *, folded: bool = True, allow_pickle: bool = False) -> None:
         """
         Args:
-            cfg: of the model, with ``MODEL.WEIGHTS``; the first of ``DATASETS.TEST`` tells the
-                names of the classes.
+            cfg: of the model, with ``MODEL.WEIGHTS``. That file tells the names of the classes and
+                their ids, or else the first of ``DATASETS.TEST``.
             folded: whether a network under ShakeDrop becomes a plain one, which computes the same.
             allow_pickle: whether code that the file carries may be run.
 
@@ -47,21 +50,26 @@ class Predictor(DefaultPredictor):
         unloaded = cfg.clone()
         unloaded.defrost()
         unloaded.MODEL.WEIGHTS = ""
+        if not is_colour(cfg.INPUT.FORMAT):
+            unloaded.INPUT.FORMAT = "BGR"  # DefaultPredictor leaves such images as they are.
         super().__init__(unloaded)
         self.cfg = cfg.clone()
-        Checkpointer(
+        checkpointer = Checkpointer(
             self.model, cfg=cfg, heads_may_be_missing=False, allow_pickle=allow_pickle
-        ).load(cfg.MODEL.WEIGHTS)
+        )
+        content = checkpointer.load(cfg.MODEL.WEIGHTS)
         if folded and any(isinstance(module, ShakenBlock) for module in self.model.modules()):
             self.model = fold(self.model)
         self.is_classifier = cfg.MODEL.META_ARCHITECTURE == "ImageClassifier"
         self._mapper = ClassificationMapper(cfg, False) if self.is_classifier else None
-        self.metadata = class_metadata(cfg)
+        classes = checked_classes(content.get(CLASSES), source=cfg.MODEL.WEIGHTS)
+        self.metadata = class_metadata(cfg) if classes is None else with_classes(cfg, classes)
 
     def __call__(self, original_image: np.ndarray) -> dict[str, Any]:
         """
         Args:
-            original_image: (H, W, 3), uint8, BGR.
+            original_image: (H, W, 3), uint8, BGR; of a model whose ``INPUT.FORMAT`` is neither RGB
+                nor BGR, (H, W, C) in that format.
 
         Returns:
             dict: what the model gives for one image, see detectron2; ``scores``, the probabilities
@@ -72,6 +80,26 @@ class Predictor(DefaultPredictor):
         rgb = np.ascontiguousarray(original_image[:, :, ::-1])
         with torch.no_grad():
             return self.model([self._mapper({"image": rgb, "label": 0})])[0]
+
+
+def with_classes(cfg: CfgNode, classes: dict[str, Any]) -> Metadata:
+    """Metadata with the classes of a checkpoint, and what else the config's data set knows of them.
+
+    Args:
+        cfg: whose data sets need not be on this machine.
+        classes: of :func:`shakedrop_det.checkpoint.classes.checked_classes`.
+    """
+    datasets = (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST)
+    found = [MetadataCatalog.get(name).as_dict() for name in datasets if name in MetadataCatalog]
+    known: dict[str, Any] = found[0] if found else {}
+    names, ids = classes["names"], classes["ids"]
+    if known.get("thing_classes") != names:
+        known = {key: value for key, value in known.items() if key != "thing_colors"}
+    is_classifier = cfg.MODEL.META_ARCHITECTURE == "ImageClassifier"
+    known["classes" if is_classifier else "thing_classes"] = names
+    if ids is not None:
+        known["thing_dataset_id_to_contiguous_id"] = {id_: n for n, id_ in enumerate(ids)}
+    return Metadata(**known)
 
 
 def class_metadata(cfg: CfgNode) -> Metadata:

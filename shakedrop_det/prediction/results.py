@@ -10,6 +10,10 @@ from detectron2.data import Metadata
 from detectron2.evaluation.coco_evaluation import instances_to_coco_json
 from detectron2.structures import Instances
 
+from shakedrop_det.utils.atomic import write_atomically
+
+from .large_images import scale_results
+
 TOP = 5
 """How many of the likeliest classes of an image a classifier's results list."""
 
@@ -60,6 +64,8 @@ class CocoResults:
             instances = output.get("instances", Instances((height, width)))
             has_any = bool(instances.get_fields())
             found = instances_to_coco_json(instances, image_id) if has_any else []
+            if instances.image_size != (height, width):
+                scale_results(found, size=instances.image_size, to=(height, width))
         for result in found:
             result["category_id"] = self._id(result["category_id"])
         self._results += found
@@ -73,4 +79,5 @@ class CocoResults:
         """
         info = {"images": self._images, "categories": self._categories}
         for name, content in (("results.json", self._results), ("image_info.json", info)):
-            (folder / name).write_text(json.dumps(content))
+            with write_atomically(str(folder / name), "w") as file:  # Disks may be full.
+                json.dump(content, file)

@@ -11,18 +11,19 @@ from typing import Any, Iterable, Iterator
 import cv2
 import numpy as np
 from detectron2.config import CfgNode
-from detectron2.data.detection_utils import read_image
 from detectron2.utils.video_visualizer import VideoVisualizer
 from PIL import Image
 from tqdm import tqdm
 
-from shakedrop_det.engine.checks import num_classes
+from shakedrop_det.data import num_classes
 from shakedrop_det.evaluation.instance_drawing import with_names
 from shakedrop_det.utils.output_folder import make_output_folder
 from shakedrop_det.utils.reading import UnreadableImageError, naming_file
 
 from .drawing import draw_frame, draw_output
+from .formats import check_channels, in_format, is_colour
 from .inputs import Inputs, Video, find_inputs
+from .large_images import read_bounded
 from .predictor import Predictor, class_names
 from .results import CocoResults
 
@@ -77,6 +78,8 @@ def predict(
             "MODEL.META_ARCHITECTURE 'ProposalNetwork' gives proposals, which have no classes to "
             "draw; evaluate it with tools/train_net.py --eval-only"
         )
+    if cfg.MODEL.META_ARCHITECTURE != "ImageClassifier":
+        check_channels(cfg)
     inputs = find_inputs(names)
     make_output_folder(output / "drawn")
     predictor = Predictor(cfg, folded=folded, allow_pickle=allow_pickle)
@@ -108,8 +111,9 @@ class _Run:
         for path in tqdm(inputs.images, desc="images", disable=not inputs.images):
             with self._noting_unreadable():
                 with naming_file(str(path)):
-                    image = read_image(str(path), format="RGB")
-                output = self._predict(image, file_name=str(path))
+                    image, size = read_bounded(str(path))
+                    taken = self._as_taken(image, path)
+                output = self._predict(taken, size=size, file_name=str(path))
                 self.summary.num_images += 1
                 drawn = draw_output(image, output, **self._classes)
                 suffix = path.suffix if path.suffix.lower() in (".jpg", ".jpeg") else ".png"
@@ -128,7 +132,10 @@ class _Run:
         try:
             for index, bgr in enumerate(frames):
                 frame = np.ascontiguousarray(bgr[:, :, ::-1])
-                output = self._predict(frame, file_name=str(video.path), frame=index)
+                taken = self._as_taken(frame)
+                output = self._predict(
+                    taken, size=frame.shape[:2], file_name=str(video.path), frame=index
+                )
                 self.summary.num_frames += 1
                 drawn = draw_frame(frame, output, visualizer=visualizer, **self._classes)
                 writer.write(np.ascontiguousarray(drawn[:, :, ::-1]))
@@ -142,9 +149,16 @@ class _Run:
     def _classes(self) -> dict[str, Any]:
         return {"names": self.names, "metadata": self.metadata}
 
-    def _predict(self, image: np.ndarray, **about: Any) -> dict[str, Any]:
-        output = {key: _to_cpu(value) for key, value in self.predictor(image[:, :, ::-1]).items()}
-        height, width = image.shape[:2]
+    def _as_taken(self, rgb: np.ndarray, path: Path | None = None) -> np.ndarray:
+        """An image as the predictor takes it; from its file, if RGB may have less than that has."""
+        image_format = self.predictor.cfg.INPUT.FORMAT
+        if path is None or is_colour(image_format):
+            return in_format(rgb, image_format)
+        return read_bounded(str(path), image_format=image_format)[0]
+
+    def _predict(self, image: np.ndarray, *, size: tuple[int, ...], **about: Any) -> dict[str, Any]:
+        output = {key: _to_cpu(value) for key, value in self.predictor(image).items()}
+        height, width = size
         self.summary.num_results += self.results.add(output, height=height, width=width, **about)
         return output
 

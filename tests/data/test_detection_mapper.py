@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
-from detectron2.config import get_cfg
-from detectron2.data import DatasetCatalog, DatasetMapper
+from detectron2.config import CfgNode, get_cfg
+from detectron2.data import DatasetCatalog, DatasetMapper, MapDataset
 
 from shakedrop_det.data import DetectionMapper
 
@@ -31,3 +33,21 @@ def test_truncated_image_is_named(tmp_path: Path, datasets_root: str) -> None:
     file.write_bytes(Path(record["file_name"]).read_bytes()[:2000])
     with pytest.raises(OSError, match=f"cannot read image {file}"):
         DetectionMapper(get_cfg(), True)({**record, "file_name": str(file)})
+
+
+def test_images_of_another_size_are_named_or_left_out(
+    tiny: Callable[..., CfgNode], caplog: pytest.LogCaptureFixture
+) -> None:
+    cfg = tiny("mask_rcnn")
+    record = {**DatasetCatalog.get("tiny_scenes_train")[0], "height": 7}
+    with pytest.raises(ValueError, match=f"{record['file_name']}.*expect"):
+        DetectionMapper(cfg, True)(dict(record))
+    cfg.DATASETS.SKIP_BAD_ANNOTATIONS = True
+    logging.getLogger("shakedrop_det").propagate = True
+    assert DetectionMapper(cfg, True)(dict(record)) is None
+    assert f"Skipped an image: Mismatched image shape for image {record['file_name']}" in (
+        caplog.text
+    )
+    # A loader takes another in its place.
+    mapped = MapDataset([record, DatasetCatalog.get("tiny_scenes_train")[1]], DetectionMapper(cfg))
+    assert mapped[0]["image_id"] == mapped[1]["image_id"]

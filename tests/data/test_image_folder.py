@@ -10,7 +10,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shakedrop_det.data import load_image_folder, register_image_folder
+from shakedrop_det.data import check_dataset, load_image_folder, register_image_folder
 
 
 def touch(path: Path) -> None:
@@ -88,6 +88,30 @@ def test_class_folder_without_images(tmp_path: Path) -> None:
     touch(tmp_path / "dog" / "notes.txt")
     with pytest.raises(FileNotFoundError, match=f"class folder {tmp_path}/dog has no images"):
         load_image_folder(tmp_path)
+
+
+def test_what_nobody_put_there_is_no_class_and_no_image(tmp_path: Path) -> None:
+    for name in ("cat", "dog", ".ipynb_checkpoints", "@eaDir", "__MACOSX", "$RECYCLE.BIN"):
+        touch(tmp_path / name / "a.png")
+    for name in ("._a.png", ".a.png", "Thumbs.db"):
+        touch(tmp_path / "cat" / name)
+    records = load_image_folder(tmp_path)
+    assert [(Path(r["file_name"]).parent.name, r["label"]) for r in records] == [
+        ("cat", 0),
+        ("dog", 1),
+    ]
+
+
+def test_a_folder_of_stray_files_alone_is_no_class(tmp_path: Path) -> None:
+    touch(tmp_path / "cat" / "a.png")
+    touch(tmp_path / "dog" / "._a.png")
+    register_image_folder("test_stray", tmp_path)
+    try:
+        with pytest.raises(FileNotFoundError, match=f"class folder {tmp_path}/dog has no images"):
+            check_dataset("test_stray", num_classes=1)
+    finally:
+        DatasetCatalog.remove("test_stray")
+        MetadataCatalog.remove("test_stray")
 
 
 @pytest.mark.skipif("DETECTRON2_DATASETS" not in os.environ, reason="needs real data")

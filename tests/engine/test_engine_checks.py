@@ -9,6 +9,7 @@ from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import register_coco_instances
 from detectron2.utils import comm
+from PIL import Image
 
 from shakedrop_det.engine import build_evaluator, check_config
 
@@ -56,8 +57,11 @@ def test_broken_annotations(tiny: Tiny, coco: Callable[[str], str], tmp_path: Pa
     assert str(tmp_path / "instances.json") in str(error.value)
 
 
-def test_zero_annotations(tiny: Tiny, coco: Callable[[str], str]) -> None:
-    empty = {"images": [{"id": 1}], "categories": [{"id": 1, "name": "a"}], "annotations": []}
+def test_zero_annotations(tiny: Tiny, coco: Callable[[str], str], tmp_path: Path) -> None:
+    image = {"id": 1, "file_name": "1.png", "height": 8, "width": 8}
+    Image.new("RGB", (8, 8)).save(tmp_path / "1.png")
+    categories = [{"id": i + 1, "name": str(i)} for i in range(10)]
+    empty = {"images": [image], "categories": categories, "annotations": []}
     name = coco(json.dumps(empty))
     with pytest.raises(ValueError, match="DATASETS.TRAIN.*no annotations"):
         check_config(tiny("mask_rcnn", "DATASETS.TRAIN", (name,)))

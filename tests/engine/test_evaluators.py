@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from detectron2.config import CfgNode
-from detectron2.data import DatasetCatalog
+from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.modeling import build_model
 
-from shakedrop_det.engine import build_evaluator, check_config
+from shakedrop_det.engine import Trainer, build_evaluator, check_config
 from shakedrop_det.engine.evaluators import coco_tasks
 from shakedrop_det.evaluation import DetectionEvaluator
 
@@ -60,3 +63,47 @@ def test_backend_and_plots_of_the_config(tiny: Tiny) -> None:
 def test_unknown_backend_stops_before_the_run(tiny: Tiny) -> None:
     with pytest.raises(ValueError, match="TEST.COCO_BACKEND must be one of .*, got 'fast'"):
         check_config(tiny("mask_rcnn", "TEST.COCO_BACKEND", "fast"))
+
+
+@pytest.fixture
+def of_a_function() -> Iterator[list[dict[str, Any]]]:
+    """Records of a data set without metadata, "of_a_function": those of the tiny scenes."""
+    records = DatasetCatalog.get("tiny_scenes_val")
+    DatasetCatalog.register("of_a_function", lambda: records)
+    yield records
+    DatasetCatalog.remove("of_a_function")
+    MetadataCatalog.remove("of_a_function")
+
+
+def test_boxes_are_evaluated_without_an_evaluator_type(
+    tiny: Tiny, of_a_function: list[dict[str, Any]]
+) -> None:
+    cfg = tiny("mask_rcnn", "DATASETS.TEST", ("of_a_function",), "MODEL.MASK_ON", False)
+    check_config(cfg)
+    results = Trainer.test(cfg, Trainer.build_model(cfg))
+    assert "AP" in results["bbox"]
+
+
+def test_what_cannot_be_evaluated_is_told_before_training(
+    tiny: Tiny, of_a_function: list[dict[str, Any]], caplog: pytest.LogCaptureFixture
+) -> None:
+    for record in of_a_function:
+        del record["annotations"]
+    cfg = tiny("mask_rcnn", "DATASETS.TEST", ("of_a_function",))
+    logging.getLogger("shakedrop_det").propagate = True
+    check_config(cfg)
+    assert "'of_a_function' has no evaluator_type in its metadata, and neither" in caplog.text
+    assert Trainer.test(cfg, Trainer.build_model(cfg)) == {}
+    MetadataCatalog.get("of_a_function").evaluator_type = "my own"
+    with pytest.raises(ValueError, match="DATASETS.TEST: .* evaluator_type 'my own'.*to one of cl"):
+        check_config(cfg)
+
+
+def test_each_of_several_sets_has_its_files(tiny: Tiny) -> None:
+    names = ("tiny_scenes_val", "tiny_scenes_train")
+    cfg = tiny("mask_rcnn", "DATASETS.TEST", names)
+    Trainer.test(cfg, Trainer.build_model(cfg))
+    inference = Path(cfg.OUTPUT_DIR, "inference")
+    tables = [(inference / name / "categories_bbox.csv").read_text() for name in names]
+    assert tables[0] != tables[1]
+    assert not list(inference.glob("*.csv"))

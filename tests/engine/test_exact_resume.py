@@ -87,8 +87,10 @@ def test_another_batch_size_is_warned_of(
     ],
 )
 def test_a_run_of_another_network_or_optimizer_is_not_resumed(
-    tiny: Tiny, options: list[Any], message: str
+    tiny: Tiny, options: list[Any], message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # Which would name the number of classes first.
+    monkeypatch.setattr("shakedrop_det.engine.trainer.check_config", lambda cfg: None)
     begun = Trainer(tiny("classifier"))
     begun.iter = 1
     begun.checkpointer.save("model_0000001", iteration=1)

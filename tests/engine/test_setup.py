@@ -101,5 +101,5 @@ def test_options_win_over_overlays_and_those_over_the_file(tmp_path: Path) -> No
     "opts", [["MODEL.NO_SUCH_KEY", "1"], ["SOLVER.MAX_ITER"], ["SOLVER.MAX_ITER", "many"]]
 )
 def test_wrong_options_are_named(opts: list[str]) -> None:
-    with pytest.raises(ValueError, match=f"^Options.*{opts[0]}"):
+    with pytest.raises(ValueError, match=opts[0]):
         load_config("", opts)

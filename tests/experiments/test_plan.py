@@ -111,7 +111,7 @@ def test_our_experiments_compare_shakedrop_with_the_plain_network(path: Path) ->
         ({"variants": {"a b": {}, "a,b": {}}}, "'a b' and 'a,b' would share the folder 'a_b'"),
         (
             {"variants": {"a": {"SOLVER.LR": 1}}},
-            "few images, a, seed 1: .*Non-existent key: SOLVER.LR",
+            "few images, a, seed 1: .*no config key 'SOLVER.LR'",
         ),
         (
             {"variants": {"a": {"MODEL.SHAKEDROP.SURVIVAL_PROB": 1.5}}},

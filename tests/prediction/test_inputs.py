@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import cv2
@@ -55,3 +56,25 @@ def test_no_video(tmp_path: Path) -> None:
     path.write_text("no film")
     with pytest.raises(UnreadableImageError, match=f"cannot read video {path}"):
         Video(path)
+
+
+def test_only_files_count(folder: Path) -> None:
+    """Neither a pipe, which would be waited for, nor links in a circle, nor hidden files."""
+    os.mkfifo(folder / "pipe.jpg")
+    (folder / "loop.jpg").symlink_to(folder / "loop.jpg")
+    (folder / "folder.jpg").mkdir()
+    (folder / "._a.png").touch()
+    found = find_inputs([str(folder)])
+    assert found.images == (folder / "a.png", folder / "b.JPG")
+    with pytest.raises(FileNotFoundError, match="pipe.jpg' is no file and no folder, but a pipe"):
+        find_inputs([str(folder / "pipe.jpg")])
+
+
+def test_patterns_do_not_go_round_in_circles(folder: Path) -> None:
+    for name in ("one", "two", "three"):
+        (folder / "below" / name).symlink_to(folder, target_is_directory=True)
+    found = find_inputs([str(folder / "**" / "*.jpg")])
+    assert found.images == (folder / "below" / "c.jpg", folder / "below" / "deep" / "d.jpg")
+    assert find_inputs([str(folder / "below" / "**")]).images == found.images
+    with pytest.raises(FileNotFoundError, match="no file matches it"):
+        find_inputs([str(folder / "**.jpg")])

@@ -86,7 +86,8 @@ def test_category_ids_are_those_of_the_data_set(
     try:
         metadata.thing_classes = [f"kind {i}" for i in range(10)]
         metadata.thing_dataset_id_to_contiguous_id = {7 * i + 3: i for i in range(10)}
-        cfg = trained("mask_rcnn", "DATASETS.TEST", ("predicted_for",))
+        # Of a file that does not tell its classes.
+        cfg = trained("mask_rcnn", "DATASETS.TRAIN", (), "DATASETS.TEST", ("predicted_for",))
         predict(cfg, [str(scenes[0])], tmp_path / "out")
         results = json.loads((tmp_path / "out" / "results.json").read_text())
         assert {result["category_id"] % 7 for result in results} == {3}
@@ -107,7 +108,7 @@ def test_category_ids_of_a_data_set_that_nobody_loaded(
         annotations.write_text(json.dumps(content))
     register_coco_instances("not_loaded", {}, str(annotations), str(tmp_path))
     try:
-        cfg = trained("mask_rcnn", "DATASETS.TEST", ("not_loaded",))
+        cfg = trained("mask_rcnn", "DATASETS.TRAIN", (), "DATASETS.TEST", ("not_loaded",))
         predict(cfg, [str(scenes[0])], tmp_path / "out")
     finally:
         DatasetCatalog.remove("not_loaded")

@@ -1,0 +1,184 @@
+"""Mistakes in the annotations of COCO files, all of them at once.
+
+What detectron2 mends by itself stays so: polygons of less than three points and boxes without an
+area are dropped in training, and boxes are cut at the border of the image.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from detectron2.config import CfgNode
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What a run needs of annotations.
+
+    Attributes:
+        training: whether they are trained on; else COCO's metrics are computed with them.
+        masks: whether there is a mask head.
+        polygons: whether masks have to be polygons.
+        keypoints: number of keypoints of the head; 0 without one.
+    """
+
+    training: bool = True
+    masks: bool = False
+    polygons: bool = False
+    keypoints: int = 0
+
+
+def needs_of(cfg: CfgNode, *, training: bool) -> Needs:
+    """What the heads of a model, and the metrics of its predictions, need."""
+    if cfg.MODEL.META_ARCHITECTURE in ("RetinaNet", "ProposalNetwork"):
+        return Needs(training)
+    return Needs(
+        training,
+        masks=cfg.MODEL.MASK_ON,
+        polygons=training and cfg.MODEL.MASK_ON and cfg.INPUT.MASK_FORMAT == "polygon",
+        keypoints=cfg.MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS if cfg.MODEL.KEYPOINT_ON else 0,
+    )
+
+
+Sizes = Mapping[Any, tuple[float, float] | None]
+"""Height and width of each image, by its id; None where they are not known."""
+
+
+class AnnotationCheck:
+    """Tells what is wrong with one annotation after the other."""
+
+    def __init__(self, needs: Needs, *, sizes: Sizes, categories: Sequence[Any]) -> None:
+        """
+        Args:
+            needs: of the run.
+            sizes: of the images that there are.
+            categories: the ids of the categories.
+        """
+        self._needs = needs
+        self._sizes = sizes
+        self._categories = frozenset(categories)
+        self._listed = ", ".join(map(repr, list(categories)[:10]))
+        self._seen: set[Any] = set()
+
+    def problems(self, annotation: Any) -> Iterator[str]:
+        """What is wrong with an annotation, the first of each kind."""
+        if not isinstance(annotation, dict):
+            yield f"is no record but {annotation!r}"
+            return
+        yield from self._references(annotation)
+        # The mapper leaves crowds out before it looks at them.
+        if self._needs.training and annotation.get("iscrowd", 0) == 1:
+            return
+        size = self._sizes.get(_hashable(annotation.get("image_id")))
+        yield from _box(annotation, size)
+        yield from self._segmentation(annotation, size)
+        if self._needs.keypoints:
+            yield from self._keypoints(annotation)
+
+    def _references(self, annotation: dict[str, Any]) -> Iterator[str]:
+        get = annotation.get
+        number, image, category = map(_hashable, (get("id"), get("image_id"), get("category_id")))
+        if number is None:
+            yield "has no 'id'"
+        elif number in self._seen:
+            yield "has the 'id' of another annotation"
+        self._seen.add(number)
+        if image not in self._sizes:
+            yield f"is of an image {get('image_id')!r} that is not in the file"
+        if category not in self._categories:
+            yield f"has category_id {get('category_id')!r}, which is none of {self._listed}"
+        if get("ignore", 0) != 0:
+            yield "has 'ignore', which detectron2 does not know: use 'iscrowd'"
+        if get("iscrowd", 0) not in (0, 1):
+            yield f"has iscrowd {get('iscrowd')!r}, which must be 0 or 1"
+        if not self._needs.training:
+            if "iscrowd" not in annotation:
+                yield "has no 'iscrowd', which COCO's metrics need: 0 for a single object"
+            if not _is_finite(get("area")):
+                yield f"has area {get('area')!r}, of which COCO's metrics need a number of pixels"
+
+    def _segmentation(
+        self, annotation: dict[str, Any], size: tuple[float, float] | None
+    ) -> Iterator[str]:
+        found, needs = annotation.get("segmentation"), self._needs
+        if not found:
+            if needs.masks:
+                value = repr(found) if "segmentation" in annotation else "missing"
+                yield f"has no mask, 'segmentation' being {value}, and MODEL.MASK_ON is True"
+        elif isinstance(found, dict):
+            if needs.polygons:
+                yield "has a mask in RLE, and INPUT.MASK_FORMAT is 'polygon': set it to 'bitmask'"
+            elif needs.masks:
+                yield from _rle(found, size)
+        elif not isinstance(found, list) or not all(isinstance(part, list) for part in found):
+            yield f"has a 'segmentation' that is no list of polygons: {str(found)[:40]}"
+        elif needs.masks:
+            for polygon in found:
+                is_short = len(polygon) < 6 or len(polygon) % 2
+                if is_short and not needs.training:
+                    yield f"has a polygon of {len(polygon)} numbers, not x, y of 3 points or more"
+                    return
+                if not _are_finite(polygon):
+                    yield f"has a polygon that is not of finite numbers: {str(polygon)[:40]}"
+                    return
+
+    def _keypoints(self, annotation: dict[str, Any]) -> Iterator[str]:
+        found, expected = annotation.get("keypoints"), 3 * self._needs.keypoints
+        if not isinstance(found, list) or not found:
+            yield "has no 'keypoints', and MODEL.KEYPOINT_ON is True"
+        elif len(found) != expected or not _are_finite(found):
+            yield (
+                f"has {len(found)} numbers as 'keypoints', and {self._needs.keypoints} keypoints, "
+                f"MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS, have {expected}"
+            )
+        if not self._needs.training and not _is_finite(annotation.get("num_keypoints")):
+            yield "has no 'num_keypoints', which COCO's metrics need"
+
+
+def _box(annotation: dict[str, Any], size: tuple[float, float] | None) -> Iterator[str]:
+    box = annotation.get("bbox")
+    if not isinstance(box, list) or len(box) != 4 or not _are_finite(box):
+        value = f"is {box!r}" if "bbox" in annotation else "is missing"
+        yield f"has no box: 'bbox' {value}, and must be x, y, width and height"
+        return
+    x, y, width, height = box
+    if width < 0 or height < 0:
+        yield f"has a box of negative size: {box!r}; 'bbox' is x, y, width and height"
+    elif size is not None and width and height and _is_outside(box, size):
+        yield f"has a box outside of its image of {size[1]} x {size[0]} pixels: {box!r}"
+
+
+def _is_outside(box: list[float], size: tuple[float, float]) -> bool:
+    x, y, width, height = box
+    return x >= size[1] or y >= size[0] or x + width <= 0 or y + height <= 0
+
+
+def _rle(mask: dict[str, Any], size: tuple[float, float] | None) -> Iterator[str]:
+    counts = mask.get("counts")
+    if not isinstance(counts, (list, str)) or not isinstance(mask.get("size"), list):
+        yield "has a mask in RLE without 'size' and 'counts'"
+    elif size is not None and tuple(mask["size"]) != tuple(size):
+        yield f"has a mask of {mask['size']}, height and width, in an image of {list(size)}"
+    elif isinstance(counts, list) and (
+        not _are_finite(counts) or sum(counts) != math.prod(mask["size"])
+    ):
+        yield f"has a mask whose 'counts' are not those of its size {mask['size']}"
+
+
+def _are_finite(values: list[Any]) -> bool:
+    try:
+        # One sum rather than one call for each number: files have tens of millions.
+        return math.isfinite(sum(values))
+    except TypeError:
+        return False
+
+
+def _is_finite(value: Any) -> bool:
+    return isinstance(value, (int, float)) and math.isfinite(value)
+
+
+def _hashable(value: Any) -> Any:
+    return value if isinstance(value, (int, str, float)) else None

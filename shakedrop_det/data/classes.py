@@ -1,0 +1,91 @@
+"""The classes that a model has to tell apart."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from detectron2.config import CfgNode, get_cfg
+from detectron2.data import MetadataCatalog
+
+from .coco_json import read_categories
+
+_KEYS = {
+    "ImageClassifier": "MODEL.IMAGE_CLASSIFIER.NUM_CLASSES",
+    "RetinaNet": "MODEL.RETINANET.NUM_CLASSES",
+    "GeneralizedRCNN": "MODEL.ROI_HEADS.NUM_CLASSES",
+    "PanopticFPN": "MODEL.ROI_HEADS.NUM_CLASSES",
+}
+
+
+def num_classes(cfg: CfgNode) -> tuple[str, int | None]:
+    """The key that holds the model's number of classes, and its value; None if there is none."""
+    key = _KEYS.get(cfg.MODEL.META_ARCHITECTURE)
+    return ("", None) if key is None else (key, read_key(cfg, key))
+
+
+def read_key(cfg: CfgNode, key: str) -> int:
+    """The value of a key such as "MODEL.ROI_HEADS.NUM_CLASSES"."""
+    node = cfg
+    for name in key.split("."):
+        node = node[name]
+    return node
+
+
+def write_key(cfg: CfgNode, key: str, value: int) -> None:
+    """Set a key such as "MODEL.ROI_HEADS.NUM_CLASSES", in place."""
+    *parents, name = key.split(".")
+    node = cfg
+    for parent in parents:
+        node = node[parent]
+    node[name] = value
+
+
+def is_default(cfg: CfgNode, key: str) -> bool:
+    """Whether a key of detectron2 has the value that detectron2 gives it."""
+    return read_key(cfg, key) == read_key(get_cfg(), key)
+
+
+def class_names(name: str) -> list[str] | None:
+    """The classes of a data set in the model's order, as far as they are known without loading it;
+    None if they are not.
+
+    Args:
+        name: in detectron2's catalog; what has to be prepared is.
+    """
+    metadata = MetadataCatalog.get(name)
+    if metadata.get("json_file") and metadata.get("evaluator_type") == "coco":
+        return [str(category.get("name")) for category in read_categories(metadata.json_file)]
+    names = metadata.get("classes") or metadata.get("thing_classes")
+    return None if names is None else [str(name) for name in names]
+
+
+def check_same_classes(name: str, other: str) -> None:
+    """Stop if two data sets do not have the same classes in the same order, as far as these are
+    known: the model's class n would be another thing in each.
+
+    Raises:
+        ValueError: naming both lists.
+    """
+    names, others = class_names(name), class_names(other)
+    difference = class_difference(names, others) if names and others else ""
+    if difference:
+        raise ValueError(
+            f"data sets {name!r}, here, and {other!r}, there, do not have the same classes in the "
+            f"same order: {difference}. Give both the same"
+        )
+
+
+def class_difference(names: Sequence[str], others: Sequence[str]) -> str:
+    """How two lists of classes differ, in words: empty if they do not."""
+    if list(names) == list(others):
+        return ""
+    if sorted(names) == sorted(others):
+        pairs = zip(names, others, strict=True)
+        number, (one, other) = next((i, p) for i, p in enumerate(pairs) if p[0] != p[1])
+        return f"in another order: number {number} is {one!r} here and {other!r} there"
+    return f"{_listed(names)} here and {_listed(others)} there"
+
+
+def _listed(names: Sequence[str], most: int = 10) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return f"{len(names)} ({', '.join(names[:most])}{more})"

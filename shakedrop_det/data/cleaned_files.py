@@ -1,0 +1,58 @@
+"""COCO files without what is wrong in them, in place of those that data sets came with."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+from collections.abc import Callable
+from typing import Any
+
+from detectron2.data import DatasetCatalog, MetadataCatalog
+
+from shakedrop_det.utils.atomic import write_atomically
+
+from .coco_files import load_coco_file
+
+_ORIGINAL = "original_json_file"
+_loaders: dict[str, Callable[[], Any]] = {}
+"""What loaded data sets that are read from a cleaned file now."""
+
+
+def original_file(name: str) -> str:
+    """The annotation file that a data set was registered with."""
+    metadata = MetadataCatalog.get(name)
+    return metadata.get(_ORIGINAL) or metadata.json_file
+
+
+def cleaned_file(name: str, folder: str) -> str:
+    """Where the cleaned file of a data set belongs below the folder of a run."""
+    return os.path.join(folder, "usable_annotations", f"{name.replace(os.sep, '_')}.json")
+
+
+def write_cleaned(content: dict[str, Any], path: str) -> None:
+    """Write a COCO file, whole or not at all."""
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with write_atomically(path, "w") as file:
+        json.dump(content, file)
+
+
+def read_from(name: str, json_file: str) -> None:
+    """Let a data set of COCO's format be read from a file in place of its own, or from its own."""
+    original = original_file(name)
+    fields = MetadataCatalog.get(name).as_dict()
+    if json_file == fields["json_file"]:
+        return
+    if name not in _loaders:
+        _loaders[name] = DatasetCatalog[name]
+    loader: Callable[[], Any] = _loaders[name]
+    if json_file != original:
+        loader = functools.partial(load_coco_file, name, json_file, fields["image_root"])
+    DatasetCatalog.remove(name)
+    DatasetCatalog.register(name, loader)
+    # Metadata cannot be changed, and what detectron2 keeps of it must be the same object.
+    metadata = MetadataCatalog.get(name)
+    for field in ("json_file", _ORIGINAL):
+        if hasattr(metadata, field):
+            delattr(metadata, field)
+    metadata.set(json_file=json_file, **{_ORIGINAL: original})

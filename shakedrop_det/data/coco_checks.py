@@ -1,0 +1,97 @@
+"""Mistakes in COCO files, found before training, and told or left out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .annotation_checks import AnnotationCheck, Needs
+from .coco_json import read_coco
+from .image_checks import image_problems
+from .problems import Problems
+
+
+def read_checked(json_file: str, *, name: str, training: bool) -> dict[str, Any]:
+    """The content of a COCO file, which has what makes it one.
+
+    Args:
+        json_file: to read; it is there.
+        name: of the data set, for messages.
+        training: whether it has to have annotations.
+
+    Raises:
+        ValueError: if it is no COCO file, has no images, categories or, for training, annotations,
+            or a category is without an id or name of its own.
+    """
+    subject = f"annotation file {json_file} of data set {name!r}"
+    try:
+        content = read_coco(json_file)
+    except ValueError as error:
+        raise ValueError(f"{subject} is not JSON ({error}): download or export it again") from error
+    for part in ("images", "categories", "annotations"):
+        if part == "annotations" and not training and part not in content:
+            continue
+        if not isinstance(content, dict) or not isinstance(content.get(part), list):
+            raise ValueError(f"{subject} is no COCO file: it has no list {part!r} at its top level")
+        if not content[part] and (part != "annotations" or training):
+            raise ValueError(f"{subject} has no {part}: its list {part!r} is empty")
+    _check_categories(content["categories"], subject)
+    return content
+
+
+def _place(annotation: Any) -> str:
+    known = annotation if isinstance(annotation, dict) else {}
+    return f"image {known.get('image_id')!r}, annotation {known.get('id')!r}"
+
+
+def _check_categories(categories: list[Any], subject: str) -> None:
+    seen: set[int] = set()
+    for category in categories:
+        number = category.get("id") if isinstance(category, dict) else None
+        if not isinstance(number, int) or isinstance(number, bool) or number in seen:
+            raise ValueError(
+                f"{subject} has a category without an integer 'id' of its own: {category!r}"
+            )
+        if not isinstance(category.get("name"), str):
+            raise ValueError(f"{subject} has a category without a 'name': {category!r}")
+        seen.add(number)
+
+
+def find_problems(
+    content: dict[str, Any], *, image_root: str, needs: Needs
+) -> tuple[Problems, dict[str, Any]]:
+    """Check the images and annotations of a COCO file.
+
+    Args:
+        content: of :func:`read_checked`.
+        image_root: the folder of the images; "" to leave the files alone.
+        needs: of the run.
+
+    Returns:
+        tuple: what is wrong, and the content without it.
+    """
+    problems = Problems()
+    images = content["images"]
+    bad_images = set()
+    for index, what in image_problems(images, image_root) if image_root else ():
+        bad_images.add(index)
+        number = images[index].get("id") if isinstance(images[index], dict) else f"at {index}"
+        problems.add(f"image {number}", what)
+    good_images = [image for index, image in enumerate(images) if index not in bad_images]
+    # An annotation of a bad image is not bad for that.
+    sizes: dict[Any, tuple[float, float] | None] = {
+        image["id"]: None for image in images if isinstance(image, dict) and "id" in image
+    }
+    sizes |= {image["id"]: (image["height"], image["width"]) for image in good_images}
+    check = AnnotationCheck(needs, sizes=sizes, categories=[c["id"] for c in content["categories"]])
+    good = []
+    for annotation in content.get("annotations", ()):
+        number = problems.number
+        for what in check.problems(annotation):
+            problems.add(_place(annotation), what)
+        if problems.number == number:
+            good.append(annotation)
+    kept = {image["id"] for image in good_images}
+    usable = {**content, "images": good_images}
+    if "annotations" in content:
+        usable["annotations"] = [a for a in good if a["image_id"] in kept]
+    return problems, usable

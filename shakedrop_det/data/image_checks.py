@@ -1,0 +1,102 @@
+"""Mistakes in the images of COCO files, of which only a few are opened."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from PIL import Image
+
+from shakedrop_det.utils.atomic import is_local
+
+SAMPLE = 20
+"""So many images are opened, over the whole length of the list."""
+
+_DEEP = ("I", "F")  # Pillow's modes of 16 and 32 bits, of integers and floating-point numbers.
+_ORIENTATION = 0x0112
+_TURNED = (5, 6, 7, 8)  # EXIF orientations that exchange height and width.
+
+
+def image_problems(images: Sequence[Any], image_root: str) -> Iterator[tuple[int, str]]:
+    """What is wrong with the images of a COCO file: records, files that are not there, and, of a
+    sample, files of another size or kind.
+
+    Args:
+        images: the records of the COCO file.
+        image_root: the folder that their names belong to.
+
+    Yields:
+        tuple: the index of an image, and what is wrong with it.
+    """
+    there = _Files(image_root)
+    seen: set[Any] = set()
+    step = max(len(images) // SAMPLE, 1)
+    for index, image in enumerate(images):
+        problem = _record_problem(image, seen)
+        if problem is None and is_local(image_root):
+            path = os.path.join(image_root, image["file_name"])
+            if path not in there:
+                problem = f"has no file {path}"
+            elif index % step == 0:
+                problem = file_problem(path, image)
+        if problem is not None:
+            yield index, problem
+
+
+def _record_problem(image: Any, seen: set[Any]) -> str | None:
+    if not isinstance(image, dict):
+        return f"is no record but {image!r}"
+    number = image.get("id")
+    if not isinstance(number, (int, str)):
+        return "has no 'id'"
+    if number in seen:
+        return "has the 'id' of another image"
+    seen.add(number)
+    if not isinstance(image.get("file_name"), str) or not image["file_name"]:
+        return "has no 'file_name'"
+    for side in ("height", "width"):
+        value = image.get(side)
+        if not isinstance(value, (int, float)) or not value > 0:
+            return f"has {side} {value!r}, which must be a number of pixels"
+    return None
+
+
+def file_problem(path: str, image: dict[str, Any]) -> str | None:
+    """What is wrong with an image file, of which the header is read.
+
+    Args:
+        path: of the file.
+        image: its record, with ``height`` and ``width``.
+    """
+    try:
+        with Image.open(path) as file:
+            orientation = file.getexif().get(_ORIENTATION)
+            size = file.size[::-1] if orientation in _TURNED else file.size
+            mode = file.mode
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        return f"has a file {path} that cannot be read ({error})"
+    if mode.startswith(_DEEP):
+        return f"has mode {mode!r}, whose values would be cut at 255: convert {path} to 8 bits"
+    width, height = image["width"], image["height"]
+    if size != (width, height):
+        turned = ", its EXIF orientation being followed" if orientation in _TURNED else ""
+        return f"has {size[0]} x {size[1]} pixels{turned}, and is said to have {width} x {height}"
+    return None
+
+
+class _Files:
+    """Which files there are, of whole folders at once."""
+
+    def __init__(self, root: str) -> None:
+        self._root = root
+        self._folders: dict[str, set[str]] = {}
+
+    def __contains__(self, path: str) -> bool:
+        folder, name = os.path.split(path)
+        if folder not in self._folders:
+            try:
+                self._folders[folder] = set(os.listdir(folder))
+            except OSError:
+                self._folders[folder] = set()
+        return name in self._folders[folder]

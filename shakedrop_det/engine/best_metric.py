@@ -1,0 +1,72 @@
+"""Which metrics an evaluation will give."""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+
+from detectron2.config import CfgNode
+
+from shakedrop_det.data.classes import class_names
+
+from .evaluators import coco_tasks, find_evaluator_type
+
+_COCO = {
+    "bbox": ("AP", "AP50", "AP75", "APs", "APm", "APl"),
+    "segm": ("AP", "AP50", "AP75", "APs", "APm", "APl"),
+    "keypoints": ("AP", "AP50", "AP75", "APm", "APl"),
+}
+
+
+def check_best_metric(cfg: CfgNode) -> None:
+    """Stop if no evaluation gives ``SOLVER.BEST_CHECKPOINT_METRIC``: nothing would be kept.
+
+    Raises:
+        ValueError: naming the metric and those that there are.
+    """
+    metric = cfg.SOLVER.BEST_CHECKPOINT_METRIC
+    if not metric:
+        return
+    if not cfg.DATASETS.TEST:
+        raise ValueError(
+            f"SOLVER.BEST_CHECKPOINT_METRIC {metric!r} needs an evaluation, and DATASETS.TEST is "
+            "empty: name a data set there"
+        )
+    found = metric_names(cfg)
+    if found is not None and metric not in found:
+        near = get_close_matches(metric, found, n=3, cutoff=0.6)
+        short = [name for name in found if "AP-" not in name]
+        raise ValueError(
+            f"SOLVER.BEST_CHECKPOINT_METRIC {metric!r} is computed by no evaluation: set it to "
+            f"{' or '.join(near or short) or repr('')}"
+        )
+
+
+def metric_names(cfg: CfgNode) -> list[str] | None:
+    """Names of the metrics of ``DATASETS.TEST``; None where that cannot be told beforehand."""
+    names: list[str] = []
+    forms = ("", "_ema") if cfg.SOLVER.EMA_DECAY else ("",)
+    for dataset in cfg.DATASETS.TEST:
+        tasks = _tasks(cfg, dataset)
+        if tasks is None:
+            return None
+        for form in forms:
+            for task, metrics in tasks.items():
+                several = len(cfg.DATASETS.TEST) > 1
+                prefix = f"{dataset}{form}/{task}" if several else f"{task}{form}"
+                names += [f"{prefix}/{metric}" for metric in metrics]
+    return names
+
+
+def _tasks(cfg: CfgNode, dataset: str) -> dict[str, tuple[str, ...]] | None:
+    """The metrics of each task."""
+    kind = find_evaluator_type(dataset)
+    if kind is None:
+        return {}
+    if kind == "classification":
+        return {"classification": ("top1", "top5")}
+    tasks = coco_tasks(cfg) if kind == "coco" else None
+    if tasks is None:
+        return None
+    classes = class_names(dataset) or []
+    by_class = [f"AP-{name}" for name in classes] if len(classes) > 1 else []
+    return {task: (*_COCO[task], *by_class) for task in tasks}

@@ -1,0 +1,173 @@
+"""Config options as people type them."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator, Sequence
+from difflib import get_close_matches
+from typing import Any
+
+import yaml
+from detectron2.config import CfgNode
+
+_TRUTH = {"true": True, "yes": True, "on": True, "1": True}
+_TRUTH |= {"false": False, "no": False, "off": False, "0": False}
+_KINDS = {bool: "True or False", int: "an integer", float: "a number"}
+_BRACKETS = "()[]{}"
+
+
+def merge_options(cfg: CfgNode, options: Sequence[str]) -> None:
+    """Set keys of a config, in place, by what somebody typed.
+
+    ``CfgNode.merge_from_list`` takes Python alone: "('name',)", "False", "1.0". This function also
+    takes one name or number where a list is expected, "a,b", "[a, b]", "false", an integer for a
+    number, "None" for an empty text or list, and ``KEY=VALUE``.
+
+    Args:
+        cfg: not frozen. Its values tell what kind is expected.
+        options: alternating keys and values.
+
+    Raises:
+        ValueError: for an unknown key, naming those that are alike; or for a value of another kind,
+            naming the key, the value and what is expected.
+    """
+    for key, text in _pairs(options, cfg):
+        node, name = _find(cfg, key)
+        node[name] = _as_expected(key, text, node[name])
+
+
+def replace_none(cfg: CfgNode, defaults: CfgNode) -> None:
+    """Replace None, which yaml files say by "null" or nothing, by an empty text or list, in place.
+
+    Args:
+        cfg: not frozen.
+        defaults: a config with the same keys, which tells what kind is expected.
+
+    Raises:
+        ValueError: where something else is expected.
+    """
+    for key in _keys(defaults):
+        node, name = _find(cfg, key)
+        expected = _find(defaults, key)[0][name]
+        if node[name] is None and expected is not None:
+            node[name] = _nothing(key, expected)
+
+
+def _pairs(options: Sequence[str], cfg: CfgNode) -> Iterator[tuple[str, str]]:
+    parts = [str(part) for part in options]
+    while parts:
+        first = parts.pop(0)
+        key, has_value, value = first.partition("=")
+        if not has_value:
+            if not parts:
+                raise ValueError(f"{first!r} comes without a value: options are KEY VALUE pairs")
+            value = parts.pop(0)
+        _find(cfg, key)
+        yield key, value
+
+
+def _find(cfg: CfgNode, key: str) -> tuple[CfgNode, str]:
+    """The node that holds a key, and the last part of the key.
+
+    Raises:
+        ValueError: if there is no such key.
+    """
+    node = cfg
+    *parents, name = key.split(".")
+    for parent in parents:
+        node = node.get(parent) if isinstance(node, CfgNode) else None
+    if isinstance(node, CfgNode) and name in node:
+        return node, name
+    known = list(_keys(cfg))
+    # What was typed in small letters, or without its beginning, is near too.
+    asked = key.lstrip("-").upper()
+    near = get_close_matches(asked, known, n=3, cutoff=0.8)
+    near += [other for other in known if other.endswith("." + asked) and other not in near][:3]
+    hint = f": did you mean {' or '.join(near)}?" if near else ""
+    raise ValueError(f"there is no config key {key!r}{hint}")
+
+
+def _keys(node: CfgNode, prefix: str = "") -> Iterator[str]:
+    for name, value in node.items():
+        if isinstance(value, CfgNode):
+            yield from _keys(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name
+
+
+def _as_expected(key: str, text: str, current: Any) -> Any:
+    """A value of the kind that a key has now."""
+    value = _parse(text)
+    if isinstance(current, CfgNode):
+        names = ", ".join(f"{key}.{name}" for name in list(current)[:3])
+        raise ValueError(f"{key} cannot be set to {text!r}: it holds other keys, such as {names}")
+    if current is None:
+        return value
+    if value is None:
+        return _nothing(key, current)
+    if isinstance(current, str):
+        # Not what it would be in Python: OUTPUT_DIR 2024_11 is no number.
+        return value if isinstance(value, str) else text
+    if isinstance(current, bool):
+        if text.lower() not in _TRUTH:
+            raise ValueError(f"{key} must be True or False, got {text!r}")
+        return _TRUTH[text.lower()]
+    if isinstance(current, (list, tuple)):
+        return type(current)(_elements(key, text, value, current))
+    if isinstance(current, (int, float)):
+        return _number(key, text, value, current)
+    raise ValueError(f"{key} must be a {type(current).__name__}, got {text!r}; set it in a file")
+
+
+def _parse(text: str) -> Any:
+    try:
+        return ast.literal_eval(text.strip())
+    except (ValueError, SyntaxError):
+        pass
+    if text.strip()[:1] in ("[", "{"):
+        try:
+            return yaml.safe_load(text)  # Where names stand without quotes.
+        except yaml.YAMLError:
+            pass
+    return None if text.strip().lower() in ("none", "null", "~") else text
+
+
+def _nothing(key: str, expected: Any) -> Any:
+    if isinstance(expected, (str, list, tuple)):
+        return type(expected)()
+    raise ValueError(f"{key} must be {_KINDS[type(expected)]}, such as {expected!r}, got None")
+
+
+def _number(key: str, text: str, value: Any, current: float) -> float:
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if isinstance(current, float):
+        if not is_number:
+            raise ValueError(f"{key} must be a number, such as {current!r}, got {text!r}")
+        return float(value)
+    if not is_number or value != int(value):
+        raise ValueError(f"{key} must be an integer, such as {current!r}, got {text!r}")
+    return int(value)
+
+
+def _elements(key: str, text: str, value: Any, current: Sequence[Any]) -> list[Any]:
+    are_names = _holds_names(key, current)
+    if isinstance(value, str):
+        parts = [part.strip().strip("'\"") for part in value.strip(_BRACKETS + " ").split(",")]
+        elements = [part if are_names else _parse(part) for part in parts if part]
+    elif are_names and not isinstance(value, (list, tuple)):
+        elements = [text.strip()]  # A name of digits.
+    else:
+        elements = list(value) if isinstance(value, (list, tuple)) else [value]
+    if are_names:
+        elements = [element if isinstance(element, str) else str(element) for element in elements]
+    elif current and all(isinstance(x, (int, float)) for x in current):
+        wrong = [x for x in elements if isinstance(x, (str, type(None)))]
+        if wrong:
+            raise ValueError(f"{key} must be numbers, such as {list(current)!r}, got {text!r}")
+    return elements
+
+
+def _holds_names(key: str, current: Sequence[Any]) -> bool:
+    if key.startswith("DATASETS."):
+        return key != "DATASETS.COCO_FILES"
+    return bool(current) and all(isinstance(x, str) for x in current)

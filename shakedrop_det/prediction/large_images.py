@@ -1,0 +1,72 @@
+"""Images that are too large to draw masks into at their own size."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import cv2
+import numpy as np
+from detectron2.data.detection_utils import convert_PIL_to_numpy, read_image
+from PIL import Image, ImageOps
+from pycocotools import mask as mask_util
+
+MAX_PIXELS = 2**23
+"""Of larger images a smaller copy is predicted for and drawn: a detector's hundred masks of 100
+megapixels would take 10 GB, and minutes to draw."""
+
+_ORIENTATION = 0x0112  # of EXIF
+_TURNED = (5, 6, 7, 8)  # orientations that exchange height and width
+
+
+def read_bounded(
+    path: str, *, image_format: str = "RGB", most: int = MAX_PIXELS
+) -> tuple[np.ndarray, tuple[int, int]]:
+    """Read an image, smaller if it is large.
+
+    Args:
+        path: of the file.
+        image_format: to convert it to, see detectron2's ``read_image``.
+        most: number of pixels.
+
+    Returns:
+        tuple: the image, (H, W, C) uint8, turned as its EXIF orientation says; and the height and
+        width that it has in the file, turned as well.
+    """
+    with Image.open(path) as image:
+        pixels = image.width * image.height
+        if pixels > most:
+            width, height = image.size
+            is_turned = image.getexif().get(_ORIENTATION) in _TURNED
+            factor = (most / pixels) ** 0.5
+            smaller = (max(int(factor * width), 1), max(int(factor * height), 1))
+            image.draft(None, smaller)  # A JPEG is decoded smaller at once.
+            image.thumbnail(smaller)
+            small = convert_PIL_to_numpy(ImageOps.exif_transpose(image), image_format)
+            return small, (width, height) if is_turned else (height, width)
+    found = read_image(path, format=image_format)
+    return found, (found.shape[0], found.shape[1])
+
+
+def scale_results(
+    results: list[dict[str, Any]], *, size: tuple[int, int], to: tuple[int, int]
+) -> None:
+    """Bring results for a smaller copy of an image to its own size, in place.
+
+    Args:
+        results: in COCO's format, with boxes, masks or keypoints.
+        size: height and width of the copy.
+        to: height and width of the image.
+    """
+    down, right = to[0] / size[0], to[1] / size[1]
+    for result in results:
+        if "bbox" in result:
+            x, y, width, height = result["bbox"]
+            result["bbox"] = [x * right, y * down, width * right, height * down]
+        if "keypoints" in result:
+            points = np.array(result["keypoints"]).reshape(-1, 3) * [right, down, 1]
+            result["keypoints"] = points.ravel().tolist()
+        if "segmentation" in result:  # One at a time, for the memory.
+            mask = mask_util.decode(result["segmentation"])
+            large = cv2.resize(mask, to[::-1], interpolation=cv2.INTER_NEAREST)
+            rle = mask_util.encode(np.asfortranarray(large))
+            result["segmentation"] = {**rle, "counts": rle["counts"].decode()}

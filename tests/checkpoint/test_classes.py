@@ -1,0 +1,73 @@
+"""A checkpoint keeps the names and ids of its classes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from detectron2.config import CfgNode, get_cfg
+from detectron2.data import MetadataCatalog
+from torch import nn
+
+from shakedrop_det import add_shakedrop_config
+from shakedrop_det.checkpoint import Checkpointer
+from shakedrop_det.checkpoint.classes import (
+    CLASSES,
+    check_same_classes,
+    checked_classes,
+    classes_of,
+)
+
+NAME = "test_classes"
+
+
+@pytest.fixture
+def cfg() -> Iterator[CfgNode]:
+    """Of a training set with classes of the ids 9 and 5, in this order."""
+    cfg = get_cfg()
+    add_shakedrop_config(cfg)
+    cfg.DATASETS.TRAIN = (NAME,)
+    ids = {5: 1, 9: 0}
+    MetadataCatalog.get(NAME).set(
+        thing_classes=["dog", "cat"], thing_dataset_id_to_contiguous_id=ids
+    )
+    yield cfg
+    MetadataCatalog.remove(NAME)
+
+
+def test_a_file_has_the_classes_of_the_training_set(cfg: CfgNode, tmp_path: Path) -> None:
+    Checkpointer(nn.Linear(1, 1), str(tmp_path), cfg=cfg).save("weights")
+    content = torch.load(tmp_path / "weights.pth", weights_only=True)
+    assert content[CLASSES] == {"names": ["dog", "cat"], "ids": [9, 5]}
+    assert checked_classes(content[CLASSES], source="weights.pth") == content[CLASSES]
+
+
+def test_nothing_is_claimed_of_unknown_data(cfg: CfgNode) -> None:
+    cfg.DATASETS.TRAIN = ("never_registered",)
+    assert classes_of(cfg) is None
+    assert "never_registered" not in MetadataCatalog
+    cfg.DATASETS.TRAIN = ()
+    assert classes_of(cfg) is None
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        *(3, ["dog"], {"names": ["dog"]}, {"names": "dog", "ids": None}),
+        *({"names": ["dog"], "ids": [1, 2]}, {"names": ["dog"], "ids": ["1"]}),
+    ],
+)
+def test_what_is_no_record_of_classes_is_named(content: object) -> None:
+    with pytest.raises(ValueError, match="'classes' in 'w.pth' must hold lists of names and"):
+        checked_classes(content, source="w.pth")
+
+
+def test_other_classes_than_the_weights_are_refused(cfg: CfgNode) -> None:
+    check_same_classes({"names": ["dog", "cat"], "ids": None}, [NAME], source="w.pth")
+    check_same_classes(None, [NAME], source="w.pth")
+    with pytest.raises(ValueError, match="in another order: number 0 is 'cat' here and 'dog'"):
+        check_same_classes({"names": ["cat", "dog"], "ids": None}, [NAME], source="w.pth")
+    with pytest.raises(ValueError, match=r"1 \(cat\) here and 2 \(dog, cat\) there"):
+        check_same_classes({"names": ["cat"], "ids": None}, [NAME], source="w.pth")

@@ -1,0 +1,250 @@
+"""Everything wrong with the annotations of a data set is told at once, or left out."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data.datasets import register_coco_instances
+from detectron2.structures import BoxMode
+from PIL import Image
+
+from shakedrop_det.data import check_dataset
+from shakedrop_det.data.annotation_checks import Needs
+from tests.own_data import each, write_own_data
+
+NAME = "test_annotations"
+Content = dict[str, Any]
+POLYGONS = Needs(masks=True, polygons=True)
+MASKS = Needs(masks=True)
+EVALUATED = Needs(training=False, masks=True)
+
+
+@pytest.fixture
+def written(tmp_path: Path) -> Iterator[Callable[..., None]]:
+    """``written(change)`` registers own data with that change as :data:`NAME`."""
+
+    def register(change: Callable[[Content], object] | None = None, **options: Any) -> None:
+        write_own_data(tmp_path / "own", change, **options)
+        register_coco_instances(
+            NAME, {}, str(tmp_path / "own" / "instances.json"), str(tmp_path / "own" / "images")
+        )
+
+    yield register
+    DatasetCatalog.remove(NAME)
+    MetadataCatalog.remove(NAME)
+
+
+def first(**values: object) -> Callable[[Content], object]:
+    return lambda content: content["annotations"][0].update(values)
+
+
+def without(key: str) -> Callable[[Content], object]:
+    return each(lambda annotation: annotation.pop(key))
+
+
+RLE = {"size": [64, 80], "counts": [10, 20, 5090]}
+
+
+@pytest.mark.parametrize("needs", [POLYGONS, MASKS, EVALUATED, Needs(), Needs(training=False)])
+def test_good_annotations_pass(written: Callable[..., None], needs: Needs) -> None:
+    written()
+    check_dataset(NAME, num_classes=2, needs=needs)
+
+
+@pytest.mark.parametrize("needs", [POLYGONS, EVALUATED])
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (without("segmentation"), "'segmentation' being missing, and MODEL.MASK_ON is True"),
+        (first(segmentation=None), "'segmentation' being None, and MODEL.MASK_ON"),
+        (first(segmentation=[]), r"'segmentation' being \[\], and MODEL.MASK_ON"),
+        (first(segmentation=[1, 2, 3, 4, 5, 6]), "that is no list of polygons: .1, 2"),
+        (first(segmentation=[[1, 2, 3, 4, 5, float("nan")]]), "is not of finite numbers"),
+        (first(segmentation=[["1", "2", "3", "4", "5", "6"]]), "is not of finite numbers"),
+        (without("bbox"), "'bbox' is missing, and must be x, y, width and height"),
+        (first(bbox=[1, 2, 3]), r"'bbox' is \[1, 2, 3\]"),
+        (first(bbox=[1, float("nan"), 3, 4]), r"'bbox' is \[1, nan, 3, 4\]"),
+        (first(bbox=[9, 9, -3, 4]), "a box of negative size"),
+        (first(bbox=[80, 9, 3, 4]), "a box outside of its image of 80 x 64 pixels"),
+        (without("id"), "has no 'id'"),
+        (first(id=2), "annotation 2 has the 'id' of another annotation"),
+        (first(category_id=7), "has category_id 7, which is none of 5, 9"),
+        (first(category_id="5"), "has category_id '5', which is none of 5, 9"),
+        (first(category_id=[5]), r"has category_id \[5\], which is none of 5, 9"),
+        (first(image_id=99), "is of an image 99 that is not in the file"),
+        (first(iscrowd=2), "has iscrowd 2, which must be 0 or 1"),
+        (first(ignore=1), "has 'ignore'"),
+        (lambda c: c["annotations"].append(3), "is no record but 3"),
+        (lambda c: c["images"][1].pop("height"), "image 2 has height None"),
+        (lambda c: c["images"][1].pop("file_name"), "image 2 has no 'file_name'"),
+        (lambda c: c["images"][1].update(id=1), "image 1 has the 'id' of another image"),
+        (lambda c: c["images"][2].update(file_name="gone.png"), "image 3 has no file .*gone.png"),
+        (lambda c: c["images"][2].update(width=64, height=80), "has 80 x 64 pixels, and is said"),
+    ],
+)
+def test_mistakes_are_named(
+    written: Callable[..., None],
+    needs: Needs,
+    change: Callable[[Content], object],
+    message: str,
+) -> None:
+    written(change)
+    with pytest.raises(ValueError, match=message):
+        check_dataset(NAME, num_classes=2, needs=needs)
+
+
+@pytest.mark.parametrize(
+    "change, needs, message",
+    [
+        (without("area"), EVALUATED, "has area None, of which COCO's metrics need a number"),
+        (without("iscrowd"), EVALUATED, "has no 'iscrowd', which COCO's metrics need"),
+        (first(segmentation=[[5, 5, 9, 9]]), EVALUATED, "a polygon of 4 numbers"),
+        (each(lambda a: a.update(segmentation=RLE)), POLYGONS, "'polygon': set it to 'bitmask'"),
+        (first(segmentation={**RLE, "size": [80, 64]}), MASKS, r"has a mask of \[80, 64\]"),
+        (first(segmentation={**RLE, "counts": [1, 2]}), MASKS, "'counts' are not those of its"),
+    ],
+)
+def test_what_only_some_runs_need(
+    written: Callable[..., None],
+    change: Callable[[Content], object],
+    needs: Needs,
+    message: str,
+) -> None:
+    written(change)
+    with pytest.raises(ValueError, match=message):
+        check_dataset(NAME, num_classes=None, needs=needs)
+    check_dataset(NAME, num_classes=None, needs=Needs())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        first(segmentation=[[5, 5, 9, 9]]),
+        first(bbox=[10, 10, 0, 4]),
+        first(bbox=[-3, 60, 20, 20]),
+        first(iscrowd=1, segmentation=RLE),
+    ],
+)
+def test_what_detectron2_mends_is_left_to_it(
+    written: Callable[..., None], change: Callable[[Content], object]
+) -> None:
+    written(change)
+    check_dataset(NAME, num_classes=2, needs=POLYGONS)
+    assert len(DatasetCatalog.get(NAME)) == 4
+
+
+@pytest.mark.parametrize(
+    "mode, message", [("I;16", "image 1 has mode 'I;16', whose values"), ("F", "has mode 'F'")]
+)
+def test_deep_images_are_named(
+    written: Callable[..., None], tmp_path: Path, mode: str, message: str
+) -> None:
+    written()
+    for path in (tmp_path / "own" / "images").iterdir():
+        Image.new(mode, (80, 64)).save(path, format="TIFF" if mode == "F" else "PNG")
+    with pytest.raises(ValueError, match=message):
+        check_dataset(NAME, num_classes=None)
+
+
+def test_a_turned_photograph_has_the_size_that_one_sees(
+    written: Callable[..., None], tmp_path: Path
+) -> None:
+    written()
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for path in (tmp_path / "own" / "images").iterdir():
+        Image.new("RGB", (64, 80)).save(path, exif=exif)
+    check_dataset(NAME, num_classes=None)
+    for path in (tmp_path / "own" / "images").iterdir():
+        Image.new("RGB", (80, 64)).save(path, exif=exif)
+    with pytest.raises(ValueError, match="has 64 x 80 pixels, its EXIF orientation being followed"):
+        check_dataset(NAME, num_classes=None)
+
+
+def test_ten_are_listed_of_each_kind_in_turn(written: Callable[..., None]) -> None:
+    def change(content: Content) -> None:
+        without("segmentation")(content)
+        content["annotations"][7]["category_id"] = 3
+
+    written(change, num_images=8)
+    with pytest.raises(ValueError) as error:
+        check_dataset(NAME, num_classes=None, needs=POLYGONS)
+    lines = str(error.value).splitlines()
+    assert lines[0].endswith("has 17 mistakes:")
+    assert len([line for line in lines if line.startswith("  image")]) == 10
+    assert any("image 4, annotation 8 has category_id 3" in line for line in lines)
+    assert lines[-2] == "  and 7 more"
+    assert "DATASETS.SKIP_BAD_ANNOTATIONS True" in lines[-1]
+
+
+def test_bad_annotations_are_left_out_if_asked(
+    written: Callable[..., None], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def change(content: Content) -> None:
+        content["annotations"][0]["segmentation"] = []
+        content["images"][3]["file_name"] = "gone.png"
+
+    written(change)
+    skip: dict[str, Any] = {"needs": POLYGONS, "skip_bad": True, "folder": str(tmp_path / "run")}
+    logging.getLogger("shakedrop_det").propagate = True
+    check_dataset(NAME, num_classes=2, **skip)
+    assert "Left out 1 of 4 images and 3 of 8 annotations" in caplog.text
+    assert "image 1, annotation 1 has no mask" in caplog.text
+    records = DatasetCatalog.get(NAME)
+    assert [len(record["annotations"]) for record in records] == [1, 2, 2]
+    # What COCO's metrics are computed with is the same.
+    used = json.loads(Path(MetadataCatalog.get(NAME).json_file).read_text())
+    assert len(used["annotations"]) == 5
+    # A file that was corrected is used again, in the same process.
+    path = tmp_path / "own" / "instances.json"
+    path.write_text(path.read_text().replace("gone.png", "3.png").replace("[]", "[[1,2,3,4,5,6]]"))
+    check_dataset(NAME, num_classes=2, **skip)
+    assert sum(len(record["annotations"]) for record in DatasetCatalog.get(NAME)) == 8
+    assert MetadataCatalog.get(NAME).json_file == str(path)
+
+
+def test_nothing_left_is_an_error(written: Callable[..., None], tmp_path: Path) -> None:
+    written(without("segmentation"))
+    with pytest.raises(ValueError, match="has nothing but mistakes"):
+        check_dataset(
+            NAME, num_classes=None, needs=POLYGONS, skip_bad=True, folder=str(tmp_path / "run")
+        )
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"category_id": 2}, "annotation number 0 has category_id 2, which is none of 0, 1"),
+        ({"bbox": [70, 70, 75, 79]}, "a box outside of its image of 80 x 64 pixels"),
+        ({"bbox": [9, 9, 5, 5]}, "a box of negative size"),
+        ({"bbox_mode": None}, "has no 'bbox_mode'"),
+        ({"segmentation": None}, "'segmentation' being missing, and MODEL.MASK_ON"),
+    ],
+)
+def test_records_of_a_function_are_checked_too(change: dict[str, Any], message: str) -> None:
+    annotation = {
+        "bbox": [1, 2, 9, 9],
+        "bbox_mode": BoxMode.XYXY_ABS,
+        "category_id": 1,
+        "segmentation": [[1, 2, 9, 2, 9, 9]],
+    }
+    record = {"file_name": "a.png", "image_id": "a", "height": 64, "width": 80}
+    both = {key: value for key, value in {**annotation, **change}.items() if value is not None}
+    DatasetCatalog.register(NAME, lambda: [{**record, "annotations": [both]}])
+    try:
+        with pytest.raises(ValueError, match=message):
+            check_dataset(NAME, num_classes=2, needs=POLYGONS)
+        both = annotation
+        check_dataset(NAME, num_classes=2, needs=POLYGONS)
+        del record["image_id"]
+        with pytest.raises(ValueError, match="image 'at 0' has no 'image_id'"):
+            check_dataset(NAME, num_classes=2, needs=EVALUATED)
+    finally:
+        DatasetCatalog.remove(NAME)
+        MetadataCatalog.remove(NAME)
