@@ -123,7 +123,8 @@ def script() -> ModuleType:
 
 def arguments(config: Path, output: Path, *opts: object) -> argparse.Namespace:
     options = ["OUTPUT_DIR", str(output), *map(str, opts)]
-    return argparse.Namespace(config_file=str(config), resume=False, eval_only=False, opts=options)
+    flags = {"resume": False, "eval_only": False, "allow_pickle": False}
+    return argparse.Namespace(config_file=str(config), opts=options, **flags)
 
 
 @pytest.mark.usefixtures("clean_logging", "datasets_root")
@@ -134,7 +135,7 @@ def arguments(config: Path, output: Path, *opts: object) -> argparse.Namespace:
         (["DATASETS.TRAIN", "('no_such_set',)"], "DATASETS.TRAIN: no data set is called"),
         (["MODEL.ROI_HEADS.NUM_CLASSES", 3], "MODEL.ROI_HEADS.NUM_CLASSES is 3"),
         (["MODEL.WEIGHTS", "nothing.pth"], "MODEL.WEIGHTS: there is no file 'nothing.pth'"),
-        (["MODEL.WEIGHTS", __file__], "MODEL.WEIGHTS: .* cannot be read as a checkpoint"),
+        (["MODEL.WEIGHTS", __file__], "MODEL.WEIGHTS: .* is damaged, or holds more than"),
         (["OUTPUT_DIR", f"{__file__}/output"], "OUTPUT_DIR .* cannot be written to"),
         (["MODEL.SHAKEDROP.LEVEL", "row"], "MODEL.SHAKEDROP.LEVEL must be one of"),
         (["SOLVER.STEPS", "(3, 4)"], "SOLVER.STEPS .* at SOLVER.MAX_ITER, 4"),
