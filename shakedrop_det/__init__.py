@@ -12,7 +12,7 @@ except ImportError as error:
     ) from error
 
 from . import data  # noqa: F401  (registers the data sets)
-from .config import add_shakedrop_config
+from .config import add_shakedrop_config, add_training_config
 from .layers import ShakeDrop, ShakeDropSpec, shakedrop
 from .modeling import (
     ShakenBlock,
@@ -32,6 +32,7 @@ __all__ = [
     "ShakenBlock",
     "__version__",
     "add_shakedrop_config",
+    "add_training_config",
     "fold",
     "replace_drop_path",
     "shake",

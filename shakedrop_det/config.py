@@ -1,4 +1,4 @@
-"""The config keys under ``MODEL.SHAKEDROP``."""
+"""The config keys of this package, and the settings under ``MODEL.SHAKEDROP``."""
 
 from __future__ import annotations
 
@@ -10,16 +10,50 @@ from shakedrop_det.layers import ShakeDropSpec
 
 
 def add_shakedrop_config(cfg: CfgNode) -> None:
-    """Add the keys of this package to a detectron2 config, in place.
+    """Add the keys that this package's backbones read to a detectron2 config, in place.
 
-    They are ``MODEL.SHAKEDROP``, ``MODEL.IMAGE_CLASSIFIER`` and ``INPUT.CLASSIFICATION``, and some
-    under ``MODEL``, ``DATALOADER``, ``SOLVER`` and ``TEST`` that detectron2 lacks.
+    They are ``MODEL.SHAKEDROP`` and three under ``MODEL.RESNETS``. A key that is there already, set
+    by you or by another extension, stays as it is.
 
     Args:
         cfg: as made by :func:`detectron2.config.get_cfg`.
     """
-    _C = cfg
-    _C.MODEL.SHAKEDROP = CfgNode()
+    _add_absent(cfg, _backbone_keys())
+
+
+def add_training_config(cfg: CfgNode) -> None:
+    """Add the keys of this package's trainer and tools to a detectron2 config, in place.
+
+    They are those of :func:`add_shakedrop_config`, ``MODEL.IMAGE_CLASSIFIER``,
+    ``INPUT.CLASSIFICATION``, and some under ``MODEL``, ``DATASETS``, ``DATALOADER``, ``SOLVER`` and
+    ``TEST`` that detectron2 lacks. A key that is there already stays as it is.
+
+    Args:
+        cfg: as made by :func:`detectron2.config.get_cfg`.
+    """
+    _add_absent(cfg, _backbone_keys())
+    _add_absent(cfg, _training_keys())
+
+
+def _add_absent(cfg: CfgNode, keys: CfgNode) -> None:
+    for key, value in keys.items():
+        if key not in cfg:
+            cfg[key] = value
+        elif isinstance(value, CfgNode) and isinstance(cfg[key], CfgNode):
+            _add_absent(cfg[key], value)
+
+
+def _nodes(*names: str) -> CfgNode:
+    root = CfgNode()
+    for name in names:
+        node = root
+        for part in name.split("."):
+            node = node.setdefault(part, CfgNode())
+    return root
+
+
+def _backbone_keys() -> CfgNode:
+    _C = _nodes("MODEL.SHAKEDROP", "MODEL.RESNETS")
     # False gives the stock network, for comparisons that differ in this key alone.
     _C.MODEL.SHAKEDROP.ENABLED = True
     # Range of the uniform coefficient of the residual in the forward pass, where the gate is
@@ -62,8 +96,12 @@ def add_shakedrop_config(cfg: CfgNode) -> None:
     # Widening factor of a PyramidNet: its last block has so many channels more than its stem
     # (bottlenecks: four times as many as both together).
     _C.MODEL.RESNETS.PYRAMID_ALPHA = 48.0
+    return _C
 
-    _C.MODEL.IMAGE_CLASSIFIER = CfgNode()
+
+def _training_keys() -> CfgNode:
+    _C = _nodes("MODEL.IMAGE_CLASSIFIER", "INPUT.CLASSIFICATION", "DATASETS", "DATALOADER")
+    _C.update(_nodes("SOLVER.AMP", "TEST"))
     # Number of classes of the ImageClassifier meta-architecture.
     _C.MODEL.IMAGE_CLASSIFIER.NUM_CLASSES = 1000
     # Name of the backbone's feature map that is pooled and classified.
@@ -76,7 +114,6 @@ def add_shakedrop_config(cfg: CfgNode) -> None:
     _C.MODEL.IMAGE_CLASSIFIER.CUTMIX_ALPHA = 0.0
 
     # How classification images become squares of one size; detectors use detectron2's own keys.
-    _C.INPUT.CLASSIFICATION = CfgNode()
     # Side of a training image, in pixels.
     _C.INPUT.CLASSIFICATION.TRAIN_SIZE = 224
     # What the short side of a test image is resized to, and the side of the center crop then.
@@ -143,6 +180,7 @@ def add_shakedrop_config(cfg: CfgNode) -> None:
 
     # Whether the backbone computes with channels last in memory, which is faster on tensor cores.
     _C.MODEL.CHANNELS_LAST = False
+    return _C
 
 
 def spec_from_config(cfg: CfgNode) -> ShakeDropSpec:

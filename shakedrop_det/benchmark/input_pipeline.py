@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, RandomSampler
 from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
 
-from shakedrop_det.config import add_shakedrop_config
+from shakedrop_det.config import add_training_config
 from shakedrop_det.data import (
     build_classification_train_loader,
     load_image_folder,
@@ -129,7 +129,7 @@ def _our_loader(root: str | os.PathLike[str], batch_size: int, num_workers: int)
 
 def _config(name: str, batch_size: int, num_workers: int) -> CfgNode:
     cfg = get_cfg()
-    add_shakedrop_config(cfg)
+    add_training_config(cfg)
     cfg.DATASETS.TRAIN = (name,)
     cfg.SOLVER.IMS_PER_BATCH = batch_size
     cfg.DATALOADER.NUM_WORKERS = num_workers

@@ -104,7 +104,7 @@ class ClassificationMapper:
     def from_config(cls, cfg: CfgNode, is_train: bool = True) -> dict[str, Any]:
         if "CLASSIFICATION" not in cfg.INPUT:
             raise ValueError(
-                "INPUT.CLASSIFICATION is missing: call shakedrop_det.add_shakedrop_config(cfg) "
+                "INPUT.CLASSIFICATION is missing: call shakedrop_det.add_training_config(cfg) "
                 "right after detectron2.config.get_cfg()"
             )
         return {

@@ -14,7 +14,7 @@ from detectron2.engine import default_setup
 from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
 
-from shakedrop_det.config import add_shakedrop_config
+from shakedrop_det.config import add_training_config
 from shakedrop_det.data import use_coco_files
 from shakedrop_det.model_zoo.files import errors_of
 from shakedrop_det.model_zoo.overlays import apply_overlays
@@ -90,7 +90,7 @@ def load_config(
         FileNotFoundError, ValueError: see :func:`setup`.
     """
     cfg = get_cfg()
-    add_shakedrop_config(cfg)
+    add_training_config(cfg)
     defaults = cfg.clone()
     if config_file and is_local(config_file) and not os.path.isfile(config_file):
         raise FileNotFoundError(f"--config-file: there is no file {config_file!r}")

@@ -55,14 +55,14 @@ class Trainer(DefaultTrainer):
     * PreciseBN gathers its statistics without ShakeDrop's noise;
     * several processes and ``SOLVER.AMP`` (in bfloat16) also work on CPUs;
     * lengths in epochs, gradient accumulation, averaged weights, the best checkpoint and exact
-      resuming, see the keys under ``SOLVER`` of :func:`shakedrop_det.add_shakedrop_config`;
+      resuming, see the keys under ``SOLVER`` of :func:`shakedrop_det.add_training_config`;
     * a loss that is no finite number stops the run with the layer named.
     """
 
     def __init__(self, cfg: CfgNode, *, quiet: bool = False, allow_pickle: bool = False) -> None:
         """
         Args:
-            cfg: with the keys of :func:`shakedrop_det.add_shakedrop_config`.
+            cfg: with the keys of :func:`shakedrop_det.add_training_config`.
             quiet: show one line of progress, and put what is printed into the log. For the log
                 itself see ``quiet`` of :func:`shakedrop_det.engine.setup`.
             allow_pickle: whether code that a file of weights carries may be run.

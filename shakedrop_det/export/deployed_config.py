@@ -7,7 +7,7 @@ from typing import Iterator
 from detectron2.config import CfgNode, get_cfg
 from detectron2.modeling import BACKBONE_REGISTRY, META_ARCH_REGISTRY, ROI_HEADS_REGISTRY
 
-from shakedrop_det.config import add_shakedrop_config
+from shakedrop_det.config import add_training_config
 
 STOCK_NAMES = {
     "build_shakedrop_resnet_backbone": "build_resnet_backbone",
@@ -44,7 +44,7 @@ def deployed_config(cfg: CfgNode) -> tuple[CfgNode, tuple[str, ...]]:
         for owner in (deployed.MODEL.BACKBONE, deployed.MODEL.ROI_HEADS):
             owner.NAME = STOCK_NAMES.get(owner.NAME, owner.NAME)
         with_ours = get_cfg()
-        add_shakedrop_config(with_ours)
+        add_training_config(with_ours)
         _remove_added_keys(deployed, with_ours, get_cfg())
     return deployed, reasons
 

@@ -7,7 +7,7 @@ from typing import Any, Sequence
 
 from detectron2.config import LazyConfig, get_cfg
 
-from shakedrop_det.config import add_shakedrop_config
+from shakedrop_det.config import add_training_config
 from shakedrop_det.utils.safe_yaml import merge_config_file
 
 from .files import config_root, nearest
@@ -62,7 +62,7 @@ def get_config(name: str, overlays: Sequence[str] = ()) -> Any:
             over the config.
 
     Returns:
-        CfgNode: for ``.yaml``, with the keys of :func:`add_shakedrop_config`.
+        CfgNode: for ``.yaml``, with the keys of :func:`add_training_config`.
         omegaconf.DictConfig: for ``.py``, detectron2's lazy configs, which are programs: loading
             one runs it.
 
@@ -75,7 +75,7 @@ def get_config(name: str, overlays: Sequence[str] = ()) -> Any:
         cfg = LazyConfig.load(path)
     else:
         cfg = get_cfg()
-        add_shakedrop_config(cfg)
+        add_training_config(cfg)
         merge_config_file(cfg, path)
     apply_overlays(cfg, overlays)
     return cfg

@@ -11,7 +11,7 @@ from detectron2.config import CfgNode, get_cfg
 from detectron2.data import MetadataCatalog
 from torch import nn
 
-from shakedrop_det import add_shakedrop_config
+from shakedrop_det import add_training_config
 from shakedrop_det.checkpoint import Checkpointer
 from shakedrop_det.checkpoint.classes import (
     CLASSES,
@@ -27,7 +27,7 @@ NAME = "test_classes"
 def cfg() -> Iterator[CfgNode]:
     """Of a training set with classes of the ids 9 and 5, in this order."""
     cfg = get_cfg()
-    add_shakedrop_config(cfg)
+    add_training_config(cfg)
     cfg.DATASETS.TRAIN = (NAME,)
     ids = {5: 1, 9: 0}
     MetadataCatalog.get(NAME).set(

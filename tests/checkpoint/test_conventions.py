@@ -137,7 +137,7 @@ P = "MODEL.SHAKEDROP."
     "of_file, of_model, remedy",
     [
         ([], [], None),
-        ([], [P + "LEVEL", "pixel", P + "BETA", [0.0, 0.5], P + "SKIP", "never"], None),
+        ([], [P + "LEVEL", "pixel", P + "BETA", [0.0, 0.5], P + "SKIP", "always"], None),
         ([], [P + "ENABLED", False], P + "ENABLED True, " + P + r"ALPHA \[0.0, 0.0\]"),
         ([], [P + "INVERTED", True], P + "INVERTED False"),
         ([], [P + "SURVIVAL_PROB", 0.9], P + "SURVIVAL_PROB 0.5"),

@@ -11,7 +11,7 @@ from detectron2.config import CfgNode, get_cfg
 from PIL import Image
 from torchvision.transforms import InterpolationMode, v2
 
-from shakedrop_det import add_shakedrop_config
+from shakedrop_det import add_training_config
 from shakedrop_det.data import ClassificationMapper
 
 BILINEAR = InterpolationMode.BILINEAR
@@ -20,7 +20,7 @@ BILINEAR = InterpolationMode.BILINEAR
 def config(**settings: Any) -> CfgNode:
     """Images of 16 x 16 without crop and flip, and some keys of INPUT.CLASSIFICATION."""
     cfg = get_cfg()
-    add_shakedrop_config(cfg)
+    add_training_config(cfg)
     cfg.INPUT.FORMAT = "RGB"
     cfg.INPUT.RANDOM_FLIP = "none"
     cfg.MODEL.PIXEL_MEAN = [10.2, 20.8, 30.0]

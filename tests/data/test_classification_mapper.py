@@ -14,14 +14,14 @@ from hypothesis import strategies as st
 from PIL import Image
 from torchvision.transforms import v2
 
-from shakedrop_det import add_shakedrop_config
+from shakedrop_det import add_training_config
 from shakedrop_det.data import ClassificationMapper
 
 
 def config(**settings: Any) -> CfgNode:
     """A config with INPUT.CLASSIFICATION's keys, or INPUT's FORMAT and RANDOM_FLIP, set."""
     cfg = get_cfg()
-    add_shakedrop_config(cfg)
+    add_training_config(cfg)
     for key, value in settings.items():
         node = cfg.INPUT if key in ("FORMAT", "RANDOM_FLIP") else cfg.INPUT.CLASSIFICATION
         node[key] = value
@@ -154,7 +154,7 @@ def test_bad_values_are_named(key: str, value: Any, allowed: str) -> None:
 
 
 def test_config_without_our_keys() -> None:
-    with pytest.raises(ValueError, match="call shakedrop_det.add_shakedrop_config"):
+    with pytest.raises(ValueError, match="call shakedrop_det.add_training_config"):
         ClassificationMapper(get_cfg(), True)
 
 

@@ -10,7 +10,7 @@ import pytest
 from detectron2.config import CfgNode, get_cfg
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
-from shakedrop_det import add_shakedrop_config
+from shakedrop_det import add_training_config
 from shakedrop_det.data import build_classification_test_loader, build_classification_train_loader
 
 NAMES = ("test_loaders_a", "test_loaders_b")
@@ -37,7 +37,7 @@ def names() -> Iterator[tuple[str, str]]:
 
 def config(*train: str) -> CfgNode:
     cfg = get_cfg()
-    add_shakedrop_config(cfg)
+    add_training_config(cfg)
     cfg.DATASETS.TRAIN = train
     cfg.SOLVER.IMS_PER_BATCH = 4
     cfg.DATALOADER.NUM_WORKERS = 0

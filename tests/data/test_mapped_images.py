@@ -13,7 +13,7 @@ from detectron2.config import CfgNode, get_cfg
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from PIL import Image
 
-from shakedrop_det import add_shakedrop_config
+from shakedrop_det import add_training_config
 from shakedrop_det.data import (
     build_classification_test_loader,
     build_classification_train_loader,
@@ -37,7 +37,7 @@ def cfg(tmp_path: Path) -> Iterator[CfgNode]:
             (folder / "a.png").write_text("no image")
     register_image_folder(NAME, tmp_path / "data")
     cfg = get_cfg()
-    add_shakedrop_config(cfg)
+    add_training_config(cfg)
     cfg.DATASETS.TRAIN = (NAME,)
     cfg.SOLVER.IMS_PER_BATCH = 4
     cfg.DATALOADER.NUM_WORKERS = 0

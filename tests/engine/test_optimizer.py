@@ -5,13 +5,13 @@ import torch
 from detectron2.config import CfgNode, get_cfg
 from torch import nn
 
-from shakedrop_det import add_shakedrop_config
+from shakedrop_det import add_training_config
 from shakedrop_det.engine.optimizer import build_optimizer, clipped_sgd
 
 
 def solver(**options) -> CfgNode:
     cfg = get_cfg()
-    add_shakedrop_config(cfg)
+    add_training_config(cfg)
     for key, value in options.items():
         cfg.SOLVER[key] = value
     return cfg

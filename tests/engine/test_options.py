@@ -7,14 +7,14 @@ from typing import Any
 import pytest
 from detectron2.config import CfgNode, get_cfg
 
-from shakedrop_det import add_shakedrop_config
+from shakedrop_det import add_training_config
 from shakedrop_det.engine.options import merge_options, replace_none
 
 
 @pytest.fixture
 def cfg() -> CfgNode:
     cfg = get_cfg()
-    add_shakedrop_config(cfg)
+    add_training_config(cfg)
     return cfg
 
 

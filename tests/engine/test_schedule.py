@@ -7,7 +7,7 @@ import torch
 from detectron2.config import CfgNode, get_cfg
 from torch import nn
 
-from shakedrop_det import add_shakedrop_config
+from shakedrop_det import add_training_config
 from shakedrop_det.engine import Trainer, epochs_to_iterations
 from shakedrop_det.engine.schedule import build_lr_scheduler
 
@@ -16,7 +16,7 @@ Tiny = Callable[..., CfgNode]
 
 def config(*options: object) -> CfgNode:
     cfg = get_cfg()
-    add_shakedrop_config(cfg)
+    add_training_config(cfg)
     cfg.merge_from_list(["SOLVER.IMS_PER_BATCH", 32, *options])
     return cfg
 

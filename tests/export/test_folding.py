@@ -14,7 +14,7 @@ import torch
 from detectron2.config import CfgNode, get_cfg
 from detectron2.modeling import build_model
 
-from shakedrop_det import add_shakedrop_config, fold
+from shakedrop_det import add_training_config, fold
 from shakedrop_det.checkpoint import Checkpointer
 from shakedrop_det.engine import load_config
 from shakedrop_det.export import deployed_config, example_image, fold_checkpoint, load_model
@@ -76,7 +76,7 @@ def test_the_config_has_the_keys_of_stock_detectron2_and_its_builders(
     of_training: str, of_stock: str
 ) -> None:
     cfg = get_cfg()
-    add_shakedrop_config(cfg)
+    add_training_config(cfg)
     cfg.MODEL.BACKBONE.NAME = of_training
     cfg.MODEL.ROI_HEADS.NAME = "ShakeDropRes5ROIHeads"
     cfg.MODEL.MY_PROJECT = CfgNode({"KEY": 3})

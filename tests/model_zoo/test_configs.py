@@ -17,7 +17,7 @@ from detectron2.modeling import build_backbone
 from torch import nn
 from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 
-from shakedrop_det import add_shakedrop_config, model_zoo
+from shakedrop_det import add_training_config, model_zoo
 
 from .trees import (
     BACKBONES,
@@ -53,7 +53,7 @@ def test_a_config_of_detectron2_differs_in_the_backbone_and_the_keys_of_this_pac
     if "_C4" in name:  # their heads hold res5
         stock["MODEL.ROI_HEADS.NAME"] = RENAMED[stock["MODEL.ROI_HEADS.NAME"]]
     defaults = get_cfg()
-    add_shakedrop_config(defaults)
+    add_training_config(defaults)
     added = {key: value for key, value in flat(defaults).items() if key not in stock}
     expected = {**stock, **added}
     if stock["MODEL.WEIGHTS"]:

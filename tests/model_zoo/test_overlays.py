@@ -11,7 +11,7 @@ from detectron2 import model_zoo as stock_zoo
 from detectron2.config import CfgNode, get_cfg
 from detectron2.modeling import BACKBONE_REGISTRY, build_model
 
-from shakedrop_det import add_shakedrop_config, model_zoo
+from shakedrop_det import add_training_config, model_zoo
 from shakedrop_det.config import spec_from_config
 from shakedrop_det.modeling import ShakenBlock
 
@@ -30,7 +30,7 @@ NORMS_LEARN = ("scratch", "syncbn", "3x_gn", "gn_3x")  # parts of names
 def stock(name: str) -> CfgNode:
     """A config of detectron2's own."""
     cfg = get_cfg()
-    add_shakedrop_config(cfg)
+    add_training_config(cfg)
     cfg.merge_from_file(stock_zoo.get_config_file(name))
     return cfg
 
@@ -138,7 +138,7 @@ def test_an_overlay_suits_a_config_and_an_overlay_of_ones_own(tmp_path: Path) ->
         VERSION=2,
     )
     cfg = get_cfg()
-    add_shakedrop_config(cfg)
+    add_training_config(cfg)
     cfg.merge_from_file(mine)
     before = flat(cfg)
     model_zoo.apply_overlay(cfg, overlay)
@@ -208,7 +208,7 @@ def test_an_overlay_that_does_not_suit_is_refused_and_leaves_the_config_as_it_wa
     [
         ("MODEL: {NO_SUCH_KEY: 1}", "NO_SUCH_KEY"),
         ("SOLVER: {MAX_ITER: many}", "MAX_ITER"),
-        ("MODEL: [", "while parsing"),
+        ("MODEL: [", "is no yaml"),
         ("_BASE_: none.yaml", "No such file.*none.yaml"),
         ("", "no 'key: value' pairs"),
         ("- MODEL", "no 'key: value' pairs"),
