@@ -17,6 +17,7 @@ from detectron2.utils.logger import setup_logger
 
 from shakedrop_det.config import add_shakedrop_config
 from shakedrop_det.utils.atomic import is_local
+from shakedrop_det.utils.claim import check_unclaimed
 from shakedrop_det.utils.output_folder import make_output_folder
 
 from .progress import log_to_file_only
@@ -36,12 +37,16 @@ def setup(args: argparse.Namespace, *, quiet: bool = False) -> CfgNode:
 
     Raises:
         FileNotFoundError: if there is no such config file.
-        ValueError: if the file or the options are wrong, or ``OUTPUT_DIR`` cannot be written to.
+        ValueError: if the file or the options are wrong, ``OUTPUT_DIR`` cannot be written to, or,
+            unless ``args.eval_only``, another run is at work there.
     """
     cfg = load_config(args.config_file, args.opts)
     without_cuda = fall_back_to_cpu(cfg)
     cfg.freeze()
     make_output_folder(cfg.OUTPUT_DIR, key="OUTPUT_DIR")
+    # Before the files of a run that is at work there are written over.
+    if comm.is_main_process() and not getattr(args, "eval_only", False):
+        check_unclaimed(cfg.OUTPUT_DIR)
     with log_to_file_only() if quiet else contextlib.nullcontext():
         default_setup(cfg, args)
         setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="shakedrop_det")

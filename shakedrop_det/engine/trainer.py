@@ -31,6 +31,7 @@ from shakedrop_det.data import (
     build_classification_test_loader,
     build_classification_train_loader,
 )
+from shakedrop_det.utils.claim import claimed
 
 from .checks import check_config, is_classifier
 from .ema import ModelEMA
@@ -50,6 +51,7 @@ class Trainer(DefaultTrainer):
     What differs from the stock trainer:
 
     * data loaders follow ``MODEL.META_ARCHITECTURE``, evaluators the data set's metadata;
+    * one process at a time trains in an ``OUTPUT_DIR``;
     * checkpoints are written so that no interruption damages them, and weights that do not fit the
       backbone stop the run, see :class:`shakedrop_det.checkpoint.Checkpointer`;
     * PreciseBN gathers its statistics without ShakeDrop's noise;
@@ -126,8 +128,15 @@ class Trainer(DefaultTrainer):
 
         Returns:
             dict: metrics of the last evaluation, if there was one.
+
+        Raises:
+            ValueError: if another process trains in ``OUTPUT_DIR``.
         """
-        with prints_to_log() if self.quiet else contextlib.nullcontext():
+        with contextlib.ExitStack() as stack:
+            if comm.is_main_process():
+                stack.enter_context(claimed(self.cfg.OUTPUT_DIR))
+            if self.quiet:
+                stack.enter_context(prints_to_log())
             super().train()
         return getattr(self, "_last_eval_results", None)
 
