@@ -20,6 +20,7 @@ from shakedrop_det.utils.atomic import is_local
 from shakedrop_det.utils.claim import check_unclaimed
 from shakedrop_det.utils.output_folder import make_output_folder
 
+from .console import console_handlers, for_console
 from .progress import log_to_file_only
 
 
@@ -50,6 +51,8 @@ def setup(args: argparse.Namespace, *, quiet: bool = False) -> CfgNode:
     with log_to_file_only() if quiet else contextlib.nullcontext():
         default_setup(cfg, args)
         setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="shakedrop_det")
+    for handler in console_handlers():
+        handler.addFilter(for_console)
     if without_cuda:
         logging.getLogger(__name__).warning(
             "MODEL.DEVICE asks for CUDA, which is not available here: running on the CPU, which "

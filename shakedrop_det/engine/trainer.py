@@ -17,6 +17,7 @@ from detectron2.engine import (
     HookBase,
     TrainerBase,
     create_ddp_model,
+    hooks,
 )
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.modeling import GeneralizedRCNNWithTTA
@@ -34,11 +35,15 @@ from shakedrop_det.data import (
 from shakedrop_det.utils.claim import claimed
 
 from .checks import check_config, is_classifier
+from .console import one_line_errors
+from .divergence import remedies
 from .ema import ModelEMA
 from .evaluators import build_evaluator
+from .interruption import Interrupted, Interruption, save_interrupted
 from .optimizer import build_optimizer
 from .progress import ProgressLine, prints_to_log
 from .resumable_loader import ResumableLoader, resumable
+from .resumed_options import options, restore_options
 from .rng import preserved_rng
 from .schedule import build_lr_scheduler, epochs_to_iterations, uses_epochs
 from .train_loop import TrainStep, amp_dtype
@@ -58,7 +63,8 @@ class Trainer(DefaultTrainer):
     * several processes and ``SOLVER.AMP`` (in bfloat16) also work on CPUs;
     * lengths in epochs, gradient accumulation, averaged weights, the best checkpoint and exact
       resuming, see the keys under ``SOLVER`` of :func:`shakedrop_det.add_shakedrop_config`;
-    * a loss that is no finite number stops the run with the layer named.
+    * a loss that is no finite number stops the run with the layer named;
+    * Ctrl-C and SIGTERM end the run after a step, with a checkpoint.
     """
 
     def __init__(self, cfg: CfgNode, *, quiet: bool = False) -> None:
@@ -74,6 +80,7 @@ class Trainer(DefaultTrainer):
         """
         # DefaultTrainer's own constructor, but for DDP and AMP on CPUs and for the checkpointer.
         TrainerBase.__init__(self)
+        self.interruption = Interruption()
         if not logging.getLogger("detectron2").isEnabledFor(logging.INFO):
             setup_logger()  # Nobody did: let a notebook show the progress.
         check_config(cfg)
@@ -95,6 +102,7 @@ class Trainer(DefaultTrainer):
             optimizer,
             accumulation_steps=cfg.SOLVER.ACCUMULATION_STEPS,
             amp_dtype=amp_dtype(cfg),
+            while_waiting=self.interruption.allowed,
         )
         self.scheduler = self.build_lr_scheduler(cfg, optimizer)
         # A proxy, since the trainer owns the checkpointer.
@@ -131,14 +139,42 @@ class Trainer(DefaultTrainer):
 
         Raises:
             ValueError: if another process trains in ``OUTPUT_DIR``.
+            FloatingPointError: if a loss is no finite number, with what may help.
+            Interrupted: for Ctrl-C and SIGTERM, a KeyboardInterrupt that says how to go on.
         """
         with contextlib.ExitStack() as stack:
             if comm.is_main_process():
                 stack.enter_context(claimed(self.cfg.OUTPUT_DIR))
             if self.quiet:
                 stack.enter_context(prints_to_log())
-            super().train()
+            stack.enter_context(self.interruption.watched())
+            stack.enter_context(one_line_errors())
+            try:
+                super().train()
+            except Interrupted as stop:
+                raise Interrupted(stop.signum, save_interrupted(self)) from None
+            except FloatingPointError as error:
+                help = remedies(self.cfg, error, checkpoint=self.checkpointer.last_saved)
+                raise FloatingPointError(f"{error}. {help}") from error
         return getattr(self, "_last_eval_results", None)
+
+    def after_train(self) -> None:
+        """As in the base class, but a run that is stopped is not evaluated, be it in its last
+        step."""
+        if self.iter >= self.max_iter:
+            super().after_train()
+            return
+        self.storage.iter = self.iter
+        for hook in self._hooks:
+            if not isinstance(hook, hooks.EvalHook):
+                hook.after_train()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """As in the base class, but that learning rate, weight decay and momentum are the config's,
+        see :func:`shakedrop_det.engine.resumed_options.restore_options`."""
+        configured = options(self.optimizer)
+        super().load_state_dict(state_dict)
+        restore_options(self.optimizer, self.scheduler, configured)
 
     def build_hooks(self) -> list[HookBase | None]:
         """The stock hooks and those of this package."""

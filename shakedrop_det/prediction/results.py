@@ -10,6 +10,8 @@ from detectron2.data import Metadata
 from detectron2.evaluation.coco_evaluation import instances_to_coco_json
 from detectron2.structures import Instances
 
+from shakedrop_det.utils.atomic import write_atomically
+
 TOP = 5
 """How many of the likeliest classes of an image a classifier's results list."""
 
@@ -73,4 +75,5 @@ class CocoResults:
         """
         info = {"images": self._images, "categories": self._categories}
         for name, content in (("results.json", self._results), ("image_info.json", info)):
-            (folder / name).write_text(json.dumps(content))
+            with write_atomically(str(folder / name), "w") as file:
+                json.dump(content, file)

@@ -10,6 +10,7 @@ from typing import IO, Any, Iterator
 
 from iopath.common.file_io import PathManager
 
+from .disk_full import naming_full_disk
 from .file_lock import lock
 
 UNFINISHED_SUFFIX = ".unfinished"
@@ -56,12 +57,15 @@ def write_atomically(path: str, mode: str = "wb") -> Iterator[IO[Any]]:
     Args:
         path: a local path, in a folder that exists.
         mode: "w" or "wb".
+
+    Raises:
+        OSError: with ``path`` as its filename, if the disk is full.
     """
     _remove_what_dead_writers_left(path)
     f = _create(path, mode)
     _own.add(f.name)
     try:
-        with f:
+        with naming_full_disk(path), f:
             yield f
             f.flush()
             os.fsync(f.fileno())

@@ -67,7 +67,7 @@ def test_another_number_of_processes_is_warned_of(
 def test_another_batch_size_is_warned_of(
     tiny: Tiny, caplog: pytest.LogCaptureFixture, name: str, size: int
 ) -> None:
-    """The learning rate of the checkpoint stays, and what an iteration is does not."""
+    """What an iteration is does not stay."""
     Trainer(tiny(name, "DATASETS.TEST", (), "SOLVER.MAX_ITER", 2, "SOLVER.STEPS", ())).train()
     Trainer(tiny(name)).resume_or_load(resume=True)
     assert "Resuming in batches" not in caplog.text
@@ -75,7 +75,7 @@ def test_another_batch_size_is_warned_of(
     trainer = Trainer(halved)
     trainer.resume_or_load(resume=True)
     assert f"of {size // 2} images a run that took {2 * size} in 2 iterations" in caplog.text
-    assert trainer.scheduler.base_lrs[0] == 0.01
+    assert trainer.scheduler.base_lrs[0] == 0.005
 
 
 @pytest.mark.parametrize(
