@@ -6,18 +6,16 @@
 To be run after a config was added; it prints which files it wrote.
 """
 
-import argparse
-
-from shakedrop_det.model_zoo.forms import write_forms
+from command_line import ToolParser, run
 
 
 def main() -> None:
-    argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    ).parse_args()
+    ToolParser(__doc__).parse_args()
+    from shakedrop_det.model_zoo.forms import write_forms
+
     for name in write_forms():
         print(f"configs/{name}")
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

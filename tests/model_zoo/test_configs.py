@@ -178,7 +178,10 @@ def test_weights_are_of_detectron2_or_of_a_file_that_is_said_how_to_make() -> No
         source = f"Base-Backbone/{backbone_of(name)}.yaml" if "Cityscapes" not in name else name
         assert weights.startswith("weights/")
         comments = "".join(re.findall("#(.*)", text_of(source)))
-        made = f"tools/convert_weights.py torchvision:{Path(weights).stem} {weights}" in comments
+        made = (
+            f"tools/convert_weights.py torchvision:{Path(weights).stem} --output {weights}"
+            in comments
+        )
         assert made or "model_final.pth of" in comments, name
         if made:
             assert torchvision.models.get_model_weights(Path(weights).stem)

@@ -165,7 +165,7 @@ def test_errors_of_others_keep_their_traceback(
     def fail(*args: object, **kwargs: object) -> None:
         raise ValueError("a defect")
 
-    monkeypatch.setattr(script, "train", fail)
-    monkeypatch.setattr(script, "setup", lambda args: None)
+    monkeypatch.setattr("shakedrop_det.engine.train", fail)
+    monkeypatch.setattr("shakedrop_det.engine.setup", lambda args: None)
     with pytest.raises(ValueError, match="a defect"):
         script.main(arguments(CONFIG, tmp_path))
