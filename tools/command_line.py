@@ -8,6 +8,7 @@ package, whose import takes seconds.
 from __future__ import annotations
 
 import argparse
+import logging
 import re
 import signal
 import sys
@@ -31,6 +32,13 @@ _NOISE = (
     r".*pkg_resources",
     r".*torch\.cuda\.amp",
     r".*timm\.models\.layers",
+    r"The given NumPy array is not writable",
+    # Of tracing, about what detectron2's own code for export does on purpose.
+    r".*might cause the trace to be incorrect",
+    r".*results are registered as constants in the trace",
+    r"Exporting .* to ONNX",
+    r"Constant folding",
+    r"You are using the legacy TorchScript-based ONNX export",
 )
 """Beginnings of third parties' warnings that nobody who runs a tool can do anything about."""
 
@@ -120,6 +128,8 @@ def without_noise() -> None:
     for message in _NOISE:
         warnings.filterwarnings("ignore", message=message)
     warnings.filterwarnings("ignore", module=r"torch\.(jit|fx|onnx)")
+    for name in ("torch.fx._symbolic_trace", "torch.utils.cpp_extension"):
+        logging.getLogger(name).setLevel(logging.ERROR)
 
 
 def run(main: Callable[[], None]) -> None:

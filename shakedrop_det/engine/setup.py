@@ -20,7 +20,7 @@ from shakedrop_det.utils.atomic import is_local
 from shakedrop_det.utils.claim import check_unclaimed
 from shakedrop_det.utils.output_folder import make_output_folder
 
-from .console import console_handlers, for_console
+from .console import keep_console_brief
 from .progress import log_to_file_only
 
 
@@ -49,10 +49,14 @@ def setup(args: argparse.Namespace, *, quiet: bool = False) -> CfgNode:
     if comm.is_main_process() and not getattr(args, "eval_only", False):
         check_unclaimed(cfg.OUTPUT_DIR)
     with log_to_file_only() if quiet else contextlib.nullcontext():
+        # In the words of default_setup, which then finds the loggers as they are here.
+        rank = comm.get_rank()
+        setup_logger(cfg.OUTPUT_DIR, distributed_rank=rank, name="fvcore")
+        setup_logger(cfg.OUTPUT_DIR, distributed_rank=rank)
+        logger = setup_logger(cfg.OUTPUT_DIR, distributed_rank=rank, name="shakedrop_det")
+        keep_console_brief()
         default_setup(cfg, args)
-        setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="shakedrop_det")
-    for handler in console_handlers():
-        handler.addFilter(for_console)
+    logger.info("Environment, config and network are described in %s/log.txt", cfg.OUTPUT_DIR)
     if without_cuda:
         logging.getLogger(__name__).warning(
             "MODEL.DEVICE asks for CUDA, which is not available here: running on the CPU, which "
