@@ -32,6 +32,7 @@ _NOISE = (
     r".*pkg_resources",
     r".*torch\.cuda\.amp",
     r".*timm\.models\.layers",
+    r"`broadcast_buffers` is deprecated",
     r"The given NumPy array is not writable",
     # Of tracing, about what detectron2's own code for export does on purpose.
     r".*might cause the trace to be incorrect",

@@ -13,6 +13,8 @@ from typing import Any
 
 from command_line import ToolParser, run, without_noise
 
+without_noise()  # Here, so that spawned processes and their data workers do it too.
+
 EXAMPLES = """
   tools/train_net.py --config-file configs/Demo/mask_rcnn_digit_scenes.yaml --output output/run
 
@@ -58,7 +60,6 @@ def parse_args() -> argparse.Namespace:
 
 def main(args: argparse.Namespace) -> dict[str, Any] | None:
     """What each process does; returns the metrics of an evaluation."""
-    without_noise()
     from shakedrop_det.engine import evaluate, reported_to_user, setup, train
 
     with reported_to_user():

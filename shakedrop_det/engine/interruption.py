@@ -157,7 +157,14 @@ def save_interrupted(trainer: Trainer) -> str:
             if isinstance(hook, ExactResume):
                 hook.gather()
         checkpointer.save(f"model_{done:07d}", iteration=done)
+        comm.synchronize()  # A process that leaves makes the others leave.
+    return how_to_go_on(trainer)
+
+
+def how_to_go_on(trainer: Trainer) -> str:
+    """A line for the user of a trainer that was interrupted."""
+    done, saved = trainer.interruption.completed, trainer.checkpointer.last_saved
     at = "" if done is None else f" after iteration {done}"
-    if not checkpointer.last_saved:
+    if not saved:
         return f"stopped{at}; there is no checkpoint yet, so begin again"
-    return f"stopped{at}; the same command with --resume goes on from {checkpointer.last_saved}"
+    return f"stopped{at}; the same command with --resume goes on from {saved}"

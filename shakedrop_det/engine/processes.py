@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
 import signal
@@ -27,6 +28,8 @@ def launch(main: Callable[[Any], Any], args: Any, *, num_gpus: int, **options: A
     if num_gpus * options.get("num_machines", 1) > 1:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, _hand_on)
+        # It tells of ending the others once one has ended, after that one's last word.
+        logging.getLogger("torch.multiprocessing.spawn").setLevel(logging.ERROR)
     try:
         launch_stock(main, num_gpus, **options, args=(args,))
     except ProcessExitedException as error:

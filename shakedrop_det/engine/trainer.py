@@ -39,7 +39,7 @@ from .console import one_line_errors
 from .divergence import remedies
 from .ema import ModelEMA
 from .evaluators import build_evaluator
-from .interruption import Interrupted, Interruption, save_interrupted
+from .interruption import Interrupted, Interruption, how_to_go_on, save_interrupted
 from .optimizer import build_optimizer
 from .progress import ProgressLine, prints_to_log
 from .resumable_loader import ResumableLoader, resumable
@@ -153,7 +153,12 @@ class Trainer(DefaultTrainer):
                 super().train()
             except Interrupted as stop:
                 raise Interrupted(stop.signum, save_interrupted(self)) from None
-            except FloatingPointError as error:
+            except Exception as error:
+                # What ends a group of processes ends data workers and other ranks too.
+                if (signum := self.interruption.received) is not None:
+                    raise Interrupted(signum, how_to_go_on(self)) from error
+                if not isinstance(error, FloatingPointError):
+                    raise
                 help = remedies(self.cfg, error, checkpoint=self.checkpointer.last_saved)
                 raise FloatingPointError(f"{error}. {help}") from error
         return getattr(self, "_last_eval_results", None)
