@@ -129,6 +129,9 @@ def without_noise() -> None:
     for message in _NOISE:
         warnings.filterwarnings("ignore", message=message)
     warnings.filterwarnings("ignore", module=r"torch\.(jit|fx|onnx)")
+    # logging prints a traceback for each message that it cannot write, as on a full disk. The tool
+    # ends with a line about that when it writes a file of its own.
+    logging.raiseExceptions = False
     for name in ("torch.fx._symbolic_trace", "torch.utils.cpp_extension"):
         logging.getLogger(name).setLevel(logging.ERROR)
 

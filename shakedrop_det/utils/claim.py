@@ -11,6 +11,7 @@ import socket
 from typing import IO, Any, Iterator
 
 from .atomic import is_local
+from .disk_full import naming_full_disk
 from .file_lock import lock
 
 CLAIM = "run.lock"
@@ -38,12 +39,13 @@ def claimed(folder: str) -> Iterator[None]:
         yield
         return
     with _open_locked(folder, path) as file:
-        file.seek(0)
-        file.truncate()
-        json.dump(_who(), file)
-        file.flush()
         _claimed.add(path)
         try:
+            with naming_full_disk(path):
+                file.seek(0)
+                file.truncate()
+                json.dump(_who(), file)
+                file.flush()
             yield
         finally:
             _claimed.discard(path)
