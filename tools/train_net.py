@@ -32,7 +32,7 @@ def parse_args() -> argparse.Namespace:
     """The flags of detectron2's ``tools/train_net.py``, and those that all tools here have."""
     parser = ToolParser(__doc__, examples=EXAMPLES)
     parser.add_config(
-        "what to train; without it, detectron2's defaults",
+        "what to train; without it, options of detectron2's defaults",
         weights="to begin from, or to evaluate; default: MODEL.WEIGHTS of the config",
         required=False,
     )
@@ -53,6 +53,8 @@ def parse_args() -> argparse.Namespace:
         help="where several processes meet; 'auto' for any free port of this machine",
     )
     args = parser.parse_args()
+    if not args.config_file and not args.opts:
+        parser.error("--config-file is missing, and so are options that would do without it")
     if args.output is not None:
         args.opts += ["OUTPUT_DIR", args.output]
     return args

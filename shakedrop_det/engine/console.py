@@ -14,7 +14,6 @@ LOGGERS = ("detectron2", "fvcore", "shakedrop_det")
 _TRAIN_LOOP = "detectron2.engine.train_loop"
 
 _FOR_FILE_ONLY: dict[str, str | tuple[str, ...]] = {
-    "detectron2": "",  # of default_setup: environment, arguments, config
     "detectron2.engine.defaults": "Model:",
     "detectron2.data.build": ("Distribution of instances", "Using training", "Making batched"),
     "detectron2.data.common": "",
