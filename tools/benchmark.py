@@ -1,31 +1,25 @@
 #!/usr/bin/env python
 """Time ShakeDrop against stock detectron2, in one process with interleaved variants."""
 
-import argparse
+from __future__ import annotations
+
 from pathlib import Path
 
-import torch
-
-from shakedrop_det.benchmark import (
-    CASES,
-    GPU_CASES,
-    MEMORY_CASES,
-    keep_freed_memory,
-    measure,
-    report,
-    time_interleaved,
-)
-from shakedrop_det.benchmark.report import text
-from shakedrop_det.engine import reported_to_user
-from shakedrop_det.utils.output_folder import make_output_folder
+from command_line import ToolParser, run
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--output", type=Path, default=Path("output/benchmark"))
+    parser = ToolParser(__doc__)
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default=Path("output/benchmark"),
+        metavar="FOLDER",
+        help="to write to",
+    )
     parser.add_argument("--rounds", type=int, default=21, help="timings of each variant")
     parser.add_argument("--threads", type=int, default=1, help="threads of torch, on a CPU")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--device", help="default: cuda where there is one, else cpu")
     parser.add_argument(
         "--only", default="", help='only the cases whose name contains this; "memory": only memory'
     )
@@ -36,7 +30,23 @@ def main() -> None:
         help="let the C library return freed memory to the system, as is its default",
     )
     args = parser.parse_args()
-    on_gpu = torch.device(args.device).type == "cuda"
+    import torch
+
+    from shakedrop_det.benchmark import (
+        CASES,
+        GPU_CASES,
+        MEMORY_CASES,
+        keep_freed_memory,
+        measure,
+        report,
+        time_interleaved,
+    )
+    from shakedrop_det.benchmark.report import text
+    from shakedrop_det.engine import reported_to_user
+    from shakedrop_det.utils.output_folder import make_output_folder
+
+    device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    on_gpu = torch.device(device).type == "cuda"
     all_cases = [*CASES, *(GPU_CASES if on_gpu else ())]
     cases = [case for case in all_cases if args.only in case.name]
     memory_cases = [case for case in MEMORY_CASES if args.only in f"memory, {case.name}"]
@@ -52,7 +62,7 @@ def main() -> None:
     seen: dict[str, None] = {}
     for case in cases:
         torch.manual_seed(0)
-        variants = case.make(args.device)
+        variants = case.make(device)
         seen.update(dict.fromkeys(variants))
         if args.variant is not None:
             variants = {n: variant for n, variant in variants.items() if n == args.variant}
@@ -63,16 +73,16 @@ def main() -> None:
             variants,
             rounds=args.rounds,
             seconds_per_call=case.seconds_per_call,
-            device=args.device,
+            device=device,
         )
     if seen and not results:
         parser.error(f"--variant: no case has {args.variant!r}; there are {', '.join(seen)}")
     for memory_case in memory_cases if args.variant is None else []:
         print(f"memory, {memory_case.name}", flush=True)
-        memory[memory_case.name] = measure(memory_case, device=args.device)
-    report(results, args.output, device=args.device, memory=memory)
-    print(f"\n{text(results, memory, device=args.device)}\n\nWritten to {args.output}/")
+        memory[memory_case.name] = measure(memory_case, device=device)
+    report(results, args.output, device=device, memory=memory)
+    print(f"\n{text(results, memory, device=device)}\n\nWritten to {args.output}/")
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

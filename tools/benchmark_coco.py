@@ -6,35 +6,42 @@ first backend, pycocotools, is what the ratios are to. On a CPU it is the proces
 threads, that counts.
 """
 
-import argparse
+from __future__ import annotations
+
 from pathlib import Path
 
-from detectron2.data import MetadataCatalog
+from command_line import ToolParser, run
 
-from shakedrop_det.benchmark import report, time_interleaved
-from shakedrop_det.benchmark.coco import coco_variants
-from shakedrop_det.benchmark.report import machine, table
-from shakedrop_det.data import check_dataset
-from shakedrop_det.engine import reported_to_user
-from shakedrop_det.utils.output_folder import make_output_folder
-
-EXAMPLES = """examples:
+EXAMPLES = """
   tools/benchmark_coco.py
   DETECTRON2_DATASETS=datasets tools/benchmark_coco.py --dataset coco_2017_val --rounds 5
 """
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = ToolParser(__doc__, examples=EXAMPLES)
     parser.add_argument(
         "--dataset", default="digit_scenes_val", help="a registered data set with COCO annotations"
     )
     parser.add_argument("--per-image", type=int, default=100, help="detections in each image")
     parser.add_argument("--rounds", type=int, default=15, help="timings of each backend")
-    parser.add_argument("--output", type=Path, default=Path("output/benchmark_coco"))
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default=Path("output/benchmark_coco"),
+        metavar="FOLDER",
+        help="to write to",
+    )
     args = parser.parse_args()
+    from detectron2.data import MetadataCatalog
+
+    from shakedrop_det.benchmark import report, time_interleaved
+    from shakedrop_det.benchmark.coco import coco_variants
+    from shakedrop_det.benchmark.report import machine, table
+    from shakedrop_det.data import check_dataset
+    from shakedrop_det.engine import reported_to_user
+    from shakedrop_det.utils.output_folder import make_output_folder
+
     results = {}
     with reported_to_user():
         make_output_folder(args.output)
@@ -52,4 +59,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -1,21 +1,23 @@
 #!/usr/bin/env python
 """Time the classification input pipeline against torchvision's reference, on the same images."""
 
-import argparse
+from __future__ import annotations
 
-from shakedrop_det.benchmark.input_pipeline import time_input_pipelines
-from shakedrop_det.benchmark.report import machine
-from shakedrop_det.engine import reported_to_user
+from command_line import ToolParser, run
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = ToolParser(__doc__)
     parser.add_argument("root", help="folder of class folders with images, as of ImageNet")
-    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--batch-size", type=int, default=32, help="images")
     parser.add_argument("--batches", type=int, default=16, help="per round")
-    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--rounds", type=int, default=9, help="timings of each loader")
     parser.add_argument("--workers", type=int, default=1, help="worker processes of each loader")
     args = parser.parse_args()
+    from shakedrop_det.benchmark.input_pipeline import time_input_pipelines
+    from shakedrop_det.benchmark.report import machine
+    from shakedrop_det.engine import reported_to_user
+
     with reported_to_user():
         timings = time_input_pipelines(
             args.root,
@@ -35,4 +37,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

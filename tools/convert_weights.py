@@ -1,11 +1,6 @@
 #!/usr/bin/env python
 """Convert ImageNet weights of a ResNet for MODEL.WEIGHTS, or trained ones for other libraries.
 
-    tools/convert_weights.py torchvision:resnet18 weights/resnet18.pth
-    tools/convert_weights.py timm:resnet50.a1_in1k weights/resnet50.safetensors
-    tools/convert_weights.py resnet18-f37072fd.pth weights/resnet18.pth
-    tools/convert_weights.py output/model_final.pth resnet50.pth --to torchvision
-
 ResNet-18 to 152, ResNeXts and wide ResNets. Both networks then run on the same images; if a stage
 differs by more than 1e-4 of its largest value, nothing is written. The file says which pixels the
 weights expect, and training with other ones is refused.
@@ -14,26 +9,37 @@ weights expect, and training with other ones is refused.
 from __future__ import annotations
 
 import argparse
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from shakedrop_det.checkpoint.weight_files import write_weights
-from shakedrop_det.conversion.convert import TARGETS, Conversion, convert
-from shakedrop_det.conversion.sources import Source, open_source
-from shakedrop_det.conversion.verification import random_images, read_images, table
-from shakedrop_det.engine import reported_to_user
+from command_line import ToolParser, run
+
+if TYPE_CHECKING:
+    from shakedrop_det.conversion.convert import Conversion
+    from shakedrop_det.conversion.sources import Source
+
+EXAMPLES = """
+  tools/convert_weights.py torchvision:resnet18 --output weights/resnet18.pth
+  tools/convert_weights.py timm:resnet50.a1_in1k --output weights/resnet50.safetensors
+  tools/convert_weights.py resnet18-f37072fd.pth --output weights/resnet18.pth
+  tools/convert_weights.py output/model_final.pth --output resnet50.pth --to torchvision
+"""
+TARGETS = ("detectron2", "torchvision", "timm")
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = ToolParser(__doc__, examples=EXAMPLES)
     parser.add_argument(
         "source",
         help="torchvision:NAME or timm:NAME, optionally with .WEIGHTS after the name; or a file of "
         "either library, of detectron2 or of tools/train_net.py",
     )
-    parser.add_argument("output", help="file to write: .safetensors, or else as torch.save does")
-    parser.add_argument("--to", choices=TARGETS, default=TARGETS[0], help="default: %(default)s")
+    parser.add_argument(
+        "--output",
+        required=True,
+        metavar="FILE",
+        help="to write: .safetensors, or else as torch.save does",
+    )
+    parser.add_argument("--to", choices=TARGETS, default=TARGETS[0], help="whose names it gets")
     parser.add_argument(
         "--weights", metavar="FILE", help="weights of the network named, instead of a download"
     )
@@ -44,9 +50,7 @@ def parse_args() -> argparse.Namespace:
         action="store_true",
         help="multiply ShakeDrop's test scale into the weights; always so for other libraries",
     )
-    parser.add_argument(
-        "--allow-pickle", action="store_true", help="run code that the file may carry: trust it?"
-    )
+    parser.add_allow_pickle()
     parser.add_argument(
         "--bn-eps", type=float, metavar="EPS", help="of the norms of a file; default: 1e-5"
     )
@@ -72,6 +76,8 @@ def conventions(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def report(source: Source, result: Conversion, args: argparse.Namespace) -> None:
+    from shakedrop_det.conversion.verification import table
+
     print(f"{source.name}: {result.num_tensors} tensors converted, {len(result.left_out)} left out")
     if result.left_out:
         print(f"Left out: {', '.join(result.left_out)}")
@@ -89,6 +95,12 @@ def report(source: Source, result: Conversion, args: argparse.Namespace) -> None
 
 def main() -> None:
     args = parse_args()
+    from shakedrop_det.checkpoint.weight_files import write_weights
+    from shakedrop_det.conversion.convert import convert
+    from shakedrop_det.conversion.sources import open_source
+    from shakedrop_det.conversion.verification import random_images, read_images
+    from shakedrop_det.engine import reported_to_user
+
     with reported_to_user():
         source = open_source(
             args.source,
@@ -105,4 +117,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

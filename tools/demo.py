@@ -1,24 +1,35 @@
 #!/usr/bin/env python
 """Pretrain, fine-tune, evaluate and draw: both stages on handwritten digits, in minutes."""
 
-import argparse
+from __future__ import annotations
+
 import os
 from pathlib import Path
 
+from command_line import ToolParser, run
+
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = ToolParser(__doc__)
     parser.add_argument(
-        "--output", type=Path, default=Path("output/demo"), help="folder for data and results"
+        "--output",
+        type=Path,
+        default=Path("output/demo"),
+        metavar="FOLDER",
+        help="for data and results",
     )
     args = parser.parse_args()
     # Registration of the data sets reads this: hence before the import.
     os.environ["DETECTRON2_DATASETS"] = str((args.output / "datasets").resolve())
 
+    from shakedrop_det.engine import reported_to_user
     from shakedrop_det.engine.demo import run_demo
+    from shakedrop_det.utils.output_folder import make_output_folder
 
-    run_demo(args.output)
+    with reported_to_user():
+        make_output_folder(args.output)
+        run_demo(args.output)
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -1,9 +1,6 @@
 #!/usr/bin/env python
 """Turn a trained network into one without ShakeDrop, for stock detectron2.
 
-    tools/fold_shakedrop.py --config-file output/run/config.yaml --output output/folded \\
-        MODEL.WEIGHTS output/run/model_final.pth
-
 Writes ``model.pth`` and ``config.yaml``, which detectron2 loads without this package: keys,
 builders and weights are its own. Both networks first run on an image; if their features differ by
 more than 1e-4 of the largest value, nothing is written. Networks trained with ERASE_RELU have no
@@ -14,25 +11,27 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from shakedrop_det.checkpoint.weight_files import write_weights
-from shakedrop_det.engine import add_overlay_argument, load_config, reported_to_user
-from shakedrop_det.export import FoldedCheckpoint, fold_checkpoint, listed
+from command_line import ToolParser, run
+
+if TYPE_CHECKING:
+    from shakedrop_det.export import FoldedCheckpoint
+
+EXAMPLES = """
+  tools/fold_shakedrop.py --config-file output/run/config.yaml \\
+      --weights output/run/model_final.pth --output output/folded
+"""
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    parser = ToolParser(__doc__, examples=EXAMPLES)
+    parser.add_config(
+        "of the training", weights="that came of it; default: MODEL.WEIGHTS of the config"
     )
-    parser.add_argument("--config-file", required=True, metavar="FILE", help="of the training")
-    add_overlay_argument(parser)
-    parser.add_argument("--output", required=True, metavar="DIR", help="folder to write to")
+    parser.add_argument("--output", required=True, metavar="FOLDER", help="to write to")
     parser.add_argument("--image", metavar="FILE", help="to compare on; default: noise")
     parser.add_argument("--no-ema", action="store_true", help="leave averaged weights aside")
-    parser.add_argument(
-        "--allow-pickle", action="store_true", help="run code that the file may carry: trust it?"
-    )
-    parser.add_argument("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE")
     args = parser.parse_args()
     if (Path(args.output) / "config.yaml").resolve() == Path(args.config_file).resolve():
         parser.error(
@@ -43,13 +42,19 @@ def parse_args() -> argparse.Namespace:
 
 
 def write(result: FoldedCheckpoint, folder: Path) -> None:
+    from shakedrop_det.checkpoint.weight_files import write_weights
+    from shakedrop_det.utils.atomic import write_atomically
+
     weights = str(folder / "model.pth")
     write_weights(weights, result.content)
     result.cfg.MODEL.WEIGHTS = weights
-    (folder / "config.yaml").write_text(result.cfg.dump())
+    with write_atomically(str(folder / "config.yaml"), "w") as file:
+        file.write(result.cfg.dump())
 
 
 def report(result: FoldedCheckpoint, folder: Path) -> None:
+    from shakedrop_det.export import listed
+
     print("Largest difference of the features, relative to the largest value:")
     print(listed(result.feature_differences))
     found = "" if result.num_detections is None else f" of {result.num_detections} detections"
@@ -67,6 +72,9 @@ def report(result: FoldedCheckpoint, folder: Path) -> None:
 
 def main() -> None:
     args = parse_args()
+    from shakedrop_det.engine import load_config, reported_to_user
+    from shakedrop_det.export import fold_checkpoint
+
     with reported_to_user():
         cfg = load_config(args.config_file, args.opts, overlays=args.overlay)
         result = fold_checkpoint(
@@ -77,4 +85,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

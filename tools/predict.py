@@ -13,15 +13,14 @@ Files that cannot be read are named and left out. Exit status 2 if none could be
 mistake.
 """
 
+from __future__ import annotations
+
 import argparse
 from pathlib import Path
 
-from shakedrop_det.engine import add_overlay_argument, load_config, reported_to_user
-from shakedrop_det.engine.setup import fall_back_to_cpu
-from shakedrop_det.prediction import predict
-from shakedrop_det.prediction.predictor import set_confidence
+from command_line import ToolParser, run
 
-EXAMPLES = """examples:
+EXAMPLES = """
   # all images and videos of a folder, with a trained checkpoint
   tools/predict.py photos/ --config-file configs/Demo/mask_rcnn_digit_scenes.yaml \\
       --weights output/model_final.pth --output output/predictions
@@ -31,48 +30,45 @@ EXAMPLES = """examples:
 
   # on the CPU, at a smaller size; options are those of the config file
   tools/predict.py photo.jpg --config-file FILE --weights FILE \\
-      --opts MODEL.DEVICE cpu INPUT.MIN_SIZE_TEST 480
+      MODEL.DEVICE cpu INPUT.MIN_SIZE_TEST 480
 """
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = ToolParser(__doc__, examples=EXAMPLES)
     parser.add_argument(
         "inputs",
         nargs="+",
         help="images, videos, folders of them, or quoted patterns ('**' is any)",
     )
-    parser.add_argument("--config-file", required=True, metavar="FILE", help="of the model")
-    add_overlay_argument(parser)
+    parser.add_config("of the model", weights="checkpoint; default: MODEL.WEIGHTS of the config")
     parser.add_argument(
-        "--weights", metavar="FILE", help="checkpoint; default: MODEL.WEIGHTS of the config"
+        "--output",
+        type=Path,
+        default=Path("output/predictions"),
+        metavar="FOLDER",
+        help="to write to",
     )
-    parser.add_argument("--output", type=Path, default=Path("output/predictions"), metavar="FOLDER")
     parser.add_argument(
         "--confidence",
         type=float,
         default=0.5,
-        help="least score of an object, from 0 to 1 (default: 0.5)",
-    )
-    parser.add_argument(
-        "--allow-pickle", action="store_true", help="run code that the weights may carry: trust it?"
+        help="least score of an object, from 0 to 1",
     )
     parser.add_argument("--no-fold", action="store_true", help="keep the network under ShakeDrop")
-    parser.add_argument(
-        "--opts", nargs=argparse.REMAINDER, default=[], help="config options: KEY VALUE ..."
-    )
     return parser.parse_args()
 
 
 def main() -> None:
     args = parse_args()
+    from shakedrop_det.engine import load_config, reported_to_user
+    from shakedrop_det.engine.setup import fall_back_to_cpu
+    from shakedrop_det.prediction import predict
+    from shakedrop_det.prediction.predictor import set_confidence
+
     with reported_to_user():
         cfg = load_config(args.config_file, args.opts, overlays=args.overlay)
         set_confidence(cfg, args.confidence)
-        if args.weights:
-            cfg.MODEL.WEIGHTS = args.weights
         if fall_back_to_cpu(cfg):
             print("There is no GPU: running on the CPU")
         done = predict(
@@ -91,4 +87,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

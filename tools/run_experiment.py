@@ -6,18 +6,16 @@ to experiment.png. Each run has a folder below, with its whole config, log, metr
 What was interrupted goes on when the command is given again; what has ended is not trained again.
 """
 
+from __future__ import annotations
+
 import argparse
 import signal
 import sys
 from pathlib import Path
 
-import torch
+from command_line import ToolParser, run
 
-from shakedrop_det.engine import reported_to_user
-from shakedrop_det.experiments import Comparison, load_plan, read_results, report, run_plan
-from shakedrop_det.utils.output_folder import make_output_folder
-
-EXAMPLES = """examples:
+EXAMPLES = """
   tools/run_experiment.py configs/Experiments/cifar10_images.yaml --jobs 2
 
   # the tables of what has ended so far
@@ -25,26 +23,32 @@ EXAMPLES = """examples:
 """
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def parse_args() -> argparse.Namespace:
+    parser = ToolParser(__doc__, examples=EXAMPLES)
     parser.add_argument("plan", type=Path, metavar="FILE", help="what to compare, a yaml file")
     parser.add_argument(
         "--jobs",
         type=int,
-        default=max(torch.cuda.device_count(), 1),
         metavar="N",
         help="runs side by side, each on a GPU or a share of the cores; default: as many as GPUs",
     )
     parser.add_argument(
         "--output", type=Path, metavar="FOLDER", help="default: output/experiments/NAME_OF_FILE"
     )
-    parser.add_argument(
-        "--allow-pickle", action="store_true", help="run code that weights may carry: trust it?"
-    )
+    parser.add_allow_pickle()
     parser.add_argument("--report-only", action="store_true", help="train nothing")
-    args = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_args()
+    import torch
+
+    from shakedrop_det.engine import reported_to_user
+    from shakedrop_det.experiments import Comparison, load_plan, read_results, report, run_plan
+    from shakedrop_det.utils.output_folder import make_output_folder
+
+    jobs = max(torch.cuda.device_count(), 1) if args.jobs is None else args.jobs
     # As on Ctrl-C: the runs are ended too, lest they write where those of the next call do.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     failed = {}
@@ -53,14 +57,15 @@ def main() -> None:
         output = args.output or Path("output/experiments", plan.name)
         make_output_folder(output)
         if not args.report_only:
-            failed = run_plan(plan, output, jobs=args.jobs, allow_pickle=args.allow_pickle)
+            failed = run_plan(plan, output, jobs=jobs, allow_pickle=args.allow_pickle)
         results = read_results(plan, output)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    print(f"\n{report(Comparison(plan, results), output, device=device)}\nWritten to {output}/")
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        text = report(Comparison(plan, results), output, device=device)
+    print(f"\n{text}\nWritten to {output}/")
     if failed:
         print(f"{len(failed)} runs failed, and are not in the tables", file=sys.stderr)
         sys.exit(1)
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -1,50 +1,88 @@
 #!/usr/bin/env python
 """Train or evaluate an image classifier or a detector.
 
-    tools/train_net.py --config-file FILE [--overlay NAME_OR_FILE] [--num-gpus N] \\
-        [--resume | --eval-only] [KEY VALUE ...]
-
-The arguments are those of detectron2's ``tools/train_net.py``, and ``--overlay`` and
-``--allow-pickle``. Without a GPU, ``--num-gpus N`` starts N processes on the CPU.
+Without a GPU, --num-gpus N starts N processes on the CPU. Ctrl-C ends training after the step with
+a checkpoint, from which --resume goes on.
 """
 
 from __future__ import annotations
 
 import argparse
-import sys
+import os
 from typing import Any
 
-from detectron2.engine import default_argument_parser, launch
-from torch.multiprocessing import ProcessExitedException
+from command_line import ToolParser, run, without_noise
 
-from shakedrop_det.engine import add_overlay_argument, evaluate, reported_to_user, setup, train
+without_noise()  # Here, so that spawned processes and their data workers do it too.
+
+EXAMPLES = """
+  tools/train_net.py --config-file configs/Demo/mask_rcnn_digit_scenes.yaml --output output/run
+
+  # on eight GPUs, with other options of the config; going on after an interruption
+  tools/train_net.py --config-file FILE --num-gpus 8 SOLVER.BASE_LR 0.01 SEED 1
+  tools/train_net.py --config-file FILE --num-gpus 8 SOLVER.BASE_LR 0.01 SEED 1 --resume
+
+  # evaluation
+  tools/train_net.py --config-file output/run/config.yaml --eval-only \\
+      --weights output/run/model_final.pth
+"""
+
+
+def parse_args() -> argparse.Namespace:
+    """The flags of detectron2's ``tools/train_net.py``, and those that all tools here have."""
+    parser = ToolParser(__doc__, examples=EXAMPLES)
+    parser.add_config(
+        "what to train; without it, options of detectron2's defaults",
+        weights="to begin from, or to evaluate; default: MODEL.WEIGHTS of the config",
+        required=False,
+    )
+    parser.add_argument("--output", metavar="FOLDER", help="default: OUTPUT_DIR of the config")
+    parser.add_argument(
+        "--resume", action="store_true", help="go on from the last checkpoint in the folder, if any"
+    )
+    parser.add_argument("--eval-only", action="store_true", help="evaluate, and train nothing")
+    parser.add_argument("--num-gpus", type=int, default=1, help="processes on this machine")
+    parser.add_argument("--num-machines", type=int, default=1, help="that train together")
+    parser.add_argument("--machine-rank", type=int, default=0, help="number of this one, from 0")
+    # As detectron2 does: a port per user, so that an occupied one tells of processes left over.
+    port = 2**15 + 2**14 + hash(os.getuid()) % 2**14
+    parser.add_argument(
+        "--dist-url",
+        metavar="URL",
+        default=f"tcp://127.0.0.1:{port}",
+        help="where several processes meet; 'auto' for any free port of this machine",
+    )
+    args = parser.parse_args()
+    if not args.config_file and not args.opts:
+        parser.error("--config-file is missing, and so are options that would do without it")
+    if args.output is not None:
+        args.opts += ["OUTPUT_DIR", args.output]
+    return args
 
 
 def main(args: argparse.Namespace) -> dict[str, Any] | None:
     """What each process does; returns the metrics of an evaluation."""
+    from shakedrop_det.engine import evaluate, reported_to_user, setup, train
+
     with reported_to_user():
         cfg = setup(args)
-        run = evaluate if args.eval_only else train
-        return run(cfg, resume=args.resume, allow_pickle=args.allow_pickle)
+        stage = evaluate if args.eval_only else train
+        return stage(cfg, resume=args.resume, allow_pickle=args.allow_pickle)
+
+
+def launch_all() -> None:
+    args = parse_args()
+    from shakedrop_det.engine.processes import launch
+
+    launch(
+        main,
+        args,
+        num_gpus=args.num_gpus,
+        num_machines=args.num_machines,
+        machine_rank=args.machine_rank,
+        dist_url=args.dist_url,
+    )
 
 
 if __name__ == "__main__":
-    # argparse accepts unambiguous beginnings: `--config FILE` is `--config-file FILE`.
-    parser = default_argument_parser(epilog=__doc__)
-    add_overlay_argument(parser)
-    parser.add_argument(
-        "--allow-pickle", action="store_true", help="run code that the weights may carry: trust it?"
-    )
-    args = parser.parse_args()
-    try:
-        launch(
-            main,
-            args.num_gpus,
-            num_machines=args.num_machines,
-            machine_rank=args.machine_rank,
-            dist_url=args.dist_url,
-            args=(args,),
-        )
-    except ProcessExitedException as error:
-        # A process reported a mistake of the user and left: say no more than it did.
-        sys.exit(error.exit_code)
+    run(launch_all)

@@ -6,13 +6,14 @@ classification: all images on one sheet, OUTPUT/images.png. With a SEED in the c
 the same each time.
 """
 
+from __future__ import annotations
+
 import argparse
 from pathlib import Path
 
-from shakedrop_det.analysis import draw_training_images
-from shakedrop_det.engine import add_overlay_argument, load_config, reported_to_user
+from command_line import ToolParser, run
 
-EXAMPLES = """examples:
+EXAMPLES = """
   # what the detector of the demo is trained on
   DETECTRON2_DATASETS=output/demo/datasets tools/visualize_data.py \\
       --config-file configs/Demo/mask_rcnn_digit_scenes.yaml --output output/data
@@ -23,16 +24,21 @@ EXAMPLES = """examples:
 """
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
+def parse_args() -> argparse.Namespace:
+    parser = ToolParser(__doc__, examples=EXAMPLES)
+    parser.add_config("as for training")
+    parser.add_argument("--num-images", type=int, default=16, help="how many")
+    parser.add_argument(
+        "--output", type=Path, default=Path("output/data"), metavar="FOLDER", help="to write to"
     )
-    parser.add_argument("--config-file", required=True, metavar="FILE", help="as for training")
-    add_overlay_argument(parser)
-    parser.add_argument("--num-images", type=int, default=16, help="how many (default: 16)")
-    parser.add_argument("--output", type=Path, default=Path("output/data"), metavar="FOLDER")
-    parser.add_argument("opts", nargs=argparse.REMAINDER, help="config options: KEY VALUE ...")
-    args = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_args()
+    from shakedrop_det.analysis import draw_training_images
+    from shakedrop_det.engine import load_config, reported_to_user
+
     with reported_to_user():
         cfg = load_config(args.config_file, args.opts, overlays=args.overlay)
         written = draw_training_images(cfg, args.output, num_images=args.num_images)
@@ -40,4 +46,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -61,6 +61,8 @@ class Checkpointer(DetectionCheckpointer):
       before it is used. Wrappers around its weights, as of Lightning, are taken off.
     * Averaged weights, of ``SOLVER.EMA_DECAY``, are what is loaded from a file that has them,
       unless training is resumed from it.
+    * It knows what it saved, or resumed from, last: ``last_saved`` is the path of the file, and
+      ``last_iteration`` the iteration that it is of.
     * A file says which pixels its weights were trained with, and with what ShakeDrop. A config
       that gives them other pixels is refused; other ShakeDrop at test time is warned of.
     """
@@ -96,6 +98,8 @@ class Checkpointer(DetectionCheckpointer):
         self._heads_may_be_missing = heads_may_be_missing
         self._allow_pickle = allow_pickle
         self._resumes = False
+        self.last_saved = ""
+        self.last_iteration: int | None = None
 
     def save(self, name: str, **kwargs: Any) -> None:
         """Save, see the stock checkpointer, with the conventions that the weights belong to, and
@@ -106,6 +110,11 @@ class Checkpointer(DetectionCheckpointer):
         if self._cfg is not None and (classes := classes_of(self._cfg)):
             extra[CLASSES] = classes
         super().save(name, **extra, **kwargs)
+        if self.save_dir and self.save_to_disk:
+            self._note(os.path.join(self.save_dir, f"{name}.pth"), kwargs.get("iteration"))
+
+    def _note(self, path: str, iteration: int | None) -> None:
+        self.last_saved, self.last_iteration = path, iteration
 
     def tag_last_checkpoint(self, last_filename_basename: str) -> None:
         """Note the checkpoint to resume from, unless ``tag_last`` is False."""
@@ -146,7 +155,10 @@ class Checkpointer(DetectionCheckpointer):
                     f"{note!r} says to resume from {os.path.basename(last)!r}, which is not there: "
                     f"{_NAME_A_CHECKPOINT}"
                 )
-        return super().resume_or_load(path, resume=resume)
+        loaded = super().resume_or_load(path, resume=resume)
+        if resume and self.has_checkpoint():
+            self._note(self.get_checkpoint_file(), loaded.get("iteration"))
+        return loaded
 
     def load(self, path: str, checkpointables: list[str] | None = None) -> dict[str, Any]:
         """Load a checkpoint, see the stock checkpointer. An empty path loads nothing.

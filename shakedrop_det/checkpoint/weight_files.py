@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from shakedrop_det.utils.atomic import write_atomically
+from shakedrop_det.utils.output_folder import check_path
 from shakedrop_det.utils.safe_pickle import load_pickle
 
 from .contents import unwrap, without_shared_prefix
@@ -137,8 +138,9 @@ def write_weights(path: str, content: Mapping[str, Any]) -> None:
         content: a state dict, or ``{"model": state dict}`` with numbers, names and lists beside.
 
     Raises:
-        ValueError: for a name whose files detectron2 reads as something else.
+        ValueError: for a name that detectron2 reads as something else.
     """
+    check_path(path)
     if path.endswith((".pkl", ".pyth")):
         raise ValueError(
             f"{path!r}: detectron2 reads .pkl as a plain pickle and .pyth as a file of pycls; call "

@@ -16,6 +16,7 @@ import numpy as np
 from iopath.common.file_io import file_lock
 from PIL import Image
 from pycocotools import mask as mask_util
+from tqdm import tqdm
 
 from .digit_rendering import (
     DIGIT_CLASSES,
@@ -155,7 +156,8 @@ def _write_split(root: Path, split: str, *, entropy: tuple[int, int], num: int) 
     (root / split).mkdir()
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
-    for image_id in range(1, num + 1):
+    scenes = tqdm(range(1, num + 1), desc=f"drawing {num} scenes ({split})", disable=None)
+    for image_id in scenes:
         rng = np.random.default_rng((*entropy, image_id))
         pixels, instances = draw_scene(samples, labels, rng)
         file_name = f"{image_id:06d}.png"

@@ -8,7 +8,7 @@ from .optimizer import clipped_sgd
 from .progress import ProgressLine, log_to_file_only, prints_to_log
 from .run import evaluate, train
 from .schedule import epochs_to_iterations
-from .setup import add_overlay_argument, load_config, setup
+from .setup import load_config, setup
 from .train_loop import TrainStep
 from .trainer import Trainer
 
@@ -16,7 +16,6 @@ __all__ = [
     "ProgressLine",
     "TrainStep",
     "Trainer",
-    "add_overlay_argument",
     "build_evaluator",
     "check_config",
     "clipped_sgd",

@@ -45,7 +45,12 @@ class ExactResume(HookBase):
         next_iter = self.trainer.iter + 1
         is_due = self._period > 0 and next_iter % self._period == 0
         if is_due or next_iter >= self.trainer.max_iter:
-            self._gathered = (self.trainer.iter, comm.gather(self._local_state()))
+            self.gather()
+
+    def gather(self) -> None:
+        """Get the state of all processes, for a checkpoint that is saved now. To be called by
+        all."""
+        self._gathered = (self.trainer.iter, comm.gather(self._local_state()))
 
     def _local_state(self) -> dict[str, Any]:
         state: dict[str, Any] = {"rng": rng_state(self._device)}
@@ -89,8 +94,8 @@ class ExactResume(HookBase):
             self._model.loss_normalizer = self._loaded["loss_normalizer"]
 
     def _warn_of_batch_size(self, loaders: list[dict[str, Any]]) -> None:
-        """Say that the schedule no longer means what it did. detectron2 goes by iterations: it
-        resumes the number of those, and the learning rate before warmup and decay."""
+        """Say that the schedule no longer means what it did: detectron2 resumes the number of
+        iterations."""
         taken = sum(state["next"] - sum(map(len, state["waiting"])) for state in loaders)
         iterations = self.trainer.iter + 1
         batch_size = self._loader.batch_size * comm.get_world_size() if self._loader else 0
@@ -99,9 +104,9 @@ class ExactResume(HookBase):
             logging.getLogger(__name__).warning(
                 "Resuming in batches of %d images a run that took %d in %d iterations, %.4g in "
                 "each: lengths in epochs, and in iterations that follow from "
-                "SOLVER.REFERENCE_WORLD_SIZE, are as if all batches had been of this size, and the "
-                "learning rate stays that of the checkpoint. To keep the schedule, resume with the "
-                "SOLVER.IMS_PER_BATCH and the number of processes that the run began with",
+                "SOLVER.REFERENCE_WORLD_SIZE, are as if all batches had been of this size. To keep "
+                "the schedule, resume with the SOLVER.IMS_PER_BATCH and the number of processes "
+                "that the run began with",
                 batch_size,
                 taken,
                 iterations,

@@ -16,12 +16,13 @@ class _FoundError(Exception):
 
 
 @torch.no_grad()
-def describe_non_finite(model: nn.Module, batches: Sequence[Any]) -> str:
+def describe_non_finite(model: nn.Module, batches: Sequence[Any], *, is_first: bool) -> str:
     """Run a model on batches that gave a loss which is no finite number, to say where it arose.
 
     Args:
         model: in training mode, with the parameters of that step. Its noise is drawn anew.
         batches: what it was given in that step.
+        is_first: whether it was the first step, so that the parameters are those it began with.
 
     Returns:
         str: the first parameter that is not finite, else the first layer with such an output.
@@ -29,7 +30,8 @@ def describe_non_finite(model: nn.Module, batches: Sequence[Any]) -> str:
     # Not the buffers: BatchNorm's statistics are of this very step.
     for name, tensor in model.named_parameters():
         if not is_finite(tensor):
-            return f"{name!r} holds numbers that are not finite, from an earlier step"
+            origin = "which it began with" if is_first else "from an earlier step"
+            return f"{name!r} holds numbers that are not finite, {origin}"
     if comm.get_world_size() > 1 and any(map(_waits_for_others, model.modules())):
         return "the layer was not looked for, as a synchronized norm would wait for other processes"
     results = (first_non_finite_layer(model, batch) for batch in batches)

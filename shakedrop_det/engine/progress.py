@@ -12,7 +12,7 @@ from typing import TextIO
 from detectron2.engine import HookBase
 from tqdm import tqdm
 
-LOGGERS = ("detectron2", "fvcore", "shakedrop_det")
+from .console import LOGGERS
 
 
 class ProgressLine(HookBase):

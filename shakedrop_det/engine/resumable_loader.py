@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import logging
-from typing import Any, Iterator
+import signal
+from typing import Any, Callable, Iterator
 
 import torch
 from detectron2.data.common import AspectRatioGroupedDataset, ToIterableDataset
@@ -176,9 +178,17 @@ def _with_dataset(loader: DataLoader, dataset: IterableDataset) -> DataLoader:
         collate_fn=loader.collate_fn,
         pin_memory=loader.pin_memory,
         timeout=loader.timeout,
-        worker_init_fn=loader.worker_init_fn,
+        worker_init_fn=functools.partial(_init_worker, loader.worker_init_fn),
         **workers,
     )
+
+
+def _init_worker(then: Callable[[int], None] | None, worker_id: int) -> None:
+    """Leave it to the process that reads to end its workers: Ctrl-C, which all of them get, would
+    take away the images that it needs to end its step."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if then is not None:
+        then(worker_id)
 
 
 class _Images(IterableDataset):

@@ -10,32 +10,23 @@ from typing import Sequence
 
 import torch
 from detectron2.config import CfgNode, get_cfg
-from detectron2.engine import default_setup
 from detectron2.utils import comm
+from detectron2.utils.collect_env import collect_env_info
+from detectron2.utils.env import seed_all_rng
 from detectron2.utils.logger import setup_logger
 
 from shakedrop_det.config import add_training_config
 from shakedrop_det.data import use_coco_files
 from shakedrop_det.model_zoo.files import errors_of
 from shakedrop_det.model_zoo.overlays import apply_overlays
-from shakedrop_det.utils.atomic import is_local
+from shakedrop_det.utils.atomic import is_local, write_atomically
+from shakedrop_det.utils.claim import check_unclaimed
 from shakedrop_det.utils.output_folder import make_output_folder
 from shakedrop_det.utils.safe_yaml import merge_config_file
 
+from .console import LOGGERS, keep_console_brief
 from .options import merge_options, replace_none
 from .progress import log_to_file_only
-
-
-def add_overlay_argument(parser: argparse.ArgumentParser) -> None:
-    """Let a tool that takes ``--config-file`` take ``--overlay`` too, as ``args.overlay``."""
-    parser.add_argument(
-        "--overlay",
-        action="append",
-        default=[],
-        metavar="NAME_OR_FILE",
-        help="laid over the config file, before options: a name, such as random_drop or R_152 "
-        "(docs/model_zoo.md has all), or a yaml file; may be given again for more, in this order",
-    )
 
 
 def setup(args: argparse.Namespace, *, quiet: bool = False) -> CfgNode:
@@ -45,7 +36,7 @@ def setup(args: argparse.Namespace, *, quiet: bool = False) -> CfgNode:
 
     Args:
         args: of :func:`detectron2.engine.default_argument_parser`, with ``overlay``, see
-            :func:`add_overlay_argument`, or without.
+            ``tools/command_line.py``, or without.
         quiet: whether the log goes to ``OUTPUT_DIR/log.txt`` only, instead of the console too.
 
     Returns:
@@ -53,17 +44,28 @@ def setup(args: argparse.Namespace, *, quiet: bool = False) -> CfgNode:
 
     Raises:
         FileNotFoundError: if there is no such config file.
-        ValueError: if the file, an overlay or the options are wrong, or ``OUTPUT_DIR`` cannot be
-            written to.
+        ValueError: if the file, an overlay or the options are wrong, ``OUTPUT_DIR`` cannot be
+            written to, or, unless ``args.eval_only``, another run is at work there.
     """
     overlays = getattr(args, "overlay", [])
     cfg = load_config(args.config_file, args.opts, overlays=overlays)
     without_cuda = fall_back_to_cpu(cfg)
     cfg.freeze()
     make_output_folder(cfg.OUTPUT_DIR, key="OUTPUT_DIR")
+    eval_only = getattr(args, "eval_only", False)
+    # Before the files of a run that is at work there are written over.
+    if comm.is_main_process() and not eval_only:
+        check_unclaimed(cfg.OUTPUT_DIR)
     with log_to_file_only() if quiet else contextlib.nullcontext():
-        default_setup(cfg, args)
-        setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="shakedrop_det")
+        for name in LOGGERS:
+            setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name=name)
+        keep_console_brief()
+    _describe(cfg, args)
+    if comm.is_main_process():
+        _save_config(cfg, keep=eval_only)
+    seed_all_rng(None if cfg.SEED < 0 else cfg.SEED + comm.get_rank())
+    if not eval_only:
+        torch.backends.cudnn.benchmark = cfg.CUDNN_BENCHMARK
     logger = logging.getLogger(__name__)
     if overlays:
         laid = ", then ".join(overlays)
@@ -74,6 +76,33 @@ def setup(args: argparse.Namespace, *, quiet: bool = False) -> CfgNode:
             "is far slower"
         )
     return cfg
+
+
+def _describe(cfg: CfgNode, args: argparse.Namespace) -> None:
+    """Log what detectron2's ``default_setup`` does, on which this function and the next are
+    modelled, but to the file alone, and without colours."""
+    logger, for_file = logging.getLogger(__name__), {"for_file_only": True}
+    logger.info("Process %d of %d", comm.get_rank() + 1, comm.get_world_size(), extra=for_file)
+    logger.info("Environment info:\n%s", collect_env_info(), extra=for_file)
+    logger.info("Command line arguments: %s", args, extra=for_file)
+    logger.info("Running with full config:\n%s", cfg.dump(), extra=for_file)
+    logger.info("Environment, config and network are described in %s/log.txt", cfg.OUTPUT_DIR)
+
+
+def _save_config(cfg: CfgNode, *, keep: bool) -> None:
+    """Write ``OUTPUT_DIR/config.yaml``.
+
+    Args:
+        cfg: the config.
+        keep: whether to leave one that is there as it is: an evaluation does not change what the
+            weights in its folder were trained with.
+    """
+    path = os.path.join(cfg.OUTPUT_DIR, "config.yaml")
+    if keep and os.path.exists(path):
+        return
+    with write_atomically(path, "w") as file:
+        file.write(cfg.dump())
+    logging.getLogger(__name__).info("Full config saved to %s", path, extra={"for_file_only": True})
 
 
 def load_config(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from typing import Any, ContextManager, Mapping, NoReturn
+from typing import Any, Callable, ContextManager, Mapping, NoReturn
 
 import torch
 from detectron2.config import CfgNode
@@ -13,6 +13,7 @@ from detectron2.engine import SimpleTrainer
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from .divergence import FirstStepError
 from .non_finite import describe_non_finite
 
 AMP_DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -53,6 +54,7 @@ class TrainStep(SimpleTrainer):
         *,
         accumulation_steps: int = 1,
         amp_dtype: torch.dtype | None = None,
+        while_waiting: Callable[[], ContextManager[Any]] = contextlib.nullcontext,
     ) -> None:
         """
         Args:
@@ -63,6 +65,7 @@ class TrainStep(SimpleTrainer):
                 mean of the parts' losses. Batch statistics, and losses that are divided by the
                 number of objects in a batch, are those of the parts.
             amp_dtype: what autocast computes the forward pass in; None for no autocast.
+            while_waiting: a context to wait for images in, where nothing has changed yet.
 
         Raises:
             ValueError: if ``accumulation_steps`` is less than 1.
@@ -75,6 +78,8 @@ class TrainStep(SimpleTrainer):
         self.accumulation_steps = accumulation_steps
         self.amp_dtype = amp_dtype
         self.device = next(model.parameters()).device
+        self._while_waiting = while_waiting
+        self._has_stepped = False
         self.grad_scaler = torch.amp.GradScaler(
             self.device.type, enabled=amp_dtype == torch.float16 and self.device.type == "cuda"
         )
@@ -84,12 +89,14 @@ class TrainStep(SimpleTrainer):
 
         Raises:
             FloatingPointError: if a loss is infinite or no number, with the iteration, the losses
-                and the first layer that gave such numbers.
+                and the first layer that gave such numbers; of the kind :class:`FirstStepError` in
+                the first step.
             ValueError: if the batch cannot be divided evenly.
         """
         assert self.model.training, "the model was changed to eval mode"
         start = time.perf_counter()
-        data = next(self._data_loader_iter)
+        with self._while_waiting():
+            data = next(self._data_loader_iter)
         data_time = time.perf_counter() - start
         parts = divide(data, self.accumulation_steps)
         self.optimizer.zero_grad()
@@ -111,6 +118,7 @@ class TrainStep(SimpleTrainer):
         self._write_metrics(losses, data_time)
         self.grad_scaler.step(self.optimizer)
         self.grad_scaler.update()
+        self._has_stepped = True
 
     def _forward(self, part: list[Any]) -> Mapping[str, Tensor]:
         try:
@@ -123,13 +131,11 @@ class TrainStep(SimpleTrainer):
     def _stop(self, reason: str, parts: list[list[Any]]) -> NoReturn:
         wrapped = isinstance(self.model, DistributedDataParallel)
         model = self.model.module if wrapped else self.model
+        is_first = not self._has_stepped
         with self._autocast():
-            culprit = describe_non_finite(model, parts)
-        raise FloatingPointError(
-            f"iteration {self.iter}: {reason}; {culprit}. Usual remedies: a smaller "
-            "SOLVER.BASE_LR, a longer warmup, SOLVER.CLIP_GRADIENTS, and with SOLVER.AMP its DTYPE "
-            "bfloat16 in place of float16."
-        )
+            culprit = describe_non_finite(model, parts, is_first=is_first)
+        error = FirstStepError if is_first else FloatingPointError
+        raise error(f"iteration {self.iter}: {reason}; {culprit}")
 
     def _autocast(self) -> ContextManager[Any]:
         # Not entered without need: torch would complain of an unknown device type.

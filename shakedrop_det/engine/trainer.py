@@ -17,6 +17,7 @@ from detectron2.engine import (
     HookBase,
     TrainerBase,
     create_ddp_model,
+    hooks,
 )
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.modeling import GeneralizedRCNNWithTTA
@@ -31,13 +32,18 @@ from shakedrop_det.data import (
     build_classification_test_loader,
     build_classification_train_loader,
 )
+from shakedrop_det.utils.claim import claimed
 
 from .checks import check_config, is_classifier
+from .console import one_line_errors
+from .divergence import remedies
 from .ema import ModelEMA
 from .evaluators import build_evaluator
+from .interruption import Interrupted, Interruption, how_to_go_on, save_interrupted
 from .optimizer import build_optimizer
 from .progress import ProgressLine, prints_to_log
 from .resumable_loader import ResumableLoader, resumable
+from .resumed_options import options, restore_options
 from .rng import preserved_rng
 from .schedule import build_lr_scheduler, epochs_to_iterations, uses_epochs
 from .train_loop import TrainStep, amp_dtype
@@ -50,13 +56,15 @@ class Trainer(DefaultTrainer):
     What differs from the stock trainer:
 
     * data loaders follow ``MODEL.META_ARCHITECTURE``, evaluators the data set's metadata;
+    * one process at a time trains in an ``OUTPUT_DIR``;
     * checkpoints are written so that no interruption damages them, and weights that do not fit the
       backbone stop the run, see :class:`shakedrop_det.checkpoint.Checkpointer`;
     * PreciseBN gathers its statistics without ShakeDrop's noise;
     * several processes and ``SOLVER.AMP`` (in bfloat16) also work on CPUs;
     * lengths in epochs, gradient accumulation, averaged weights, the best checkpoint and exact
       resuming, see the keys under ``SOLVER`` of :func:`shakedrop_det.add_training_config`;
-    * a loss that is no finite number stops the run with the layer named.
+    * a loss that is no finite number stops the run with the layer named;
+    * Ctrl-C and SIGTERM end the run after a step, with a checkpoint.
     """
 
     def __init__(self, cfg: CfgNode, *, quiet: bool = False, allow_pickle: bool = False) -> None:
@@ -73,6 +81,7 @@ class Trainer(DefaultTrainer):
         """
         # DefaultTrainer's own constructor, but for DDP and AMP on CPUs and for the checkpointer.
         TrainerBase.__init__(self)
+        self.interruption = Interruption()
         if not logging.getLogger("detectron2").isEnabledFor(logging.INFO):
             setup_logger()  # Nobody did: let a notebook show the progress.
         check_config(cfg)
@@ -94,6 +103,7 @@ class Trainer(DefaultTrainer):
             optimizer,
             accumulation_steps=cfg.SOLVER.ACCUMULATION_STEPS,
             amp_dtype=amp_dtype(cfg),
+            while_waiting=self.interruption.allowed,
         )
         self.scheduler = self.build_lr_scheduler(cfg, optimizer)
         # A proxy, since the trainer owns the checkpointer.
@@ -129,10 +139,50 @@ class Trainer(DefaultTrainer):
 
         Returns:
             dict: metrics of the last evaluation, if there was one.
+
+        Raises:
+            ValueError: if another process trains in ``OUTPUT_DIR``.
+            FloatingPointError: if a loss is no finite number, with what may help.
+            Interrupted: for Ctrl-C and SIGTERM, a KeyboardInterrupt that says how to go on.
         """
-        with prints_to_log() if self.quiet else contextlib.nullcontext():
-            super().train()
+        with contextlib.ExitStack() as stack:
+            if comm.is_main_process():
+                stack.enter_context(claimed(self.cfg.OUTPUT_DIR))
+            if self.quiet:
+                stack.enter_context(prints_to_log())
+            stack.enter_context(self.interruption.watched())
+            stack.enter_context(one_line_errors())
+            try:
+                super().train()
+            except Interrupted as stop:
+                raise Interrupted(stop.signum, save_interrupted(self)) from None
+            except Exception as error:
+                # What ends a group of processes ends data workers and other ranks too.
+                if (signum := self.interruption.received) is not None:
+                    raise Interrupted(signum, how_to_go_on(self)) from error
+                if not isinstance(error, FloatingPointError):
+                    raise
+                help = remedies(self.cfg, error, checkpoint=self.checkpointer.last_saved)
+                raise FloatingPointError(f"{error}. {help}") from error
         return getattr(self, "_last_eval_results", None)
+
+    def after_train(self) -> None:
+        """As in the base class, but a run that is stopped is not evaluated, be it in its last
+        step."""
+        if self.iter >= self.max_iter:
+            super().after_train()
+            return
+        self.storage.iter = self.iter
+        for hook in self._hooks:
+            if not isinstance(hook, hooks.EvalHook):
+                hook.after_train()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """As in the base class, but that learning rate, weight decay and momentum are the config's,
+        see :func:`shakedrop_det.engine.resumed_options.restore_options`."""
+        configured = options(self.optimizer)
+        super().load_state_dict(state_dict)
+        restore_options(self.optimizer, self.scheduler, configured)
 
     def build_hooks(self) -> list[HookBase | None]:
         """The stock hooks and those of this package."""

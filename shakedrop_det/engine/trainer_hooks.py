@@ -12,8 +12,10 @@ from shakedrop_det.checkpoint import Checkpointer
 from shakedrop_det.modeling import without_noise
 
 from .best_checkpoint import BestCheckpointer
+from .divergence import CheckFinite
 from .ema import EMAHook
 from .exact_resume import ExactResume
+from .interruption import StopBetweenSteps
 from .resumable_loader import ResumableLoader, resumable
 
 if TYPE_CHECKING:
@@ -28,25 +30,31 @@ def complete_hooks(trainer: Trainer, stock: Sequence[HookBase | None]) -> list[H
         stock: of ``DefaultTrainer.build_hooks``, which saves before it evaluates.
 
     Returns:
-        list: of all hooks. Weights are averaged before they are saved and evaluated, the state for
-        resuming is taken right before it is saved, and metrics are written last.
+        list: of all hooks. Weights are averaged before they are saved and evaluated; signals are
+        heeded, weights checked and the state for resuming taken right before it is saved; and
+        metrics are written last.
     """
     cfg = trainer.cfg
+    period, model = cfg.SOLVER.CHECKPOINT_PERIOD, trainer.checkpointer.model
     found: list[HookBase | None] = []
     for hook in stock:
         if isinstance(hook, hooks.PreciseBN):
             isolate(hook, trainer)
         found.append(hook)
         if isinstance(hook, hooks.LRScheduler) and trainer.ema is not None:
-            found.append(EMAHook(trainer.ema, trainer.checkpointer.model))
+            found.append(EMAHook(trainer.ema, model))
         if isinstance(hook, hooks.EvalHook):
             found += evaluation_hooks(trainer)
+    for hook in found:
+        if isinstance(hook, hooks.EvalHook):
+            hook._func = trainer.interruption.allowed()(hook._func)
+    before: list[HookBase] = [StopBetweenSteps(trainer.interruption), CheckFinite(period, model)]
     if cfg.SOLVER.EXACT_RESUME:
-        period, model = cfg.SOLVER.CHECKPOINT_PERIOD, trainer.checkpointer.model
-        state = ExactResume(period, trainer.data_loader, model, trainer.device)
-        # Other processes than the first have no hook that saves.
-        later = (hooks.PeriodicCheckpointer, hooks.EvalHook)
-        found.insert(next(i for i, hook in enumerate(found) if isinstance(hook, later)), state)
+        before.append(ExactResume(period, trainer.data_loader, model, trainer.device))
+    # Other processes than the first have no hook that saves.
+    later = (hooks.PeriodicCheckpointer, hooks.EvalHook)
+    place = next(i for i, hook in enumerate(found) if isinstance(hook, later))
+    found[place:place] = before
     return found
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
+import io
 from pathlib import Path
-from typing import Any, Callable
+from typing import IO, Any, Callable
 
 import torch
 from detectron2.export import TracingAdapter, scripting_with_instances
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 
 from shakedrop_det.modeling import ImageClassifier
+from shakedrop_det.utils.atomic import write_atomically
 
 from .comparison import absolute_differences
 from .folding import without_shakedrop
@@ -38,6 +40,8 @@ def export_model(
     model: nn.Module, image: Tensor, path: str, *, format: str, backbone_only: bool = False
 ) -> dict[str, float]:
     """Write a network without ShakeDrop to a file, and run the file on an image.
+
+    The file takes its place once it has run.
 
     A detector takes one image, (3, H, W) pixels from 0 to 255, and gives one tensor per field of
     the detections in it, the masks being (N, 1, M, M) probabilities inside of the boxes. A
@@ -64,10 +68,21 @@ def export_model(
         raise ValueError(f"format must be one of {', '.join(FORMATS)}, got {format!r}")
     adapter = _adapter(without_shakedrop(model), image, backbone_only)
     Path(path).resolve().parent.mkdir(parents=True, exist_ok=True)
-    got = _WRITERS[format](adapter, path)
+    got = _write_and_run(adapter, path, format)
     before = _adapter(copy.deepcopy(model).eval(), image, backbone_only)
     expected = dict(zip(_names(adapter), before(*before.flattened_inputs), strict=True))
     return absolute_differences({name: expected[name] for name in got}, got)
+
+
+def _write_and_run(adapter: TracingAdapter, path: str, format: str) -> dict[str, Tensor]:
+    write, run = _FORMATS[format]
+    # Into memory first: torch ends the process where the disk that it writes to is full.
+    content = io.BytesIO()
+    write(adapter, content)
+    with write_atomically(path) as file:
+        file.write(content.getbuffer())
+        file.flush()
+        return run(adapter, file.name)
 
 
 def _adapter(model: nn.Module, image: Tensor, backbone_only: bool) -> TracingAdapter:
@@ -102,27 +117,38 @@ def _names(adapter: TracingAdapter) -> list[str]:
     return [*schema.keys, *(["image_size"] if isinstance(schema, InstancesSchema) else [])]
 
 
-def _trace(adapter: TracingAdapter, path: str) -> dict[str, Tensor]:
-    torch.jit.save(torch.jit.trace(adapter, adapter.flattened_inputs), path)
+def _trace(adapter: TracingAdapter, file: IO[bytes]) -> None:
+    torch.jit.save(torch.jit.trace(adapter, adapter.flattened_inputs), file)
+
+
+def _run_traced(adapter: TracingAdapter, path: str) -> dict[str, Tensor]:
     outputs = torch.jit.load(path)(*adapter.flattened_inputs)
     return dict(zip(_names(adapter), outputs, strict=True))
 
 
-def _script(adapter: TracingAdapter, path: str) -> dict[str, Tensor]:
+def _script(adapter: TracingAdapter, file: IO[bytes]) -> None:
     # Scripting takes detectron2's modules apart, in place.
     model = copy.deepcopy(adapter.model)
     if isinstance(model, ImageClassifier):
         raise ValueError(
             "ImageClassifier cannot be scripted, since its input is of mixed types; trace it"
         )
-    inputs = adapter.inputs_schema(adapter.flattened_inputs)
-    if isinstance(inputs[0], Tensor):
-        torch.jit.save(torch.jit.script(model), path)
-        return torch.jit.load(path)(*inputs)
-    kind = _ScriptedRCNN if isinstance(model, GeneralizedRCNN) else _ScriptedDetector
-    torch.jit.save(scripting_with_instances(kind(model).eval(), INSTANCE_FIELDS), path)
-    (output,) = torch.jit.load(path)(*inputs)
-    return output
+    if isinstance(_inputs(adapter)[0], Tensor):
+        scripted = torch.jit.script(model)
+    else:
+        kind = _ScriptedRCNN if isinstance(model, GeneralizedRCNN) else _ScriptedDetector
+        scripted = scripting_with_instances(kind(model).eval(), INSTANCE_FIELDS)
+    torch.jit.save(scripted, file)
+
+
+def _run_scripted(adapter: TracingAdapter, path: str) -> dict[str, Tensor]:
+    inputs = _inputs(adapter)
+    outputs = torch.jit.load(path)(*inputs)
+    return outputs if isinstance(inputs[0], Tensor) else outputs[0]
+
+
+def _inputs(adapter: TracingAdapter) -> Any:
+    return adapter.inputs_schema(adapter.flattened_inputs)
 
 
 class _ScriptedRCNN(nn.Module):
@@ -153,7 +179,7 @@ class _ScriptedDetector(nn.Module):
         return found
 
 
-def _torch_export(adapter: TracingAdapter, path: str) -> dict[str, Tensor]:
+def _torch_export(adapter: TracingAdapter, file: IO[bytes]) -> None:
     try:
         program = torch.export.export(adapter, adapter.flattened_inputs)
     except GuardOnDataDependentSymNode as error:
@@ -162,41 +188,53 @@ def _torch_export(adapter: TracingAdapter, path: str) -> dict[str, Tensor]:
             "torch.export stops at data-dependent code of detectron2's detectors, stock ones as "
             f"well ({reason}): export the backbone only, or take tracing, scripting or onnx"
         ) from error
-    torch.export.save(program, path)
-    outputs = torch.export.load(path).module()(*adapter.flattened_inputs)
+    torch.export.save(program, file)
+
+
+def _run_exported(adapter: TracingAdapter, path: str) -> dict[str, Tensor]:
+    with open(path, "rb") as file:
+        outputs = torch.export.load(file).module()(*adapter.flattened_inputs)
     return dict(zip(_names(adapter), outputs, strict=True))
 
 
-def _onnx(adapter: TracingAdapter, path: str) -> dict[str, Tensor]:
+def _onnx(adapter: TracingAdapter, file: Any) -> None:
     try:
         import onnx  # noqa: F401  (torch.onnx needs it)
-        import onnxruntime
+        import onnxruntime  # noqa: F401  (runs the file)
     except ImportError as error:
         raise ValueError(
             f"Export to ONNX needs the packages onnx and onnxruntime ({error}): "
             "pip install onnx onnxruntime"
         ) from error
     (x,) = adapter.flattened_inputs
-    names = _names(adapter)
     torch.onnx.export(
         adapter,
         (x,),
-        path,
+        file,
         # The other exporter begins with torch.export, which detectors do not pass.
         dynamo=False,
         opset_version=ONNX_OPSET,
         input_names=["image"],
-        output_names=names,
+        output_names=_names(adapter),
         dynamic_axes={"image": {x.dim() - 2: "height", x.dim() - 1: "width"}},
     )
+
+
+def _run_onnx(adapter: TracingAdapter, path: str) -> dict[str, Tensor]:
+    import onnxruntime
+
+    (x,) = adapter.flattened_inputs
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     outputs = session.run(None, {"image": x.numpy()})
+    names = _names(adapter)
     return {name: torch.as_tensor(value) for name, value in zip(names, outputs, strict=True)}
 
 
-_WRITERS: dict[str, Callable[[TracingAdapter, str], dict[str, Tensor]]] = {
-    "tracing": _trace,
-    "scripting": _script,
-    "onnx": _onnx,
-    "torch_export": _torch_export,
+_Write = Callable[[TracingAdapter, IO[bytes]], None]
+_Run = Callable[[TracingAdapter, str], dict[str, Tensor]]
+_FORMATS: dict[str, tuple[_Write, _Run]] = {
+    "tracing": (_trace, _run_traced),
+    "scripting": (_script, _run_scripted),
+    "onnx": (_onnx, _run_onnx),
+    "torch_export": (_torch_export, _run_exported),
 }

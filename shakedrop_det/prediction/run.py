@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from shakedrop_det.data import num_classes
 from shakedrop_det.evaluation.instance_drawing import with_names
+from shakedrop_det.utils.disk_full import naming_full_disk
 from shakedrop_det.utils.output_folder import make_output_folder
 from shakedrop_det.utils.reading import UnreadableImageError, naming_file
 
@@ -117,7 +118,9 @@ class _Run:
                 self.summary.num_images += 1
                 drawn = draw_output(image, output, **self._classes)
                 suffix = path.suffix if path.suffix.lower() in (".jpg", ".jpeg") else ".png"
-                Image.fromarray(drawn).save(self._path(path.stem, suffix), quality=92)
+                target = self._path(path.stem, suffix)
+                with naming_full_disk(str(target)):
+                    Image.fromarray(drawn).save(target, quality=92)
 
     def videos(self, inputs: Inputs) -> None:
         for path in inputs.videos:
@@ -144,6 +147,7 @@ class _Run:
         if not frames.n:
             Path(target).unlink(missing_ok=True)
             raise UnreadableImageError(f"cannot read video {video.path}: it has no frames")
+        _check_written(target, frames.n)
 
     @property
     def _classes(self) -> dict[str, Any]:
@@ -192,6 +196,22 @@ def _open_writer(target: str, video: Video) -> cv2.VideoWriter:
             f"second: convert {video.path} to another size or rate, or leave it out"
         )
     return writer
+
+
+def _check_written(path: str, num_frames: int) -> None:
+    """Stop if a video is not whole: OpenCV does not tell that it could not write.
+
+    Raises:
+        OSError: naming it.
+    """
+    written = cv2.VideoCapture(path)
+    found = int(written.get(cv2.CAP_PROP_FRAME_COUNT)) if written.isOpened() else 0
+    written.release()
+    if found != num_frames:
+        raise OSError(
+            f"cannot write {path!r}: it has {found} of {num_frames} frames; make room on the disk, "
+            "or write to another"
+        )
 
 
 def _to_cpu(value: Any) -> Any:

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import os
+import secrets
 from typing import IO, Any, Iterator
 
 from iopath.common.file_io import PathManager
 
+from .disk_full import naming_full_disk
+from .file_lock import lock
+
 UNFINISHED_SUFFIX = ".unfinished"
-"""What is being written is called as the file that it is to become, with this behind. So processes
-that write into one folder, as conversions side by side do, stay out of each other's way; and what a
-killed one left is overwritten by the next that writes this file, as a resumed run does."""
+"""What is being written is called as the file that it is to become, with letters of the writer's
+own and this behind. So writers stay out of each other's way, also those of one file. What a killed
+one left is removed by the next that writes this file, as a resumed run does."""
+
+_own: set[str] = set()
+"""What this process is writing."""
 
 
 class AtomicPathManager:
@@ -49,18 +57,49 @@ def write_atomically(path: str, mode: str = "wb") -> Iterator[IO[Any]]:
     Args:
         path: a local path, in a folder that exists.
         mode: "w" or "wb".
+
+    Raises:
+        OSError: with ``path`` as its filename, if the disk is full.
     """
-    unfinished = path + UNFINISHED_SUFFIX
+    _remove_what_dead_writers_left(path)
+    f = _create(path, mode)
+    _own.add(f.name)
     try:
-        with open(unfinished, mode) as f:
+        with naming_full_disk(path), f:
             yield f
             f.flush()
             os.fsync(f.fileno())
-        os.replace(unfinished, path)
+        os.replace(f.name, path)
     finally:
         with contextlib.suppress(FileNotFoundError):
-            os.remove(unfinished)
+            os.remove(f.name)
+        _own.discard(f.name)
     _sync_folder(os.path.dirname(os.path.abspath(path)))
+
+
+def _create(path: str, mode: str) -> IO[Any]:
+    """A locked file of a name of its own."""
+    while True:
+        name = f"{path}.{secrets.token_hex(4)}{UNFINISHED_SUFFIX}"
+        f = open(name, mode.replace("w", "x"))  # noqa: SIM115, the caller closes it
+        try:
+            is_ours = lock(f)
+        except OSError:  # Without locks, what a killed writer left stays.
+            return f
+        # Another writer of this file may have taken it for a dead one's before it was locked.
+        if is_ours and os.path.exists(name):
+            return f
+        f.close()
+
+
+def _remove_what_dead_writers_left(path: str) -> None:
+    """Remove unfinished files of ``path`` that no process has locked."""
+    found = glob.glob(f"{glob.escape(path)}.*{UNFINISHED_SUFFIX}")
+    for name in set(found) - _own:
+        # Others may do the same, the file may be somebody else's, or there may be no locks.
+        with contextlib.suppress(OSError), open(name, "ab") as f:
+            if lock(f):
+                os.remove(name)
 
 
 def _sync_folder(folder: str) -> None:

@@ -3,30 +3,83 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import re
+import signal
 import sys
 from typing import Iterator
 
 from detectron2.utils import comm
 
+from .disk_full import describe, disk_full
+
 EXIT_CODE = 2
 """Exit status after an error in what the user gave, as for wrong command line arguments."""
+
+_PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
+_IN_WORKER = re.compile(r"Caught \w+ in DataLoader worker process \d+\.\nOriginal Traceback")
+"""How torch begins the message of an error of a data worker, which ends in the worker's traceback.
+The file of a frame and the error itself stand in lines of it:"""
+_FRAME = re.compile(r'^  File "(.*)", line \d+, in .*$', re.MULTILINE)
+_ERROR = re.compile(r"^[\w.]+: (.*)", re.MULTILINE | re.DOTALL)
 
 
 @contextlib.contextmanager
 def reported_to_user() -> Iterator[None]:
-    """Turn the errors that this package raises about its input, and about training that diverged,
-    into a message and exit status 2.
+    """Turn errors that the user can mend, see :func:`message_for_user`, into a line and exit status
+    2; and Ctrl-C into a line and exit status 130, as shells have it, or 128 and the number of the
+    signal that an error says it comes from.
 
-    Errors that arise elsewhere pass through with their traceback, being nobody's expected input.
+    Others pass through with their traceback, being nobody's expected input.
     """
     try:
         yield
-    except (ValueError, OSError, FloatingPointError) as error:
-        if not _raised_here(error):
+    except KeyboardInterrupt as error:
+        signum = getattr(error, "signum", signal.SIGINT)
+        if comm.is_main_process():
+            print(f"interrupted: {error}".removesuffix(": "), file=sys.stderr, flush=True)
+        sys.exit(128 + signum)
+    except Exception as error:
+        message = message_for_user(error)
+        if message is None:
             raise
         rank = f" (process {comm.get_rank()})" if comm.get_world_size() > 1 else ""
-        print(f"error{rank}: {error}", file=sys.stderr, flush=True)
+        print(f"error{rank}: {message}", file=sys.stderr, flush=True)
         sys.exit(EXIT_CODE)
+
+
+def message_for_user(error: Exception) -> str | None:
+    """What to say of an error that the user can mend: one that this package raises about its
+    input, here or in a data worker, or about training that diverged; a full disk; and data workers
+    that were killed.
+
+    Returns:
+        str: None for other errors.
+    """
+    full = disk_full(error)
+    if full is not None:
+        return describe(full)
+    if isinstance(error, RuntimeError) and str(error).startswith("DataLoader worker"):
+        reason = str(error).partition("\n")[0].rstrip(". ")
+        return (
+            f"{reason}. It was most likely killed for want of memory: set DATALOADER.NUM_WORKERS "
+            "to less, or give the process more memory (in a container also --shm-size)"
+        )
+    if not isinstance(error, (ValueError, OSError, FloatingPointError)):
+        return None
+    if _IN_WORKER.match(str(error)):
+        return _of_worker(str(error))
+    return str(error) if _raised_here(error) else None
+
+
+def _of_worker(text: str) -> str | None:
+    """The message of an error in a data worker if this package raised it there."""
+    *_, innermost = _FRAME.finditer(text)
+    if os.path.commonpath([_PACKAGE, os.path.abspath(innermost[1])]) != _PACKAGE:
+        return None
+    found = _ERROR.search(text, innermost.end())
+    return found[1].strip() if found else None
 
 
 def _raised_here(error: BaseException) -> bool:

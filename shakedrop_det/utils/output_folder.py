@@ -6,9 +6,7 @@ import os
 import tempfile
 from pathlib import Path
 
-from detectron2.utils.file_io import PathManager
-
-from shakedrop_det.utils.atomic import is_local
+from .atomic import is_local
 
 
 def make_output_folder(folder: str | os.PathLike[str], *, key: str = "--output") -> Path:
@@ -16,21 +14,46 @@ def make_output_folder(folder: str | os.PathLike[str], *, key: str = "--output")
     to lose.
 
     Args:
-        folder: a path, or what detectron2's ``PathManager`` takes besides.
+        folder: a path.
         key: option or config key that it is the value of, for the message.
 
     Raises:
-        ValueError: if it is no folder, or nothing can be written there.
+        ValueError: if it is no folder, nothing can be written there, or the files in it could not
+            be loaded.
     """
     name = os.fspath(folder)
+    check_path(name, key=key)
     try:
-        PathManager.mkdirs(name)
-        if is_local(name):
-            with tempfile.TemporaryFile(dir=name):
-                pass
+        os.makedirs(name, exist_ok=True)
+        with tempfile.TemporaryFile(dir=name):
+            pass
     except OSError as error:
         raise ValueError(
             f"{key} {name!r} cannot be written to ({error.strerror}): set it to a folder in which "
             "files can be created"
         ) from error
     return Path(name)
+
+
+def check_path(path: str, *, key: str = "--output") -> None:
+    """Stop if weights that are written there could not be loaded again.
+
+    detectron2 takes what follows a question mark for options of how to load a file, and what has
+    "://" for an address; with a line break, a name does not fit into a line of a list of files.
+
+    Args:
+        path: of a file or folder.
+        key: see :func:`make_output_folder`.
+
+    Raises:
+        ValueError: naming what is wrong with it.
+    """
+    if not is_local(path):
+        raise ValueError(
+            f"{key} {path!r} is an address: set it to a folder of a file system of this machine"
+        )
+    if "?" in path or not path.isprintable():
+        raise ValueError(
+            f"{key} {path!r} has a question mark or a line break in it, or another character that "
+            "cannot be printed, and weights there could not be loaded: leave it out"
+        )

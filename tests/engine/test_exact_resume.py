@@ -1,5 +1,6 @@
 """Resuming in one process: whatever a step depends on is in the checkpoint."""
 
+import functools
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from detectron2.config import CfgNode
+from detectron2.data.samplers import TrainingSampler
 
 from shakedrop_det.engine import Trainer
 from shakedrop_det.engine.exact_resume import ExactResume
@@ -50,6 +52,20 @@ def test_without_a_seed_too(tiny: Tiny, name: str, options: list[Any]) -> None:
     assert not torch.equal(end_of(cfg, resume=False)[key], found[key])
 
 
+@pytest.mark.parametrize("name", ["classifier", "mask_rcnn"])
+def test_without_a_seed_with_the_samplers_of_current_detectron2(
+    tiny: Tiny, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """They get ``seed=cfg.SEED``, which is -1 where nobody sets it: the run draws a seed that the
+    checkpoint keeps."""
+    seeded = functools.partial(TrainingSampler, seed=-1)
+    monkeypatch.setattr("detectron2.data.build.TrainingSampler", seeded)
+    cfg = tiny(name, "SEED", -1, "DATASETS.TEST", ())
+    expected = end_of(cfg, resume=False)
+    Path(cfg.OUTPUT_DIR, "last_checkpoint").write_text("model_0000001.pth")
+    torch.testing.assert_close(end_of(cfg, resume=True), expected, rtol=0, atol=0)
+
+
 def test_another_number_of_processes_is_warned_of(
     tiny: Tiny, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -67,7 +83,7 @@ def test_another_number_of_processes_is_warned_of(
 def test_another_batch_size_is_warned_of(
     tiny: Tiny, caplog: pytest.LogCaptureFixture, name: str, size: int
 ) -> None:
-    """The learning rate of the checkpoint stays, and what an iteration is does not."""
+    """What an iteration is does not stay."""
     Trainer(tiny(name, "DATASETS.TEST", (), "SOLVER.MAX_ITER", 2, "SOLVER.STEPS", ())).train()
     Trainer(tiny(name)).resume_or_load(resume=True)
     assert "Resuming in batches" not in caplog.text
@@ -75,7 +91,7 @@ def test_another_batch_size_is_warned_of(
     trainer = Trainer(halved)
     trainer.resume_or_load(resume=True)
     assert f"of {size // 2} images a run that took {2 * size} in 2 iterations" in caplog.text
-    assert trainer.scheduler.base_lrs[0] == 0.01
+    assert trainer.scheduler.base_lrs[0] == 0.005
 
 
 @pytest.mark.parametrize(

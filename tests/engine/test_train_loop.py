@@ -13,6 +13,7 @@ from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from shakedrop_det.engine import Trainer, TrainStep
+from shakedrop_det.engine.divergence import remedies
 from shakedrop_det.engine.non_finite import first_non_finite_layer
 from shakedrop_det.engine.train_loop import amp_dtype, divide
 
@@ -178,8 +179,60 @@ def test_parameters_that_are_no_numbers_are_named(tiny: Tiny) -> None:
     trainer = Trainer(tiny("classifier", "DATASETS.TEST", ()))
     with torch.no_grad():
         trainer.model.linear.bias[3] = float("nan")
-    with pytest.raises(FloatingPointError, match="iteration 0: .*loss_cls.*'linear.bias' holds"):
+    message = "iteration 0: .*'linear.bias' holds .* began with. No step was taken .*PIXEL_MEAN"
+    with pytest.raises(FloatingPointError, match=message):
         trainer.train()
+
+
+def test_parameters_of_an_earlier_step_are_told_apart(tiny: Tiny) -> None:
+    """What diverges in a step shows in the loss of the next one."""
+    trainer = Trainer(tiny("classifier", "DATASETS.TEST", ()))
+    step = trainer.optimizer.step
+
+    def diverge(*args: Any, **kwargs: Any) -> None:
+        step(*args, **kwargs)
+        with torch.no_grad():
+            trainer.model.linear.bias[3] = float("inf")
+
+    trainer.optimizer.step = diverge
+    message = "iteration 1: .*'linear.bias' holds .* from an earlier step. Begin again with SOLVER"
+    with pytest.raises(FloatingPointError, match=message):
+        trainer.train()
+
+
+def test_weights_that_are_no_numbers_are_not_saved(tiny: Tiny) -> None:
+    """A resumed run goes on from what can be gone on from."""
+    trainer = Trainer(tiny("classifier", "DATASETS.TEST", ()))
+    assert trainer.cfg.SOLVER.CHECKPOINT_PERIOD == 2
+    step, steps = trainer.optimizer.step, []
+
+    def diverge(*args: Any, **kwargs: Any) -> None:
+        step(*args, **kwargs)
+        steps.append(1)
+        if len(steps) == 4:
+            with torch.no_grad():
+                trainer.model.linear.bias[3] = float("nan")
+
+    trainer.optimizer.step = diverge
+    message = "iteration 3: 'linear.bias' .* or go on from .*model_0000001.pth with --resume"
+    with pytest.raises(FloatingPointError, match=message):
+        trainer.train()
+    assert [path.name for path in Path(trainer.cfg.OUTPUT_DIR).glob("*.pth")] == [
+        "model_0000001.pth"
+    ]
+
+
+def test_remedies_are_those_that_are_not_in_use(tiny: Tiny) -> None:
+    cfg = tiny("mask_rcnn")
+    found = remedies(cfg, FloatingPointError(), checkpoint="")
+    assert "SOLVER.CLIP_GRADIENTS.ENABLED True" in found
+    assert "MODEL.SHAKEDROP.INVERTED True" in found
+    assert "MODEL.SHAKEDROP.SURVIVAL_PROB 0.9" in found
+    assert "AMP" not in found and "--resume" not in found
+    cfg.SOLVER.CLIP_GRADIENTS.ENABLED = cfg.MODEL.SHAKEDROP.INVERTED = True
+    cfg.MODEL.SHAKEDROP.SURVIVAL_PROB = 0.9
+    found = remedies(cfg, FloatingPointError(), checkpoint="model.pth")
+    assert found.startswith("Begin again, or go on from model.pth with --resume, with a SOLVER")
 
 
 def test_losses_of_finite_layers_are_told_apart() -> None:

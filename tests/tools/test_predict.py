@@ -41,7 +41,7 @@ def test_folder(
     shutil.copytree(Path(datasets_root, "digit_scenes", "val"), photos)
     (photos / "broken.jpg").write_text("no picture")
     options = ["--config-file", CONFIG, "--weights", weights, "--output", output]
-    few = ["--opts", "TEST.DETECTIONS_PER_IMAGE", 3]
+    few = ["TEST.DETECTIONS_PER_IMAGE", 3]
     process = start(TOOL, photos, *options, "--confidence", 0.01, *few)
     out, err = process.communicate(timeout=100)
     assert process.returncode == 0, err
@@ -96,7 +96,7 @@ def test_options_reach_the_model(
 
     monkeypatch.setattr(prediction, "predict", spy)
     options = ["--config-file", str(CONFIG), "--weights", "w.pth", "--confidence", "0.7", *more]
-    command = ["a.jpg", "b", *options, "--output", str(tmp_path), "--opts", "SEED", "5"]
+    command = ["a.jpg", "b", *options, "SEED", "5", "--output", str(tmp_path)]
     monkeypatch.setattr(sys, "argv", [str(TOOL), *command])
     runpy.run_path(str(TOOL), run_name="__main__")
     ((cfg, names, output, options_given),) = calls

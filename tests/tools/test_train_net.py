@@ -64,14 +64,15 @@ def test_killed_run_resumes_where_it_was(
     schedule = ["SOLVER.MAX_ITER", 1000, "SOLVER.WARMUP_ITERS", 500, "SOLVER.STEPS", (900,)]
     process = start(TRAIN_NET, "--config", CONFIG, *options, *schedule, to=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
-    while not (output / "model_0000002.pth").exists():
+    last_checkpoint = output / "last_checkpoint"  # is written after the checkpoint itself
+    while not last_checkpoint.exists() or last_checkpoint.read_text() < "model_0000002.pth":
         assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.05)
     process.send_signal(signal.SIGKILL)
     process.wait()
 
     saved = {path.name: torch.load(path, weights_only=True) for path in output.glob("*.pth")}
-    last = saved[(output / "last_checkpoint").read_text()]
+    last = saved[last_checkpoint.read_text()]
     iteration = last["iteration"]
     assert iteration >= 2
 
@@ -165,7 +166,7 @@ def test_errors_of_others_keep_their_traceback(
     def fail(*args: object, **kwargs: object) -> None:
         raise ValueError("a defect")
 
-    monkeypatch.setattr(script, "train", fail)
-    monkeypatch.setattr(script, "setup", lambda args: None)
+    monkeypatch.setattr("shakedrop_det.engine.train", fail)
+    monkeypatch.setattr("shakedrop_det.engine.setup", lambda args: None)
     with pytest.raises(ValueError, match="a defect"):
         script.main(arguments(CONFIG, tmp_path))

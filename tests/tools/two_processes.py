@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from detectron2.engine import default_argument_parser, launch
+from detectron2.engine import launch
 from detectron2.utils import comm
 
 from shakedrop_det.engine import Trainer
@@ -45,5 +45,5 @@ def main(args: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    arguments = default_argument_parser().parse_args()
+    arguments = runpy.run_path(str(TRAIN_NET))["parse_args"]()
     sys.exit(launch(main, arguments.num_gpus, dist_url="auto", args=(arguments,)))

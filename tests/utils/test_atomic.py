@@ -45,6 +45,36 @@ def test_two_files_may_be_written_to_a_folder_at_once(tmp_path: Path) -> None:
     assert sorted(os.listdir(tmp_path)) == ["first", "second"]
 
 
+# Says that it is about to finish a file, and does once it is told to.
+SLOW_WRITER = """
+import sys
+from shakedrop_det.utils.atomic import write_atomically
+
+with write_atomically(sys.argv[1], "w") as f:
+    f.write("other process")
+    f.flush()
+    print("writing", flush=True)
+    sys.stdin.readline()
+"""
+
+
+def test_two_processes_may_write_one_file_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "[file]"
+    command = [sys.executable, "-c", SLOW_WRITER, str(path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdin is not None and other.stdout is not None
+        assert other.stdout.readline() == b"writing\n"
+        with write_atomically(str(path), "w") as f:
+            f.write("this process")
+            with write_atomically(str(path), "w") as g:
+                g.write("again")
+            assert path.read_text() == "again"
+        assert path.read_text() == "this process"
+        other.communicate(b"\n")
+    assert path.read_text() == "other process"
+    assert os.listdir(tmp_path) == ["[file]"]
+
+
 def test_failed_save_keeps_the_last_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -88,8 +118,8 @@ def test_kill_while_saving_leaves_a_whole_checkpoint(tmp_path: Path, name: str) 
     checkpointer = Checkpointer(nn.Linear(2, 2), str(tmp_path))
     assert [Path(f).name for f in checkpointer.get_all_checkpoint_files()] == ["model_0.pth"]
     checkpointer.resume_or_load("", resume=True)
-    # What the killed process left is reused, not piled up.
-    unfinished = tmp_path / f"{name}.pth{UNFINISHED_SUFFIX}"
+    # What the killed process left does not pile up.
+    (unfinished,) = tmp_path.glob(f"{name}.pth.*{UNFINISHED_SUFFIX}")
     assert unfinished.read_bytes() == b"half"
     checkpointer.save(name)
     assert not unfinished.exists()

@@ -30,3 +30,10 @@ def test_folder_without_permission(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr("tempfile.TemporaryFile", refuse)
     with pytest.raises(ValueError, match="cannot be written to .Permission denied."):
         make_output_folder(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["a?b", "a\nb", "s3://bucket/a", "a\tb"])
+def test_folder_whose_weights_could_not_be_loaded(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ValueError, match="OUTPUT_DIR .*(an address|question mark)"):
+        make_output_folder(f"{tmp_path}/{name}", key="OUTPUT_DIR")
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,44 @@
+"""Starting the processes of a run, and passing on to them what ends it."""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+import signal
+import sys
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+
+from detectron2.engine import launch as launch_stock
+from torch.multiprocessing import ProcessExitedException
+
+
+def launch(main: Callable[[Any], Any], args: Any, *, num_gpus: int, **options: Any) -> None:
+    """detectron2's ``launch``, which also hands Ctrl-C and SIGTERM to the processes, so that they
+    end as one process would, and leaves with the exit status of the one that ended first.
+
+    Args:
+        main: what each process does.
+        args: its argument.
+        num_gpus: processes on this machine; where there is one in all, it is this one.
+        options: ``num_machines``, ``machine_rank`` and ``dist_url``, as of detectron2's.
+    """
+    if num_gpus * options.get("num_machines", 1) > 1:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, _hand_on)
+        # It tells of ending the others once one has ended, after that one's last word.
+        logging.getLogger("torch.multiprocessing.spawn").setLevel(logging.ERROR)
+    try:
+        launch_stock(main, num_gpus, **options, args=(args,))
+    except ProcessExitedException as error:
+        # That process has said why.
+        code = error.exit_code
+        sys.exit(code if code >= 0 else 128 - code)
+
+
+def _hand_on(signum: int, frame: FrameType | None) -> None:
+    for process in multiprocessing.active_children():
+        if process.pid is not None:
+            os.kill(process.pid, signum)

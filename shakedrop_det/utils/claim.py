@@ -1,0 +1,118 @@
+"""One training run at a time in a folder."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import json
+import logging
+import os
+import socket
+from typing import IO, Any, Iterator
+
+from .atomic import is_local
+from .disk_full import naming_full_disk
+from .file_lock import lock
+
+CLAIM = "run.lock"
+"""The file that a run locks in its folder for as long as it trains; it says who has it."""
+
+_claimed: set[str] = set()
+"""What this process has locked."""
+
+
+@contextlib.contextmanager
+def claimed(folder: str) -> Iterator[None]:
+    """Keep other processes' runs out of a folder within the block.
+
+    The system takes the lock back when this process ends, however it does, so that no dead run
+    holds a folder. On a network file system it holds between hosts, if that has locks.
+
+    Args:
+        folder: of the run, which exists. Addresses are not locked.
+
+    Raises:
+        ValueError: if another process has it, naming that one.
+    """
+    path = os.path.realpath(os.path.join(folder, CLAIM))
+    if not is_local(folder) or path in _claimed:
+        yield
+        return
+    with _open_locked(folder, path) as file:
+        _claimed.add(path)
+        try:
+            with naming_full_disk(path):
+                file.seek(0)
+                file.truncate()
+                json.dump(_who(), file)
+                file.flush()
+            yield
+        finally:
+            _claimed.discard(path)
+            with contextlib.suppress(OSError):  # Somebody may have tidied up.
+                os.remove(path)
+
+
+def check_unclaimed(folder: str) -> None:
+    """Stop if another process trains in a folder.
+
+    Args:
+        folder: see :func:`claimed`.
+
+    Raises:
+        ValueError: naming that process.
+    """
+    path = os.path.realpath(os.path.join(folder, CLAIM))
+    # Opening and closing what this process has locked would unlock it.
+    if path not in _claimed:
+        with contextlib.suppress(FileNotFoundError):
+            _open_locked(folder, path, mode="r+").close()
+
+
+def _open_locked(folder: str, path: str, *, mode: str = "a+") -> IO[str]:
+    while True:
+        file = open(path, mode)  # noqa: SIM115, the caller closes it
+        try:
+            if not lock(file):
+                file.seek(0)
+                raise ValueError(_held(folder, path, file.read()))
+        except OSError as error:
+            logging.getLogger(__name__).warning(
+                "The file system of OUTPUT_DIR %r has no locks (%s): nothing keeps a second run "
+                "from writing there too",
+                folder,
+                error.strerror,
+            )
+        except ValueError:
+            file.close()
+            raise
+        if _is_at(path, file):
+            return file
+        file.close()  # The run that had it ended meanwhile, and removed it.
+
+
+def _is_at(path: str, file: IO[Any]) -> bool:
+    try:
+        return os.path.samestat(os.stat(path), os.fstat(file.fileno()))
+    except FileNotFoundError:
+        return False
+
+
+def _who() -> dict[str, Any]:
+    begin = datetime.datetime.now().astimezone()
+    return {
+        "host": socket.gethostname(),
+        "pid": os.getpid(),
+        "since": begin.isoformat(" ", "seconds"),
+    }
+
+
+def _held(folder: str, path: str, content: str) -> str:
+    try:
+        holder = "process {pid} on {host} since {since}".format(**json.loads(content))
+    except (ValueError, KeyError, TypeError):  # It has only just locked it.
+        holder = "another process"
+    return (
+        f"OUTPUT_DIR {folder!r} is in use: {holder} trains there; end that run, or set OUTPUT_DIR "
+        f"to another folder (if you know that it is dead, on a host that is lost: remove {path})"
+    )

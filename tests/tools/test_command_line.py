@@ -1,0 +1,77 @@
+"""Flags and config options, in any order."""
+
+from __future__ import annotations
+
+import shlex
+import signal
+import warnings
+
+import pytest
+from command_line import ToolParser, run
+
+
+def parser(*, inputs: bool = False) -> ToolParser:
+    made = ToolParser("A tool.")
+    if inputs:
+        made.add_argument("inputs", nargs="+")
+    made.add_config("of the model", weights="of the model")
+    made.add_argument("--output", required=True)
+    made.add_argument("--size", type=int, default=3, help="of it")
+    return made
+
+
+@pytest.mark.parametrize(
+    "line, opts",
+    [
+        ("--config f SEED 1 --output o", ["SEED", "1"]),
+        ("SOLVER.BASE_LR 1 --output o TEST.X 2 --config f", ["SOLVER.BASE_LR", "1", "TEST.X", "2"]),
+        ("--output o --config-file f SEED -1 MODEL.A -1e-3", ["SEED", "-1", "MODEL.A", "-1e-3"]),
+        ("--output o --config f MODEL.A '[-1, 1]' MODEL.B --x", ["MODEL.A", "[-1, 1]"]),
+        ("--output o --config f --weights w SEED 1", ["SEED", "1", "MODEL.WEIGHTS", "w"]),
+        ("--output SEED --config f", []),
+        # Keys of somebody else's, and mistakes, of which the config tells.
+        ("--config f OTHER.KEY 1 --output o MODLE.X 2", ["OTHER.KEY", "1", "MODLE.X", "2"]),
+    ],
+)
+def test_flags_may_follow_options(line: str, opts: list[str]) -> None:
+    args = parser().parse_args(shlex.split(line))
+    assert args.opts[: len(opts)] == opts and len(args.opts) - len(opts) in (0, 2)
+    assert args.config_file == "f" and args.output in ("o", "SEED") and args.size == 3
+
+
+def test_files_and_options_are_told_apart() -> None:
+    line = "a.jpg --config f SEED 5 IMG_1.JPG --output o b MODEL.DEVICE cpu c"
+    args = parser(inputs=True).parse_args(line.split())
+    assert args.inputs == ["a.jpg", "IMG_1.JPG", "b", "c"]
+    assert args.opts == ["SEED", "5", "MODEL.DEVICE", "cpu"]
+
+
+@pytest.mark.parametrize(
+    "line, message",
+    [
+        ("--config f SEED 1", "the following arguments are required: --output"),
+        ("--config f --output o SEED", "SEED has no value: options of the config are pairs of"),
+        ("--config f --output o --no-such-flag", "unrecognized arguments: --no-such-flag"),
+    ],
+)
+def test_mistakes(capsys: pytest.CaptureFixture[str], line: str, message: str) -> None:
+    with pytest.raises(SystemExit) as leave:
+        parser().parse_args(line.split())
+    assert leave.value.code == 2
+    assert f"error: {message}" in capsys.readouterr().err
+
+
+def test_help_shows_defaults_and_both_names_of_the_config() -> None:
+    text = parser().format_help()
+    assert "of it (default: 3)" in text and "None" not in text
+    assert "--config-file FILE, --config FILE" in text and "[KEY VALUE ...]" in text
+
+
+def test_an_interrupted_tool_ends_without_a_traceback(capsys: pytest.CaptureFixture[str]) -> None:
+    def main() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(SystemExit) as leave, warnings.catch_warnings():
+        run(main)
+    assert leave.value.code == 128 + signal.SIGINT
+    assert capsys.readouterr().err == "interrupted\n"

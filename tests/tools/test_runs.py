@@ -1,0 +1,78 @@
+"""A run from its first line to Ctrl-C, and what else wants its folder meanwhile."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+TESTS = Path(__file__).parent.parent
+TRAIN_NET = TESTS.parent / "tools" / "train_net.py"
+CONFIG = TESTS / "configs" / "tiny_mask_rcnn.yaml"
+LONG = ["SOLVER.MAX_ITER", 10_000, "SOLVER.STEPS", "(9000,)", "SOLVER.CHECKPOINT_PERIOD", 5000]
+
+Start = Callable[..., "subprocess.Popen[str]"]
+
+
+def wait_for_loss(process: subprocess.Popen[str], output: Path) -> None:
+    deadline = time.monotonic() + 200
+    metrics = output / "metrics.json"
+    while not (metrics.exists() and "total_loss" in metrics.read_text()):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+@pytest.mark.usefixtures("clean_logging")
+def test_a_run_has_its_folder_to_itself_says_little_and_ends_by_ctrl_c(
+    start: Start, leave: Callable[..., tuple[int, str]], tmp_path: Path
+) -> None:
+    process = start(TRAIN_NET, "--config", CONFIG, "--output", tmp_path, *LONG)
+    wait_for_loss(process, tmp_path)
+    config = (tmp_path / "config.yaml").read_text()
+
+    data = ["DATASETS.TRAIN", "('tiny_scenes_train',)", "DATASETS.TEST", "()"]
+    again = ["--config", str(CONFIG), "--output", str(tmp_path), *data]
+    code, text = leave(TRAIN_NET, *again)
+    message = f"error: OUTPUT_DIR '{tmp_path}' is in use: process {process.pid} on "
+    assert (code, text.startswith(message)) == (2, True), text
+    assert len(text.splitlines()) == 1 and (tmp_path / "config.yaml").read_text() == config
+    # An evaluation may write there.
+    code, text = leave(TRAIN_NET, *again, "--eval-only", "MODEL.WEIGHTS", "none.pth")
+    assert (code, text.splitlines()[-1][:40]) == (
+        2,
+        "error: MODEL.WEIGHTS: there is no file 'none.pth'"[:40],
+    )
+
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=100)
+    assert process.returncode == 128 + signal.SIGINT
+    last = (tmp_path / "last_checkpoint").read_text()
+    (line,) = err.splitlines()
+    assert line.startswith("interrupted: stopped after iteration ")
+    assert line.endswith(f"; the same command with --resume goes on from {tmp_path / last}")
+    assert not (tmp_path / "run.lock").exists()
+
+    lines = out.splitlines()
+    first = next(i for i, text in enumerate(lines) if "total_loss" in text)
+    assert first < 40
+    log = (tmp_path / "log.txt").read_text()
+    assert "Running with full config" in log and "Model:\n" in log
+
+
+@pytest.mark.slow
+def test_several_processes_end_together(start: Start, tmp_path: Path) -> None:
+    """By a signal to the process that started them."""
+    two = ["--num-gpus", 2, "--dist-url", "auto"]
+    process = start(TRAIN_NET, "--config", CONFIG, "--output", tmp_path, *two, *LONG)
+    wait_for_loss(process, tmp_path)
+    process.terminate()
+    _, err = process.communicate(timeout=100)
+    assert process.returncode == 128 + signal.SIGTERM
+    assert "Traceback" not in err
+    last = (tmp_path / "last_checkpoint").read_text()
+    assert err.splitlines()[-1].endswith(f"with --resume goes on from {tmp_path / last}")
