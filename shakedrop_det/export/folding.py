@@ -11,7 +11,7 @@ from detectron2.modeling import build_model
 from detectron2.utils.file_io import PathManager
 from torch import nn
 
-from shakedrop_det.checkpoint.classes import CLASSES
+from shakedrop_det.checkpoint.classes import CLASSES, check_number_of_classes
 from shakedrop_det.checkpoint.conventions import (
     CONVENTIONS,
     PIXEL_KEYS,
@@ -123,6 +123,7 @@ def _load(cfg: CfgNode, *, use_ema: bool, allow_pickle: bool) -> tuple[nn.Module
         raise ValueError("MODEL.WEIGHTS is empty; set it to the checkpoint to deploy")
     path = PathManager.get_local_path(cfg.MODEL.WEIGHTS)
     file = read_weights(path, allow_pickle=allow_pickle, use_ema=use_ema)
+    check_number_of_classes(file.extra.get(CLASSES), cfg, source=path)
     model = build_on_cpu(cfg)
     load_exactly(model, file.state)
     has_bottlenecks = any(".conv3." in key for key in file.state)
