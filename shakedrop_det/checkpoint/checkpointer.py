@@ -16,7 +16,7 @@ from shakedrop_det.utils.addresses import local_file
 from shakedrop_det.utils.atomic import AtomicPathManager, is_local
 
 from .backbone_keys import check_backbone, check_complete, check_depth, classifier_backbone
-from .classes import CLASSES, classes_of
+from .classes import CLASSES, check_number_of_classes, classes_of
 from .contents import as_checkpoint, check_finite
 from .conventions import (
     CONVENTIONS,
@@ -230,6 +230,8 @@ class Checkpointer(DetectionCheckpointer):
         if backbone_state is not None:
             state = backbone_state
             checkpoint["matching_heuristics"] = True
+        if self._cfg is not None and not self._heads_may_be_missing:
+            check_number_of_classes(checkpoint.get(CLASSES), self._cfg, source=self._source)
         check_depth(state, model_state, source=self._source)
         # Here rather than in the stock method, so that the check sees what the heuristics gave:
         # weights of another shape do not reach the model, with no more than a warning.

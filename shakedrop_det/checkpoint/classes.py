@@ -8,7 +8,7 @@ from typing import Any
 from detectron2.config import CfgNode
 from detectron2.data import Metadata, MetadataCatalog
 
-from shakedrop_det.data.classes import class_difference, class_names
+from shakedrop_det.data.classes import class_difference, class_names, num_classes
 
 CLASSES = "classes"
 """Where a checkpoint keeps the names of its classes, and their ids in the data set."""
@@ -59,6 +59,29 @@ def checked_classes(content: Any, *, source: str) -> dict[str, Any] | None:
 
 def _are(values: Any, kind: type) -> bool:
     return isinstance(values, list) and all(isinstance(value, kind) for value in values)
+
+
+def check_number_of_classes(content: Any, cfg: CfgNode, *, source: str) -> None:
+    """Stop if a model has another number of classes than weights that it is to be used with.
+
+    Args:
+        content: of :data:`CLASSES`, or None if nothing is known.
+        cfg: of the model.
+        source: of the weights, for the message.
+
+    Raises:
+        ValueError: naming the key and the classes.
+    """
+    classes = checked_classes(content, source=source)
+    key, number = num_classes(cfg)
+    if classes is not None and number is not None and number != len(classes["names"]):
+        names = classes["names"]
+        more = ", ..." if len(names) > 10 else ""
+        raise ValueError(
+            f"{key} is {number}, but the weights in {source!r} are of {len(names)} classes "
+            f"({', '.join(names[:10])}{more}): set {key} to {len(names)}, or use the config.yaml "
+            "of their run"
+        )
 
 
 def check_same_classes(

@@ -50,13 +50,15 @@ def use_coco_files(cfg: CfgNode, *, given: Collection[str] = ()) -> None:
     for part in ("TRAIN", "TEST"):
         cfg.DATASETS[part] = tuple(_as_name(cfg, name) for name in cfg.DATASETS[part])
     register_coco_files(cfg)
-    part = "TRAIN" if cfg.DATASETS.TRAIN else "TEST"
     files = {name: json_file for name, json_file, _ in cfg.DATASETS.COCO_FILES}
-    first = next(iter(cfg.DATASETS[part]), None)
-    if first not in files:
+    # A recipe that names other data to train on may be used to evaluate on these.
+    names = (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST)
+    first = next((name for name in names if name in files), None)
+    if first is None:
         return
     categories = read_categories(files[first])
     key, _ = num_classes(cfg)
+    part = "TRAIN" if first in cfg.DATASETS.TRAIN else "TEST"
     is_new = f"DATASETS.{part}" in given and key not in given
     if categories and key and (is_new or is_default(cfg, key)):
         write_key(cfg, key, len(categories))

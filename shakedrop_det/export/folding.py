@@ -10,7 +10,7 @@ from detectron2.config import CfgNode
 from detectron2.modeling import build_model
 from torch import nn
 
-from shakedrop_det.checkpoint.classes import CLASSES
+from shakedrop_det.checkpoint.classes import CLASSES, check_number_of_classes
 from shakedrop_det.checkpoint.contents import check_finite
 from shakedrop_det.checkpoint.conventions import (
     CONVENTIONS,
@@ -132,6 +132,7 @@ def _load(cfg: CfgNode, *, use_ema: bool, allow_pickle: bool) -> tuple[nn.Module
     refuse_library(cfg.MODEL.WEIGHTS)
     path = local_file(cfg.MODEL.WEIGHTS)
     file = read_weights(path, allow_pickle=allow_pickle, use_ema=use_ema)
+    check_number_of_classes(file.extra.get(CLASSES), cfg, source=path)
     model = build_on_cpu(cfg)
     model_state = model.state_dict()
     state = without_wrapping_model(file.state, model_state)

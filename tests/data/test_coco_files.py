@@ -115,6 +115,12 @@ def test_classes_of_a_recipe_are_those_of_its_data(tmp_path: Path) -> None:
     assert load(config=CONFIG).MODEL.ROI_HEADS.NUM_CLASSES == 10
 
 
+def test_a_recipe_of_other_data_evaluates_on_own(tmp_path: Path) -> None:
+    cfg = load("DATASETS.TEST", write_own_data(tmp_path / "birds"), config=CONFIG)
+    assert cfg.DATASETS.TRAIN == ("digit_scenes_train",)
+    assert cfg.MODEL.ROI_HEADS.NUM_CLASSES == 2
+
+
 def test_a_file_that_is_not_there_is_left_to_who_needs_it(tmp_path: Path) -> None:
     """A config of another machine is enough to predict with."""
     cfg = load("DATASETS.TRAIN", tmp_path / "none.json")

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from detectron2.config import CfgNode
@@ -11,7 +12,9 @@ from detectron2.data.datasets import register_coco_instances
 from detectron2.utils import comm
 from PIL import Image
 
-from shakedrop_det.engine import build_evaluator, check_config
+from shakedrop_det.data import use_coco_files
+from shakedrop_det.engine import Trainer, build_evaluator, check_config
+from tests.own_data import write_own_data
 
 Tiny = Callable[..., CfgNode]
 
@@ -147,3 +150,49 @@ def test_evaluator_needs_a_known_type(tiny: Tiny) -> None:
             build_evaluator(tiny("mask_rcnn"), "of_own_type")
     finally:
         MetadataCatalog.remove("of_own_type")
+
+
+def test_train_and_test_are_told_of_together(tiny: Tiny, tmp_path: Path) -> None:
+    def spoil(content: dict[str, Any]) -> None:
+        content["annotations"][2]["segmentation"] = []
+
+    options = ["MODEL.ROI_HEADS.NUM_CLASSES", 2, "MODEL.KEYPOINT_ON", True]
+    cfg = tiny("mask_rcnn", *options)
+    cfg.DATASETS.TRAIN = (write_own_data(tmp_path / "a", spoil),)
+    cfg.DATASETS.TEST = (write_own_data(tmp_path / "b", categories=((1, "cat"), (2, "hen"))),)
+    use_coco_files(cfg)
+    with pytest.raises(ValueError) as error:
+        check_config(cfg)
+    message = str(error.value)
+    assert "DATASETS.TRAIN: " in message
+    assert "image 2, annotation 3 has no mask" in message
+    assert "has no keypoint_names or no keypoint_flip_map" in message
+    assert "DATASETS.TEST: data sets 'instances', here, and 'b_instances', there, do not" in message
+    assert "2 (cat, dog) here and 2 (cat, hen) there" in message
+
+
+def test_bad_annotations_are_left_out_of_a_run(tiny: Tiny, tmp_path: Path) -> None:
+    """Training and the metrics see the rest."""
+
+    def spoil(content: dict[str, Any]) -> None:
+        content["annotations"][2]["segmentation"] = None
+
+    cfg = tiny("mask_rcnn", "MODEL.ROI_HEADS.NUM_CLASSES", 2)
+    cfg.DATASETS.SKIP_BAD_ANNOTATIONS = True
+    data = write_own_data(tmp_path / "own", spoil)
+    cfg.DATASETS.TRAIN = cfg.DATASETS.TEST = (data,)
+    use_coco_files(cfg)
+    trainer = Trainer(cfg)
+    assert sum(len(r["annotations"]) for r in DatasetCatalog.get("instances")) == 7
+    assert len(trainer.build_evaluator(cfg, "instances")._coco_api.anns) == 7
+    assert "AP" in (trainer.train() or {})["segm"]
+
+
+def test_labels_of_pixels_do_not_come_with_a_coco_file(tiny: Tiny, tmp_path: Path) -> None:
+    cfg = tiny("mask_rcnn", "MODEL.META_ARCHITECTURE", "PanopticFPN")
+    cfg.DATASETS.TRAIN, cfg.DATASETS.TEST = (write_own_data(tmp_path / "own"),), ()
+    use_coco_files(cfg, given=["DATASETS.TRAIN"])
+    with pytest.raises(
+        ValueError, match="'PanopticFPN' needs labels of pixels, which the COCO fil"
+    ):
+        check_config(cfg)
