@@ -123,7 +123,7 @@ def load_model(cfg: CfgNode, *, use_ema: bool = True, allow_pickle: bool = False
     if not cfg.MODEL.WEIGHTS:
         raise ValueError("MODEL.WEIGHTS is empty; set it to the checkpoint to deploy")
     refuse_library(cfg.MODEL.WEIGHTS)
-    path = local_file(cfg.MODEL.WEIGHTS)
+    path = local_file(cfg.MODEL.WEIGHTS, key="MODEL.WEIGHTS")
     file = read_weights(path, allow_pickle=allow_pickle, use_ema=use_ema)
     model = build_on_cpu(cfg)
     model_state = model.state_dict()
