@@ -174,14 +174,15 @@ class Checkpointer(DetectionCheckpointer):
         self._source = path
         self._resumes = bool(names)
         refuse_library(path)
-        file_name, _, query = path.partition("?")
+        file_name = path.partition("?")[0]
         if path and is_local(path) and not os.path.isfile(file_name):
             raise FileNotFoundError(
                 f"MODEL.WEIGHTS: there is no file {file_name!r}; correct the path, or set "
                 'MODEL.WEIGHTS "" to start from random weights'
             )
         if path and not is_local(path):
-            path = f"{local_file(file_name)}?{query}".removesuffix("?")
+            # The query, which super() takes off, is read off the source.
+            path = local_file(file_name, key="MODEL.WEIGHTS")
         try:
             checkpoint: dict[str, Any] = super().load(path, [])
         finally:
@@ -195,6 +196,8 @@ class Checkpointer(DetectionCheckpointer):
     def _restore(self, name: str, state: Any) -> None:
         self.logger.info("Loading %s from %s ...", name, self._source)
         try:
+            if name == "trainer" and not isinstance(state["iteration"], int):
+                raise TypeError(f"iteration is {state['iteration']!r}")
             self.checkpointables[name].load_state_dict(state)
         except Exception as error:  # Of what another program wrote there any can come.
             reason = f"{type(error).__name__}: {error}".partition("\n")[0]

@@ -27,7 +27,7 @@ def check_proposal_files(cfg: CfgNode, *, train: bool) -> None:
     for part in ("TRAIN", "TEST") if train else ("TEST",):
         key = f"DATASETS.PROPOSAL_FILES_{part}"
         for name in cfg.DATASETS[f"PROPOSAL_FILES_{part}"]:
-            path = local_file(name)
+            path = local_file(name, key=key)
             if not os.path.isfile(path):
                 raise FileNotFoundError(f"{key}: there is no file {name!r}")
             try:

@@ -130,7 +130,7 @@ def _load(cfg: CfgNode, *, use_ema: bool, allow_pickle: bool) -> tuple[nn.Module
     if not cfg.MODEL.WEIGHTS:
         raise ValueError("MODEL.WEIGHTS is empty; set it to the checkpoint to deploy")
     refuse_library(cfg.MODEL.WEIGHTS)
-    path = local_file(cfg.MODEL.WEIGHTS)
+    path = local_file(cfg.MODEL.WEIGHTS, key="MODEL.WEIGHTS")
     file = read_weights(path, allow_pickle=allow_pickle, use_ema=use_ema)
     check_number_of_classes(file.extra.get(CLASSES), cfg, source=path)
     model = build_on_cpu(cfg)

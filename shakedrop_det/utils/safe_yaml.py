@@ -59,6 +59,11 @@ def _check(path: str, above: tuple[str, ...]) -> None:
     if chain[-1] in above:
         circle = " -> ".join(chain[chain.index(chain[-1]) :])
         raise ValueError(f"{_BASE} goes round in a circle, {circle}: remove one of them")
+    if path.endswith(".py"):
+        raise ValueError(
+            f"{path!r} is a lazy config, which is a program: give a yaml file here, and lazy ones "
+            "to detectron2's lazyconfig_train_net.py"
+        )
     values = read_yaml(path)
     if not isinstance(values, dict):
         raise ValueError(f"{path!r} holds no 'key: value' pairs, but {str(values)[:40]!r}")

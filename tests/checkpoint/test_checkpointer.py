@@ -15,6 +15,7 @@ from detectron2.modeling import build_model
 from torch import nn
 
 from shakedrop_det.checkpoint import Checkpointer
+from shakedrop_det.engine import Trainer
 
 Tiny = Callable[..., CfgNode]
 
@@ -302,6 +303,19 @@ def test_what_cannot_be_resumed_from_is_named(tmp_path: Path, state: Any) -> Non
     with pytest.raises(ValueError, match="holds as 'optimizer' is not what this run") as error:
         checkpointer.resume_or_load("", resume=True)
     assert str(path) in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("state", [{"iteration": "7"}, {"iteration": None}, {}, 7])
+def test_a_run_that_does_not_say_how_far_it_was_is_named(
+    tiny: Tiny, tmp_path: Path, state: Any
+) -> None:
+    trainer = Trainer(tiny("classifier", "SOLVER.MAX_ITER", 2))
+    folder = Path(trainer.cfg.OUTPUT_DIR)
+    trainer.checkpointer.save("model")
+    content = torch.load(folder / "model.pth", weights_only=True)
+    torch.save({**content, "trainer": state}, folder / "model.pth")
+    with pytest.raises(ValueError, match="model.pth' holds as 'trainer' is not what this run"):
+        trainer.resume_or_load(resume=True)
 
 
 def test_an_unknown_query_is_named(tmp_path: Path) -> None:

@@ -55,7 +55,7 @@ def silent(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 
 def assert_refused(address: str, reason: str) -> None:
-    expected = f"cannot read {re.escape(repr(address))} .*{reason}.*give its path"
+    expected = f"^cannot read {re.escape(repr(address))} .*{reason}.*give its path"
     with pytest.raises(OSError, match=expected) as error:
         local_file(address)
     assert "\n" not in str(error.value)
@@ -100,5 +100,5 @@ def test_weights_from_an_address(server: str, tmp_path: Path) -> None:
     other = nn.Linear(2, 2)
     Checkpointer(other).load(f"{server}/a.pth")
     assert torch.equal(other.weight, model.weight)
-    with pytest.raises(OSError, match=f"cannot read '{server}/b.pth'"):
+    with pytest.raises(OSError, match=f"^MODEL.WEIGHTS: cannot read '{server}/b.pth'"):
         Checkpointer(other).load(f"{server}/b.pth")

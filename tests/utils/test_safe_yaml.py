@@ -74,6 +74,7 @@ def test_a_base_that_is_named_twice_is_no_circle(tmp_path: Path) -> None:
         ("_BASE_: [good.yaml, {a: 1}]", "must be the path of a file, got {'a': 1}"),
         ("_BASE_: not_there.yaml", "No such file or directory: '.*not_there.yaml'"),
         ("_BASE_: http://127.0.0.1:9/a.yaml", "cannot read 'http://127.0.0.1:9/a.yaml'"),
+        ("_BASE_: lazy.py", "lazy.py' is a lazy config, which is a program"),
         ("_BASE_: ~/not_there.yaml", "No such file or directory"),
         ("SEED: 1\n  X: 2", "line 2, is no yaml"),
         ("SEED: \0", "is no yaml"),
