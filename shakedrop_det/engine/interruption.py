@@ -8,7 +8,7 @@ import signal
 import threading
 import time
 from types import FrameType
-from typing import TYPE_CHECKING, Iterator
+from typing import Iterator
 
 import torch
 import torch.distributed as dist
@@ -16,9 +16,7 @@ from detectron2.engine import HookBase
 from detectron2.utils import comm
 
 from .exact_resume import ExactResume
-
-if TYPE_CHECKING:
-    from .trainer import Trainer
+from .trained import Trained
 
 _SAME = 1.0
 """Seconds within which another signal is the same: with several processes, a terminal sends one to
@@ -140,7 +138,7 @@ class StopBetweenSteps(HookBase):
             self._interruption.stop_if_received()
 
 
-def save_interrupted(trainer: Trainer) -> str:
+def save_interrupted(trainer: Trained) -> str:
     """Save a checkpoint of a trainer that was interrupted if it made steps that no checkpoint has.
 
     Args:
@@ -161,7 +159,7 @@ def save_interrupted(trainer: Trainer) -> str:
     return how_to_go_on(trainer)
 
 
-def how_to_go_on(trainer: Trainer) -> str:
+def how_to_go_on(trainer: Trained) -> str:
     """A line for the user of a trainer that was interrupted."""
     done, saved = trainer.interruption.completed, trainer.checkpointer.last_saved
     at = "" if done is None else f" after iteration {done}"

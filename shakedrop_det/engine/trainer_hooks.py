@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from typing import TYPE_CHECKING, Any, Sequence
+from typing import Any, Sequence
 
 from detectron2.engine import HookBase, hooks
 from detectron2.utils import comm
@@ -17,12 +17,10 @@ from .ema import EMAHook
 from .exact_resume import ExactResume
 from .interruption import StopBetweenSteps
 from .resumable_loader import ResumableLoader, resumable
-
-if TYPE_CHECKING:
-    from .trainer import Trainer
+from .trained import Trained
 
 
-def complete_hooks(trainer: Trainer, stock: Sequence[HookBase | None]) -> list[HookBase | None]:
+def complete_hooks(trainer: Trained, stock: Sequence[HookBase | None]) -> list[HookBase | None]:
     """Add this package's hooks to detectron2's.
 
     Args:
@@ -58,7 +56,7 @@ def complete_hooks(trainer: Trainer, stock: Sequence[HookBase | None]) -> list[H
     return found
 
 
-def isolate(precise_bn: hooks.PreciseBN, trainer: Trainer) -> None:
+def isolate(precise_bn: hooks.PreciseBN, trainer: Trained) -> None:
     """Let PreciseBN see the network as it is at test time, and the same images each time.
 
     Args:
@@ -83,7 +81,7 @@ def isolate(precise_bn: hooks.PreciseBN, trainer: Trainer) -> None:
     precise_bn.update_stats = update_stats
 
 
-def evaluation_hooks(trainer: Trainer) -> list[HookBase]:
+def evaluation_hooks(trainer: Trained) -> list[HookBase]:
     """What follows an evaluation: those of other forms of the model, and keeping the best."""
     me: Any = weakref.proxy(trainer)
     cfg = trainer.cfg

@@ -1,0 +1,29 @@
+"""What hooks and signals need to know of a trainer."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import torch
+from detectron2.config import CfgNode
+from torch import nn
+
+from shakedrop_det.checkpoint import Checkpointer
+
+from .ema import ModelEMA
+
+
+class Trained(Protocol):
+    """The trainer, as those see it whom it calls."""
+
+    cfg: CfgNode
+    model: nn.Module
+    data_loader: Any
+    device: torch.device
+    checkpointer: Checkpointer
+    ema: ModelEMA | None
+    interruption: Any
+    iter: int
+    start_iter: int
+    max_iter: int
+    _hooks: list[Any]
