@@ -170,7 +170,7 @@ def test_a_turned_photograph_has_the_size_that_one_sees(
 def test_ten_are_listed_of_each_kind_in_turn(written: Callable[..., None]) -> None:
     def change(content: Content) -> None:
         without("segmentation")(content)
-        content["annotations"][7]["category_id"] = 3
+        content["annotations"][13]["category_id"] = 3
 
     written(change, num_images=8)
     with pytest.raises(ValueError) as error:
@@ -178,7 +178,7 @@ def test_ten_are_listed_of_each_kind_in_turn(written: Callable[..., None]) -> No
     lines = str(error.value).splitlines()
     assert lines[0].endswith("has 17 mistakes:")
     assert len([line for line in lines if line.startswith("  image")]) == 10
-    assert any("image 4, annotation 8 has category_id 3" in line for line in lines)
+    assert any("image 7, annotation 14 has category_id 3" in line for line in lines)
     assert lines[-2] == "  and 7 more"
     assert "DATASETS.SKIP_BAD_ANNOTATIONS True" in lines[-1]
 
