@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from detectron2.config import CfgNode, get_cfg
+from detectron2.config import CfgNode
 from detectron2.data.samplers import TrainingSampler
 from detectron2.engine import hooks
 from detectron2.evaluation import COCOEvaluator
