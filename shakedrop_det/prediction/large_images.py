@@ -66,7 +66,8 @@ def scale_results(
             points = np.array(result["keypoints"]).reshape(-1, 3) * [right, down, 1]
             result["keypoints"] = points.ravel().tolist()
         if "segmentation" in result:  # One at a time, for the memory.
-            mask = mask_util.decode(result["segmentation"])
-            large = cv2.resize(mask, to[::-1], interpolation=cv2.INTER_NEAREST)
-            rle = mask_util.encode(np.asfortranarray(large))
+            # Both ends have columns as rows: it spares a copy of each.
+            mask = mask_util.decode(result["segmentation"]).T
+            large = cv2.resize(mask, to, interpolation=cv2.INTER_NEAREST).T
+            rle = mask_util.encode(large)
             result["segmentation"] = {**rle, "counts": rle["counts"].decode()}

@@ -57,7 +57,8 @@ def test_formats_of_files(
     assert trainer.model.backbone.bottom_up.stem.conv1.in_channels == channels
     trainer.train()
     cfg.MODEL.WEIGHTS = str(Path(cfg.OUTPUT_DIR) / "model_final.pth")
-    deployed(cfg, tmp_path)
+    if channels == 1:
+        deployed(cfg, tmp_path)
     assert len(draw_training_images(cfg, tmp_path / "drawn", num_images=2)) == 2
     image = example_image(cfg, str(tmp_path / "own" / "images" / "0.png"))
     assert len(image) == channels
