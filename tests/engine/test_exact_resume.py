@@ -64,6 +64,10 @@ def test_without_a_seed_with_the_samplers_of_current_detectron2(
     expected = end_of(cfg, resume=False)
     Path(cfg.OUTPUT_DIR, "last_checkpoint").write_text("model_0000001.pth")
     torch.testing.assert_close(end_of(cfg, resume=True), expected, rtol=0, atol=0)
+    saved = torch.load(Path(cfg.OUTPUT_DIR, "model_final.pth"), weights_only=True)
+    (process,) = saved["trainer"]["hooks"]["ExactResume"]["processes"]
+    another = Trainer(cfg).data_loader.state_dict()
+    assert process["loader"]["seeds"] != another["seeds"]
 
 
 def test_another_number_of_processes_is_warned_of(
