@@ -1,6 +1,5 @@
 """The trainer: what each stage gets, noise-free statistics, mixed precision, quiet runs."""
 
-import functools
 import io
 import logging
 import re
@@ -10,7 +9,6 @@ from pathlib import Path
 import pytest
 import torch
 from detectron2.config import CfgNode
-from detectron2.data.samplers import TrainingSampler
 from detectron2.engine import hooks
 from detectron2.evaluation import COCOEvaluator
 from torch import Tensor, nn
@@ -42,17 +40,6 @@ def test_loaders_and_evaluators_follow_the_stage(tiny: Tiny) -> None:
     assert "instances" in next(iter(Trainer.build_train_loader(cfg)))[0]
     assert len(Trainer.build_test_loader(cfg, "tiny_scenes_val")) == 4
     assert isinstance(Trainer.build_evaluator(cfg, "tiny_scenes_val"), COCOEvaluator)
-
-
-def test_unseeded_run_trains_with_the_samplers_of_current_detectron2(
-    tiny: Tiny, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """They get ``seed=cfg.SEED``, which is -1 unless somebody sets it."""
-    seeded = functools.partial(TrainingSampler, seed=-1)
-    monkeypatch.setattr("detectron2.data.build.TrainingSampler", seeded)
-    trainer = Trainer(tiny("classifier", "SEED", -1, "SOLVER.MAX_ITER", 2, "SOLVER.STEPS", ()))
-    trainer.train()
-    assert trainer.iter == 2
 
 
 def test_precise_bn_sees_no_noise(tiny: Tiny) -> None:
