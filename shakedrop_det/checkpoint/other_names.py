@@ -81,5 +81,5 @@ def refuse_library(source: str) -> None:
 
 def _conversion(source: str, name: str = "") -> str:
     output = f"weights/{name or Path(source.partition('?')[0]).stem}_detectron2.pth"
-    command = shlex.join(["tools/convert_weights.py", source.partition("?")[0], output])
+    command = shlex.join(["tools/convert_weights.py", source.partition("?")[0], "--output", output])
     return f"convert it with `{command}`, then set MODEL.WEIGHTS {shlex.quote(output)}"

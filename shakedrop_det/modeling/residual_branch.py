@@ -31,7 +31,7 @@ class ResidualBranch:
 
     def residual(self, x: Tensor) -> Tensor:
         """F(x), of :attr:`last_conv`, from the input of the block; both (N, C, H, W)."""
-        return self.last_conv(self.residual_input(x))
+        return self.last_conv(self.residual_input(x))  # Not for TorchScript, see above.
 
 
 class BasicBranch(ResidualBranch):
@@ -48,6 +48,9 @@ class BasicBranch(ResidualBranch):
     def residual_input(self, x: Tensor) -> Tensor:
         return F.relu_(self.conv1(x))
 
+    def residual(self, x: Tensor) -> Tensor:
+        return self.conv2(self.residual_input(x))
+
 
 class BottleneckBranch(ResidualBranch):
     """Of :class:`detectron2.modeling.backbone.resnet.BottleneckBlock`."""
@@ -63,6 +66,9 @@ class BottleneckBranch(ResidualBranch):
 
     def residual_input(self, x: Tensor) -> Tensor:
         return F.relu_(self.conv2(F.relu_(self.conv1(x))))
+
+    def residual(self, x: Tensor) -> Tensor:
+        return self.conv3(self.residual_input(x))
 
 
 class DeformBottleneckBranch(BottleneckBranch):

@@ -222,7 +222,7 @@ def test_a_lazy_config_can_be_saved_and_loaded(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        "COCO-InstanceSegmentation/mask_rcnn_R_18_FPN_1x.py",
+        pytest.param("COCO-InstanceSegmentation/mask_rcnn_R_18_FPN_1x.py", marks=pytest.mark.slow),
         pytest.param("COCO-Detection/faster_rcnn_R_34_FPN_3x.py", marks=pytest.mark.slow),
         pytest.param("COCO-Detection/retinanet_R_18_FPN_1x.py", marks=pytest.mark.slow),
         pytest.param("COCO-Detection/fcos_R_18_FPN_1x.py", marks=pytest.mark.slow),

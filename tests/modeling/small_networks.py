@@ -11,7 +11,7 @@ from detectron2.modeling import build_backbone
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from shakedrop_det import add_shakedrop_config
+from shakedrop_det import add_training_config
 
 from .networks import randomize_norms
 
@@ -50,7 +50,7 @@ SMALL: dict[str, dict[str, Any]] = {
 
 def network_config(builder: str, **resnets: Any) -> CfgNode:
     cfg = get_cfg()
-    add_shakedrop_config(cfg)
+    add_training_config(cfg)
     cfg.MODEL.BACKBONE.NAME = builder
     cfg.MODEL.BACKBONE.FREEZE_AT = 0
     settings = {"NORM": "BN", "STEM_OUT_CHANNELS": 8, "OUT_FEATURES": ["res2", "res3", "res4"]}

@@ -12,8 +12,8 @@ from detectron2.config import CfgNode
 from PIL import Image
 
 from shakedrop_det.analysis import (
+    Complexity,
     build_for_counting,
-    count_complexity,
     draw_training_images,
     example_input,
 )
@@ -34,7 +34,7 @@ def pixels(channels: int) -> list[object]:
 
 def deployed(cfg: CfgNode, output: Path) -> None:
     """Analyze, fold and export the network of a config."""
-    count_complexity(build_for_counting(cfg), example_input(cfg, 64, 64))
+    Complexity(build_for_counting(cfg), example_input(cfg, 64, 64))
     folded = fold_checkpoint(cfg)
     assert max(folded.feature_differences.values()) < 1e-4
     path = str(output / "model.ts")

@@ -71,6 +71,7 @@ def kill_at(start: Start, output: Path, config: str, options: list[object], name
         ),
     ],
 )
+@pytest.mark.slow
 def test_killed_run_ends_as_an_unbroken_one(
     start: Start, train_net: Run, tmp_path: Path, config: str, options: list[object]
 ) -> None:

@@ -27,7 +27,7 @@ REQUIRED = {
 
 def test_these_are_all_the_tools_that_take_a_config() -> None:
     texts = {path.stem: path.read_text() for path in TOOLS.glob("*.py")}
-    takes_config = re.compile(r'"--config-file"|default_argument_parser')
+    takes_config = re.compile(r"parser\.add_config\(")
     assert {name for name, text in texts.items() if takes_config.search(text)} == REQUIRED.keys()
 
 

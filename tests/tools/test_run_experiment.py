@@ -17,6 +17,7 @@ TOOL = Path(__file__).parents[2] / "tools" / "run_experiment.py"
 OPTIONS = {"SOLVER.MAX_ITER": 2, "DATASETS.TRAIN": "('digits_val',)", "DATALOADER.NUM_WORKERS": 0}
 
 
+@pytest.mark.slow
 def test_tables_of_what_has_ended_and_an_exit_status_for_what_failed(
     start: Callable[..., "subprocess.Popen[str]"], tmp_path: Path
 ) -> None:

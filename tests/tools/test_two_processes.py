@@ -4,6 +4,7 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 import torch
 
 TESTS = Path(__file__).parent.parent
@@ -33,6 +34,7 @@ def test_ranks_draw_independently_and_stay_equal(
             assert torch.equal(value, second[key]), key
 
 
+@pytest.mark.slow
 def test_train_net_with_two_processes(
     train_net: Callable[..., tuple[str, str]], tmp_path: Path
 ) -> None:

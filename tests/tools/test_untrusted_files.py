@@ -125,6 +125,7 @@ def test_configs(
     assert not (tmp_path / "trace").exists()
 
 
+@pytest.mark.slow
 def test_an_experiment(
     leave: Callable[..., tuple[int, str]], tmp_path: Path, weights: str, monkeypatch
 ) -> None:
