@@ -7,7 +7,7 @@ from typing import Any, Optional
 import torch
 from torch import Tensor, nn
 
-from .scales import Scale, Scales, SeededScale, can_read
+from .scales import Scale, Scales, SeededScale, can_read, runs_python
 
 
 def reference_junction(
@@ -25,7 +25,8 @@ def reference_junction(
 
     Args:
         shortcut: x, of shape (N, C, H, W).
-        residual: F(x), of the shape of ``shortcut``; before ``norm``, if that is given.
+        residual: F(x), of the shape of ``shortcut``; before ``norm``, if that is given. It may be
+            overwritten, as by detectron2's in-place addition.
         scales: s and t.
         norm: the last normalization of the residual branch, if it was not yet applied.
         relu: whether a ReLU follows the addition (False for "EraseReLU").
@@ -37,9 +38,12 @@ def reference_junction(
     if norm is not None:
         residual = norm(residual)
     shortcut = shortcut.to(residual.dtype)
+    # Not where a graph is made, nor of a leaf, nor of a view, whose base is somebody else's.
+    inplace = runs_python(residual.device) and not residual.is_leaf and not residual._is_view()
     if scales.are_one:
-        return add_scaled(shortcut, residual, 1.0, relu=relu)
-    return _ScaledAdd.apply(shortcut, residual, scales.forward, scales.backward, relu)
+        out = residual.add_(shortcut) if inplace else residual + shortcut
+        return out.relu_() if relu else out
+    return _ScaledAdd.apply(shortcut, residual, *scales, relu, inplace)
 
 
 class _ScaledAdd(torch.autograd.Function):
@@ -53,13 +57,20 @@ class _ScaledAdd(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        shortcut: Tensor, residual: Tensor, scale: Scale, backward_scale: Scale, relu: bool
+        shortcut: Tensor,
+        residual: Tensor,
+        scale: Scale,
+        backward_scale: Scale,
+        relu: bool,
+        inplace: bool,
     ) -> Tensor:
-        return add_scaled(shortcut, residual, scale, relu=relu)
+        return add_scaled(shortcut, residual, scale, relu=relu, inplace=inplace)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        *_, scale, relu = inputs
+        _, residual, forward_scale, scale, relu, inplace = inputs
+        if inplace and not _is_zero(forward_scale):
+            ctx.mark_dirty(residual)
         is_tensor = isinstance(scale, Tensor)
         ctx.scale = None if is_tensor else scale
         ctx.save_for_backward(scale if is_tensor else None, output if relu else None)
@@ -68,21 +79,33 @@ class _ScaledAdd(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Optional[Tensor], ...]:
         scale, output = ctx.saved_tensors
         grad = relu_gradient(grad, output)
-        return grad, scaled(grad, ctx.scale if scale is None else scale), None, None, None
+        return grad, scaled(grad, ctx.scale if scale is None else scale), *[None] * 4
 
 
-def add_scaled(shortcut: Tensor, residual: Tensor, scale: Scale, *, relu: bool) -> Tensor:
-    """``act(x + s f)``, which is ``act(x)`` where s is 0, whatever f holds there."""
+def add_scaled(
+    shortcut: Tensor, residual: Tensor, scale: Scale, *, relu: bool, inplace: bool = False
+) -> Tensor:
+    """``act(x + s f)``, which is ``act(x)`` where s is 0, whatever f holds there.
+
+    In place, it takes the place of f, but for a scale that is the number 0.
+    """
+    if _is_zero(scale):
+        return shortcut.relu() if relu else shortcut.clone()
+    out = residual if inplace else None
     if isinstance(scale, float):
-        if scale == 0.0:
-            return shortcut.relu() if relu else shortcut.clone()
-        out = torch.add(shortcut, residual, alpha=scale)
+        out = torch.add(shortcut, residual, alpha=scale, out=out)
     else:
         scale = as_tensor(scale, residual.dtype)
         dropped = zeros_of(scale)
-        residual = residual if dropped is None else residual.masked_fill(dropped, 0)
-        out = torch.addcmul(shortcut, residual, scale)
+        if dropped is not None:
+            mask = residual.masked_fill_ if inplace else residual.masked_fill
+            residual = mask(dropped, 0)
+        out = torch.addcmul(shortcut, residual, scale, out=out)
     return out.relu_() if relu else out
+
+
+def _is_zero(scale: Scale) -> bool:
+    return isinstance(scale, float) and scale == 0.0
 
 
 def zeros_of(scale: Tensor) -> Optional[Tensor]:
