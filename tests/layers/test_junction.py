@@ -278,3 +278,15 @@ def test_a_batch_without_images_passes(norm_name) -> None:
     out = junction(x, f.clone(), Scales(*torch.rand(2, 0, 1, 1, 1).double()), norm=norm)
     out.sum().backward()
     assert out.shape == x.grad.shape == f.grad.shape == (0, C, H, W)
+
+
+@both_ways
+@pytest.mark.parametrize("s", [0.5, 1.0, torch.tensor([0.5, 0.25]).view(2, 1, 1, 1)])
+def test_a_view_of_what_others_hold_is_not_overwritten(s, join) -> None:
+    """As InstanceNorm gives one of a tensor that its gradient needs."""
+    x, base = random_map(2, C, 3, 3), random_map(2, C, 3, 3, seed=1)
+    held = base * 1
+    before = held.detach().clone()
+    scale = s.double() if isinstance(s, Tensor) else s
+    join(x, held.view(2, C, 3, 3), Scales(scale, scale)).sum().backward()
+    assert torch.equal(held, before)
