@@ -1,4 +1,5 @@
-"""A lazy config of the model zoo, by $LAZY_CONFIG, on digit scenes and short enough for a CPU."""
+"""A lazy config of the model zoo, by $LAZY_CONFIG, under the overlays of $LAZY_OVERLAYS, on digit
+scenes and short enough for a CPU."""
 
 import os
 
@@ -7,7 +8,8 @@ from detectron2.data import transforms as T
 
 from shakedrop_det import model_zoo
 
-_cfg = model_zoo.get_config(f"lazy/{os.environ['LAZY_CONFIG']}")
+_overlays = os.environ["LAZY_OVERLAYS"].split()
+_cfg = model_zoo.get_config(f"lazy/{os.environ['LAZY_CONFIG']}", overlays=_overlays)
 dataloader, model, train = _cfg.dataloader, _cfg.model, _cfg.train
 lr_multiplier, optimizer = _cfg.lr_multiplier, _cfg.optimizer
 
