@@ -52,23 +52,28 @@ class ShakenBlock(ResidualBranch, CNNBlockBase):
     """Whether the stock block has a ReLU after the addition."""
 
     @classmethod
+    def check(cls, spec: ShakeDropSpec) -> None:
+        """Stop if the spec asks for Shake-Shake, and the block has one branch.
+
+        Raises:
+            ValueError: naming the keys to set.
+        """
+        if spec.branches == "shake_shake" and cls.NUM_BRANCHES == 1:
+            raise ValueError(
+                f"branches 'shake_shake' needs residual blocks of two branches, and "
+                f"{cls.STOCK.__name__} has one: set MODEL.SHAKEDROP.BRANCHES to 'sum', or "
+                "MODEL.BACKBONE.NAME to 'build_shake_shake_backbone'"
+            )
+
+    @classmethod
     def shake(cls, block: CNNBlockBase, *, spec: ShakeDropSpec, survival_prob: float) -> None:
         """Put a stock block under ShakeDrop, in place.
 
         Args:
             block: of the type :attr:`STOCK`.
-            spec: ShakeDrop's settings.
+            spec: ShakeDrop's settings, see :meth:`check`.
             survival_prob: p_l of this block.
-
-        Raises:
-            ValueError: if the spec asks for Shake-Shake, and the block has one branch.
         """
-        if spec.branches == "shake_shake" and cls.NUM_BRANCHES == 1:
-            raise ValueError(
-                f"branches 'shake_shake' needs residual blocks of two branches, and "
-                f"{type(block).__name__} has one: set MODEL.SHAKEDROP.BRANCHES to 'sum', or "
-                "MODEL.BACKBONE.NAME to 'build_shake_shake_backbone'"
-            )
         block.__class__ = cls
         assert isinstance(block, ShakenBlock)
         block.spec = spec

@@ -53,6 +53,8 @@ def shake(
             f"residual blocks of {type(module).__name__}: first_block must be at least 1 and "
             f"num_blocks at least first_block + {len(blocks)} - 1"
         )
+    for block in blocks:  # Before any of them is changed.
+        SHAKEN_BLOCKS[type(block)].check(spec)
     probs = survival_probs(num_blocks, survival_prob=spec.survival_prob, decay=spec.decay)
     for block, survival_prob in zip(blocks, probs[first_block - 1 : last_block], strict=True):
         SHAKEN_BLOCKS[type(block)].shake(block, spec=spec, survival_prob=survival_prob)

@@ -8,11 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
-from detectron2.layers import CNNBlockBase, Conv2d
 from detectron2.modeling.backbone.resnet import BasicBlock, BottleneckBlock
 from torch import Tensor, nn
 
-from shakedrop_det import ShakeDropSpec, fold, shake, shakes, without_noise
+from shakedrop_det import ShakeDropSpec, shake, without_noise
 from shakedrop_det.layers.fused import reference_only
 from shakedrop_det.modeling import ShakenBlock
 
@@ -351,54 +350,3 @@ def test_a_norm_of_any_kind_follows_the_equations(norm, setting) -> None:
     with recorded_scales() as scales:
         got = run(shaken, x)
     torch.testing.assert_close(got["out"], equations(stock, x, scales, relu=not spec.erase_relu))
-
-
-def test_a_block_of_ones_own_is_taught_by_a_decorator() -> None:
-    stack = nn.Sequential(OwnBlock(), OwnBlock())
-    spec = ShakeDropSpec(alpha=(0, 1), survival_prob=0.0, decay="constant")
-    shaken = shake(copy.deepcopy(stack), spec)
-    assert [type(block) for block in shaken] == [ShakenOwnBlock] * 2
-    assert list(shaken.state_dict()) == list(stack.state_dict())
-    x = torch.randn(4, 6, 5, 5)
-    assert not torch.equal(shaken.train()(x), shaken(x))
-    expected = shaken.eval()(x)
-    folded = fold(shaken)
-    assert [type(block) for block in folded] == [OwnBlock] * 2
-    torch.testing.assert_close(folded(x), expected)
-
-
-class OwnBlock(CNNBlockBase):
-    """A residual block that an extension might bring."""
-
-    def __init__(self) -> None:
-        super().__init__(6, 6, 1)
-        self.shortcut = None
-        self.first = Conv2d(6, 6, 1)
-        self.second = Conv2d(6, 6, 1, norm=nn.BatchNorm2d(6))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return (x + self.second(self.first(x).tanh())).relu()
-
-
-@shakes(OwnBlock)
-class ShakenOwnBlock(ShakenBlock, OwnBlock):
-    @property
-    def last_conv(self) -> Conv2d:
-        return self.second
-
-    def residual_input(self, x: Tensor) -> Tensor:
-        return self.first(x).tanh()
-
-
-def test_a_block_without_a_linear_counterpart_is_not_folded_where_it_needs_one() -> None:
-    block = shake(OwnBlock(), ShakeDropSpec(alpha=(-1, 1), erase_relu=True))
-    before = copy.deepcopy(block.state_dict())
-    with pytest.raises(ValueError, match="ShakenOwnBlock has no plain counterpart .*linear="):
-        fold(block)
-    assert type(block) is ShakenOwnBlock
-    assert all(torch.equal(v, before[k]) for k, v in block.state_dict().items())
-
-
-def test_the_decorator_wants_a_class_that_derives_from_both() -> None:
-    with pytest.raises(TypeError, match="must derive from ShakenBlock and OwnBlock"):
-        shakes(OwnBlock)(ShakenBlock)
