@@ -12,8 +12,9 @@ from detectron2.modeling import build_backbone
 from torch import nn
 from torch._dynamo.testing import CompileCounterWithBackend
 
-from shakedrop_det import ShakeDropSpec, shake
+from shakedrop_det import shake
 
+from ..paper_form import paper_form
 from .networks import group_norm, images, narrow_resnet
 from .usual_formulation import UsualBlock
 
@@ -25,7 +26,7 @@ def test_training_is_one_graph_over_ten_draws(level, settings) -> None:
     torch._dynamo.utils.counters.clear()
     counter = CompileCounterWithBackend("aot_eager")
     network = narrow_resnet(18)
-    shake(network, ShakeDropSpec(**settings, level=level)).train()
+    shake(network, paper_form(**settings, level=level)).train()
     compiled = torch.compile(network, fullgraph=True, backend=counter)
     outputs = set()
     for _ in range(10):
@@ -40,7 +41,7 @@ def test_training_is_one_graph_over_ten_draws(level, settings) -> None:
 def test_inference_is_one_graph_and_equals_eager() -> None:
     torch._dynamo.reset()
     counter = CompileCounterWithBackend("aot_eager")
-    network = shake(narrow_resnet(50), ShakeDropSpec()).eval()
+    network = shake(narrow_resnet(50), paper_form()).eval()
     compiled = torch.compile(network, fullgraph=True, backend=counter)
     for _ in range(3):
         torch.testing.assert_close(compiled(images())["res5"], network(images())["res5"])
@@ -50,7 +51,7 @@ def test_inference_is_one_graph_and_equals_eager() -> None:
 def test_a_compiled_gradient_is_the_eager_one_where_nothing_is_random() -> None:
     torch._dynamo.reset()
     settings = {"alpha": (0.3, 0.3), "beta": (0.7, 0.7), "survival_prob": 0.0, "decay": "constant"}
-    network = shake(narrow_resnet(18), ShakeDropSpec(**settings)).train()
+    network = shake(narrow_resnet(18), paper_form(**settings)).train()
     gradients = []
     for model in (network, torch.compile(network, fullgraph=True, backend="aot_eager")):
         network.zero_grad()
@@ -67,7 +68,7 @@ def test_a_compiled_gradient_is_the_eager_one_where_nothing_is_random() -> None:
 )
 def test_training_is_one_graph_with_each_norm_and_gate(norm, gate_level) -> None:
     network = narrow_resnet(18, norm=norm)
-    shake(network, ShakeDropSpec(alpha=(-1, 1), gate_level=gate_level))
+    shake(network, paper_form(alpha=(-1, 1), gate_level=gate_level))
     assert_one_graph(network.train())
 
 
