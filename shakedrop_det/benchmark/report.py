@@ -13,6 +13,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from tabulate import tabulate
 
+from shakedrop_det.utils.written import save_figure, write_text
+
 from .memory import Memory
 from .timing import Timing
 
@@ -96,8 +98,7 @@ def report(
         memory: likewise the memory of theirs.
     """
     memory = memory or {}
-    output.mkdir(parents=True, exist_ok=True)
-    (output / "benchmark.md").write_text(text(results, memory, device=device) + "\n")
+    write_text(output / "benchmark.md", text(results, memory, device=device) + "\n")
     content = {
         "machine": machine(device),
         "cases": {
@@ -109,7 +110,7 @@ def report(
             for case, variants in memory.items()
         },
     }
-    (output / "benchmark.json").write_text(json.dumps(content, indent=1))
+    write_text(output / "benchmark.json", json.dumps(content, indent=1))
     if results:
         _plot(results, output / "benchmark.png")
 
@@ -132,7 +133,7 @@ def _plot(results: Results, path: Path) -> None:
     axes.set_ylim(position - 0.7, -0.8)
     axes.set_xlabel("time, as a ratio to the first variant of the case; bars with 95 % intervals")
     axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path)
+    save_figure(figure, path)
 
 
 def _bar(axes: Axes, position: float, timing: Timing) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import Any, Callable, Sequence
 
 import numpy as np
@@ -15,6 +14,7 @@ from matplotlib import colormaps
 from matplotlib.figure import Figure
 
 from shakedrop_det.utils.reading import naming_file
+from shakedrop_det.utils.written import save_figure
 
 _COLOURS = 10
 _DPI = 100
@@ -141,5 +141,4 @@ def _save_grid(
     for text, left, column_width in zip(titles, lefts, widths, strict=False):
         x, y = (left + column_width / 2) / width, 1 - title / 2 / height
         figure.text(x, y, text, ha="center", va="center", fontsize=11)
-    Path(output).parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(output)
+    save_figure(figure, output)
