@@ -126,7 +126,8 @@ class ClassificationMapper:
     def __call__(self, dataset_dict: dict[str, Any]) -> dict[str, Any]:
         """
         Args:
-            dataset_dict: ``label``, an int, and either ``image``, (H, W, 3) uint8 RGB, or
+            dataset_dict: ``label``, an int, and either ``image``, (H, W, 3) uint8 RGB (or, for
+                the format "L", (H, W, 1)), or
                 ``file_name``; it is left as it is.
 
         Returns:
@@ -148,7 +149,7 @@ class ClassificationMapper:
             with naming_file(dataset_dict["file_name"]):
                 pixels = read_image(dataset_dict["file_name"], format="RGB")
         height, width = pixels.shape[:2]
-        picture = Image.fromarray(pixels)
+        picture = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
         image = self.transform(picture.convert("L") if self.image_format == "L" else picture)
         if self.image_format == "BGR":
             image = image.flip(0)
