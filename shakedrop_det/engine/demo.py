@@ -68,10 +68,13 @@ def _train(name: str, output: Path, *options: str) -> dict[str, Any]:
 
 def _draw(detection: Path, output: Path) -> list[Path]:
     cfg = _config(DETECTION, detection, "MODEL.WEIGHTS", str(detection / "model_final.pth"))
-    predictions, curves = output / "predictions.png", output / "curves.png"
-    draw_predictions(cfg.DATASETS.TEST[0], DefaultPredictor(cfg), predictions)
-    draw_curves({"Mask R-CNN": detection / "metrics.json"}, curves)
-    return [predictions, curves]
+    pictures = [output / f"{name}.png" for name in ("predictions", "best_predictions", "curves")]
+    dataset, predictor = cfg.DATASETS.TEST[0], DefaultPredictor(cfg)
+    draw_predictions(dataset, predictor, pictures[0])
+    shown = ("image", "predicted")
+    draw_predictions(dataset, predictor, pictures[1], num_images=2, best=True, columns=shown)
+    draw_curves({"Mask R-CNN": detection / "metrics.json"}, pictures[2])
+    return pictures
 
 
 def _report(
