@@ -93,9 +93,10 @@ def draw_instances(
             filled[index].astype(np.uint8), color=colours[index], alpha=0.45, area_threshold=0
         )
     for (left, top, right, bottom), colour in zip(corners, colours, strict=True):
-        size = right - left, bottom - top
-        style = {"linewidth": _THIN, "edgecolor": colour, "fill": False}
-        visualizer.output.ax.add_patch(Rectangle((left, top), *size, **style))
+        frame = Rectangle(
+            (left, top), right - left, bottom - top, fill=False, edgecolor=colour, linewidth=_THIN
+        )
+        visualizer.output.ax.add_patch(frame)
     for points in () if keypoints is None else visualizer._convert_keypoints(keypoints):
         visualizer.draw_and_connect_keypoints(points)
     _write_labels(visualizer, labels, corners, colours)
