@@ -40,14 +40,15 @@ def test_pretrainings_checkpoint_is_the_detectors_weights_as_it_is(
 ) -> None:
     first, second = tmp_path / "classifier", tmp_path / "detector"
     classifier = TESTS / "configs" / "tiny_classifier.yaml"
-    digits = ["DATASETS.TRAIN", "('digits_val',)", "SOLVER.MAX_ITER", 2, "SOLVER.STEPS", "(1,)"]
-    tool("train_net", "--config", classifier, "--output", first, *digits)
+    digits = ["DATASETS.TRAIN", "('tiny_digits',)", "DATASETS.TEST", "('tiny_digits',)"]
+    short = ["SOLVER.MAX_ITER", 2, "SOLVER.STEPS", "(1,)"]
+    tool("train_net", "--config", classifier, "--output", first, *digits, *short)
     assert "top1" in " ".join(metrics(first)[-1])
     weights = first / "model_final.pth"
     scenes = ["DATASETS.TRAIN", "('tiny_scenes_train',)", "DATASETS.TEST", "('tiny_scenes_val',)"]
     detector = ["--config", CONFIG, "--output", second, *scenes, "MODEL.WEIGHTS"]
     # At a learning rate of 0 what was loaded is what is saved.
-    tool("train_net", *detector, weights, "SOLVER.BASE_LR", 0.0, *digits[2:])
+    tool("train_net", *detector, weights, "SOLVER.BASE_LR", 0.0, *short)
     assert "segm/AP" in metrics(second)[-1]
     before, after = model_state(weights), model_state(second / "model_final.pth")
     convs = [k for k in before if k.startswith("backbone.bottom_up.") and before[k].ndim == 4]
