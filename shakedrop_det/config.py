@@ -63,8 +63,8 @@ def _backbone_keys() -> CfgNode:
     # Range of the uniform coefficient of the gradient in the backward pass.
     _C.MODEL.SHAKEDROP.BETA = [0.0, 1.0]
     # P_L: the probability that the last residual block is not perturbed in a step.
-    # 1.0 never perturbs anything.
-    _C.MODEL.SHAKEDROP.SURVIVAL_PROB = 0.5
+    # 1.0 never perturbs anything; the paper trains from scratch with 0.5.
+    _C.MODEL.SHAKEDROP.SURVIVAL_PROB = 0.9
     # "linear": the probability falls from the first block to P_L at the last.
     # "constant": P_L for each block.
     _C.MODEL.SHAKEDROP.DECAY = "linear"
@@ -75,16 +75,17 @@ def _backbone_keys() -> CfgNode:
     # Whether to leave out the ReLU after the addition. It changes the function of a pretrained
     # network: use it with weights that were trained so.
     _C.MODEL.SHAKEDROP.ERASE_RELU = False
-    # Divide the scales in training by their expectation, so that the scale at test time is 1.
-    # For fine-tuning weights that were trained without ShakeDrop.
-    _C.MODEL.SHAKEDROP.INVERTED = False
+    # Divide the scales in training by their expectation, so that the scale at test time is 1, as
+    # weights expect that were trained without ShakeDrop. False is the paper's form, for training
+    # from scratch and for weights that were trained so.
+    _C.MODEL.SHAKEDROP.INVERTED = True
     # When a branch that is dropped for the whole batch (BETA [0.0, 0.0]) is left out of a step:
     # "exact", where nothing else depends on it; "always", also where BatchNorm would have updated
     # its running statistics from it, which then see only the steps in which the branch runs.
     _C.MODEL.SHAKEDROP.SKIP = "exact"
     # In blocks of two branches, what is scaled: "sum", the two together (type A of the paper);
     # "each", by scales of its own (type B); or "shake_shake", by a and 1 - a, without gates, which
-    # needs SURVIVAL_PROB 0.0 and DECAY "constant".
+    # needs SURVIVAL_PROB 0.0, DECAY "constant" and INVERTED False.
     _C.MODEL.SHAKEDROP.BRANCHES = "sum"
 
     # Whether residual blocks begin as the identity, the weight of their last norm being 0: for

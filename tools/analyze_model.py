@@ -57,6 +57,7 @@ def main() -> None:
     from shakedrop_det.engine import load_config, reported_to_user
     from shakedrop_det.engine.setup import fall_back_to_cpu
     from shakedrop_det.utils.output_folder import make_output_folder
+    from shakedrop_det.utils.written import write_text
 
     with reported_to_user():
         cfg = load_config(args.config_file, args.opts, overlays=args.overlay)
@@ -75,7 +76,7 @@ def main() -> None:
         if rows:
             report += f"\n{block_table(rows)}\n"
             draw_blocks(rows, args.output / "blocks.png")
-        (args.output / "model.md").write_text(report)
+        write_text(args.output / "model.md", report)
     print(f"{report}\nWritten to {args.output}/")
 
 

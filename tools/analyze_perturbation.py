@@ -58,6 +58,7 @@ def main() -> None:
     from shakedrop_det.engine import load_config, reported_to_user
     from shakedrop_det.engine.setup import fall_back_to_cpu
     from shakedrop_det.utils.output_folder import make_output_folder
+    from shakedrop_det.utils.written import write_text
 
     with reported_to_user():
         cfg = load_config(args.config_file, args.opts, overlays=args.overlay)
@@ -72,7 +73,7 @@ def main() -> None:
             allow_pickle=args.allow_pickle,
         )
         text = perturbation.report(measured)
-        (args.output / "perturbation.md").write_text(text)
+        write_text(args.output / "perturbation.md", text)
         perturbation.draw(measured, args.output / "perturbation.png")
     print(f"{text}\nWritten to {args.output}/")
 

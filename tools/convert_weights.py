@@ -76,6 +76,7 @@ def conventions(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def report(source: Source, result: Conversion, args: argparse.Namespace) -> None:
+    from shakedrop_det.checkpoint.conventions import keys_for
     from shakedrop_det.conversion.verification import table
 
     print(f"{source.name}: {result.num_tensors} tensors converted, {len(result.left_out)} left out")
@@ -87,7 +88,7 @@ def report(source: Source, result: Conversion, args: argparse.Namespace) -> None
     print("The weights belong to:")
     expected = {**source.architecture.config, **source.conventions}
     if args.to == "detectron2":
-        expected.update(result.content["shakedrop"])
+        expected.update(keys_for(result.content["shakedrop"]))
     for key, value in expected.items():
         print(f"  {key} {value}")
     print(f"Wrote {args.output}")

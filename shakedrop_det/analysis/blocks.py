@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Sequence
 
 from detectron2.layers import CNNBlockBase
@@ -13,6 +12,7 @@ from tabulate import tabulate
 from torch import nn
 
 from shakedrop_det.modeling import ShakenBlock
+from shakedrop_det.utils.written import save_figure
 
 from .complexity import Complexity
 
@@ -133,8 +133,7 @@ def draw_blocks(rows: Sequence[BlockRow], output: str | os.PathLike[str]) -> Non
         axes.grid(axis="y", alpha=0.3)
     for axes in (scales, costs, share):
         axes.spines["top"].set_visible(False)
-    Path(output).parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(output)
+    save_figure(figure, output)
 
 
 def _short(name: str) -> str:

@@ -22,6 +22,7 @@ from shakedrop_det.engine import Trainer
 from shakedrop_det.engine.checks import check_datasets
 from shakedrop_det.evaluation.instance_drawing import draw_instances, with_names
 from shakedrop_det.utils.output_folder import make_output_folder
+from shakedrop_det.utils.written import save_figure, save_picture
 
 _CELL = 2.0  # inches of a picture on the sheet
 
@@ -64,14 +65,14 @@ def draw_training_images(
     metadata = with_names(metadata, num_stuff=cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES)
     if cfg.MODEL.META_ARCHITECTURE == "ImageClassifier":
         path = folder / "images.png"
-        _draw_sheet(records, cfg.INPUT.FORMAT, metadata).savefig(path)
+        save_figure(_draw_sheet(records, cfg.INPUT.FORMAT, metadata), path)
         return [path]
     written = []
     for number, record in enumerate(records, start=1):
         name = f"{number:04d}_{Path(record['file_name']).stem}"
         for suffix, picture in _draw_record(record, cfg.INPUT.FORMAT, metadata).items():
             written.append(folder / f"{name}{suffix}.png")
-            Image.fromarray(picture).save(written[-1])
+            save_picture(Image.fromarray(picture), written[-1])
     return written
 
 

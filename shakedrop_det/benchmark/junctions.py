@@ -76,7 +76,7 @@ def junction_variants(
     def public(residual: Tensor) -> Tensor:
         return public_junction(shortcut, residual, layer, survival_prob=survival_prob or 0.0)
 
-    spec = ShakeDropSpec(alpha=(-1.0, 1.0), level=level, erase_relu=erase_relu)
+    spec = ShakeDropSpec(alpha=(-1.0, 1.0), level=level, erase_relu=erase_relu, inverted=False)
 
     def drawn(probability: float, join: Callable[..., Tensor] = junction) -> Variant:
         def ours(residual: Tensor) -> Tensor:

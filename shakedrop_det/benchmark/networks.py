@@ -25,7 +25,7 @@ from .timing import Variants
 STOCHASTIC_DEPTH = "torchvision StochasticDepth"
 ADDITION = "addition and ReLU alone"
 Settings = Mapping[str, Mapping[str, Any]]
-"""For each variant of ours, its :class:`ShakeDropSpec`."""
+"""For each variant of ours, its :class:`ShakeDropSpec`, in the paper's form as rivals are."""
 OURS: Settings = {
     "ours": {},
     "ours, EraseReLU": {"alpha": (-1.0, 1.0), "erase_relu": True},
@@ -54,7 +54,7 @@ def networks(
     for name, block_type in rivals.items():
         found[name] = replace_bottlenecks(copy.deepcopy(network), block_type, survival_prob)
     for name, settings in ours.items():
-        spec = ShakeDropSpec(**settings, survival_prob=survival_prob, decay=decay)
+        spec = ShakeDropSpec(**settings, survival_prob=survival_prob, decay=decay, inverted=False)
         found[name] = shake(copy.deepcopy(network), spec)
     return found
 
@@ -182,7 +182,8 @@ def random_drop_networks(norm: str, device: str) -> tuple[dict[str, nn.Module], 
 def inference_variants(device: str) -> Variants:
     """A ResNet-50 at test time: stock, with ShakeDrop, and folded."""
     network, images = resnet("FrozenBN", device=device)
-    shaken = shake(copy.deepcopy(network), ShakeDropSpec())
+    # In the paper's form, which has a test scale to compute or to fold.
+    shaken = shake(copy.deepcopy(network), ShakeDropSpec(survival_prob=0.5, inverted=False))
     found = {STOCK: network, "ours, not folded": shaken, "ours, folded": copy.deepcopy(shaken)}
     fold(found["ours, folded"])
 

@@ -13,6 +13,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from tabulate import tabulate
 
+from shakedrop_det.utils.written import save_figure, write_text
+
 from .memory import Memory
 from .timing import Timing
 
@@ -102,8 +104,7 @@ def report(
         memory: likewise the memory of theirs.
     """
     memory = memory or {}
-    output.mkdir(parents=True, exist_ok=True)
-    (output / "benchmark.md").write_text(text(results, memory, device=device) + "\n")
+    write_text(output / "benchmark.md", text(results, memory, device=device) + "\n")
     content = {
         "machine": machine(device),
         "cases": {
@@ -115,7 +116,7 @@ def report(
             for case, variants in memory.items()
         },
     }
-    (output / "benchmark.json").write_text(json.dumps(content, indent=1))
+    write_text(output / "benchmark.json", json.dumps(content, indent=1))
     for name, title in PICTURES.items():
         shown = {case: t for case, t in results.items() if (name == "junctions") == _alone(case)}
         if shown:
@@ -149,7 +150,7 @@ def _plot(results: Results, path: Path, *, title: str) -> None:
     axes.set_title(title)
     axes.set_xlabel("time, as a ratio to stock; 95 % intervals")
     axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path)
+    save_figure(figure, path)
 
 
 def _bar(axes: Axes, position: float, name: str, timing: Timing) -> None:

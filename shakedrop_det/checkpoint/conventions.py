@@ -154,6 +154,16 @@ def shakedrop_in(extra: Mapping[str, Any], *, source: str) -> dict[str, Any] | N
     return {ENABLED: enabled, **found}
 
 
+def keys_for(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """What to set under ``MODEL.SHAKEDROP`` to train with ShakeDrop on weights, by key.
+
+    Args:
+        settings: of :func:`shakedrop_settings`, of the network that the weights were trained in. If
+            that was without ShakeDrop, its inverted form computes the same at test time.
+    """
+    return dict(settings) if settings[ENABLED] else {"MODEL.SHAKEDROP.INVERTED": True}
+
+
 def shakedrop_remedy(of_file: Mapping[str, Any], of_model: Mapping[str, Any]) -> str:
     """What to set if a network computes another function at test time than weights were for.
 

@@ -18,6 +18,8 @@ from PIL import Image
 from pycocotools import mask as mask_util
 from tqdm import tqdm
 
+from shakedrop_det.utils.written import save_picture, write_text
+
 from .digit_rendering import (
     DIGIT_CLASSES,
     MAX_ANGLE,
@@ -161,7 +163,7 @@ def _write_split(root: Path, split: str, *, entropy: tuple[int, int], num: int) 
         rng = np.random.default_rng((*entropy, image_id))
         pixels, instances = draw_scene(samples, labels, rng)
         file_name = f"{image_id:06d}.png"
-        Image.fromarray(pixels).save(root / split / file_name, compress_level=1)
+        save_picture(Image.fromarray(pixels), root / split / file_name, compress_level=1)
         images.append({"id": image_id, "file_name": file_name, "height": _SIZE, "width": _SIZE})
         for label, mask in instances:
             annotation = _annotation(mask, label)
@@ -232,4 +234,4 @@ def _annotation(mask: np.ndarray, label: int) -> dict[str, Any]:
 
 
 def _write_json(path: Path, content: Any) -> None:
-    path.write_text(json.dumps(content, sort_keys=True, separators=(",", ":")))
+    write_text(path, json.dumps(content, sort_keys=True, separators=(",", ":")))

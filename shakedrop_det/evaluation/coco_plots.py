@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import Any, Sequence
 
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+
+from shakedrop_det.utils.written import save_figure
 
 from .coco_tables import AREAS, CategoryMetrics, num_objects
 
@@ -48,7 +49,7 @@ def draw_precision_recall(
         axes.set(xlabel="recall", xlim=(0, 1), ylim=(0, 1.02))
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
-    _save(figure, output)
+    save_figure(figure, output)
 
 
 def _draw_categories(
@@ -95,7 +96,7 @@ def draw_sizes(
     for axes in (top, bottom):
         axes.spines[["top", "right"]].set_visible(False)
         axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
-    _save(figure, output)
+    save_figure(figure, output)
 
 
 def _draw_bars(axes: Axes, coco_eval: Any, total: CategoryMetrics) -> None:
@@ -144,8 +145,3 @@ def _draw_dots(axes: Axes, categories: Sequence[CategoryMetrics]) -> None:
     axes.set_ylim(len(categories) - 0.4, -0.6)
     axes.grid(axis="x", alpha=0.3)
     axes.set(xlabel="AP, %", xlim=(0, 100), title="by category (number of objects)")
-
-
-def _save(figure: Figure, output: str | os.PathLike[str]) -> None:
-    Path(output).parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(output)

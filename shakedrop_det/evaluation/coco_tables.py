@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import csv
+import io
 import os
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Sequence
 
 import numpy as np
 from tabulate import tabulate
+
+from shakedrop_det.utils.written import write_text
 
 AREAS = {"small": "s", "medium": "m", "large": "l"}
 """COCO's names of the sizes of objects, and what is appended to AP and AR."""
@@ -105,9 +107,9 @@ def write_category_table(rows: Sequence[CategoryMetrics], path: str | os.PathLik
         rows: of :func:`metrics_by_category`.
         path: of the file; its folder is made if need be.
     """
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["category", "objects", *rows[0].metrics])
-        for row in rows:
-            writer.writerow([row.category, row.num_objects, *row.metrics.values()])
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(["category", "objects", *rows[0].metrics])
+    for row in rows:
+        writer.writerow([row.category, row.num_objects, *row.metrics.values()])
+    write_text(path, text.getvalue())

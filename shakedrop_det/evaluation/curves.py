@@ -11,6 +11,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from shakedrop_det.utils.written import save_figure
+
 # Shown, where a run has them, with the name for the legend.
 _ACCURACIES = {
     "segm/AP": "mask AP",
@@ -56,8 +58,7 @@ def draw_curves(runs: Mapping[str, str | os.PathLike[str]], output: str | os.Pat
         axes.spines[["top", "right"]].set_visible(False)
         if axes.get_legend_handles_labels()[0] and (axes is accuracies or len(runs) > 1):
             axes.legend(frameon=False)
-    Path(output).parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(output)
+    save_figure(figure, output)
 
 
 def read_metrics(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:

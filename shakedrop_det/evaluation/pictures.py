@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import Any, Callable, Sequence
 
 import numpy as np
@@ -16,6 +15,7 @@ from matplotlib.figure import Figure
 from scipy.optimize import linear_sum_assignment
 
 from shakedrop_det.utils.reading import naming_file
+from shakedrop_det.utils.written import save_figure
 
 from .instance_drawing import draw_instances
 
@@ -164,5 +164,4 @@ def _save_grid(
     for text, left, column_width in zip(titles, lefts, widths, strict=False):
         x, y = (left + column_width / 2) / width, 1 - title / 2 / height
         figure.text(x, y, text, ha="center", va="center", fontsize=11)
-    Path(output).parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(output)
+    save_figure(figure, output)

@@ -9,6 +9,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from shakedrop_det.utils.written import save_figure
+
 from .comparison import Comparison
 from .statistics import Estimate
 
@@ -39,7 +41,7 @@ def draw_experiment(comparison: Comparison, output: Path) -> None:
         axes.spines[["top", "right"]].set_visible(False)
     means.legend(frameon=False, fontsize=8)
     figure.supxlabel("means, with 95 % intervals over the seeds", fontsize=8)
-    figure.savefig(output)
+    save_figure(figure, output)
 
 
 def _draw(

@@ -11,6 +11,7 @@ from pathlib import Path
 from tabulate import tabulate
 
 from shakedrop_det.benchmark.report import machine_and_versions
+from shakedrop_det.utils.written import write_text
 
 from .comparison import Comparison
 from .plan import Plan
@@ -38,10 +39,10 @@ def report(comparison: Comparison, output: Path, *, device: str) -> str:
         if plan.variants_compared:
             parts.append(difference_table(comparison, metric))
     text = "\n\n".join([*parts, f"{where}, {today}"]) + "\n"
-    (output / "experiment.md").write_text(text)
+    write_text(output / "experiment.md", text)
     runs = [{**asdict(run), **asdict(result)} for run, result in comparison.results.items()]
     content = {"plan": asdict(plan), "machine": where, "date": today, "runs": runs}
-    (output / "experiment.json").write_text(json.dumps(content, indent=1))
+    write_text(output / "experiment.json", json.dumps(content, indent=1))
     draw_experiment(comparison, output / "experiment.png")
     return text
 

@@ -21,7 +21,7 @@ def shakedrop(
     beta: Sequence[float] = (0.0, 1.0),
     level: str = "image",
     gate_level: str = "batch",
-    inverted: bool = False,
+    inverted: bool = True,
     training: bool = True,
 ) -> Tensor:
     """Scale a residual, and the gradient into it by another number (eqs. 6 to 8 of the paper).
@@ -64,7 +64,7 @@ def shakedrop(
 class ShakeDrop(nn.Module):
     """:func:`shakedrop` as a module, in the manner of ``torchvision.ops.StochasticDepth``."""
 
-    def __init__(self, survival_prob: float = 0.5, **settings: Any) -> None:
+    def __init__(self, survival_prob: float = 0.9, **settings: Any) -> None:
         """
         Args:
             survival_prob: p_l of this layer.

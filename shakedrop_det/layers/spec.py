@@ -18,9 +18,11 @@ BRANCHES = ("sum", "each", "shake_shake")
 class ShakeDropSpec:
     """The settings of ShakeDrop for a whole network (Yamada et al., IEEE Access 2019).
 
-    The defaults are the parameter set that keeps the final ReLU of a residual block, and so
-    suits stock ResNets and their pretrained weights. The other effective set is
-    ``ShakeDropSpec(alpha=(-1, 1), beta=(0, 1), erase_relu=True)``.
+    The defaults are for stock ResNets and weights that were trained without ShakeDrop: the
+    parameter set that keeps the final ReLU of a residual block, in the inverted form, with few
+    branches dropped at a time. The form and strength that the paper trains with from scratch are
+    ``ShakeDropSpec(survival_prob=0.5, inverted=False)``; its other effective parameter set has
+    ``alpha=(-1, 1), beta=(0, 1), erase_relu=True``.
 
     Attributes:
         alpha: range ``(low, high)`` of the uniform forward coefficient ``a`` (eq. 6).
@@ -32,8 +34,9 @@ class ShakeDropSpec:
             the "batch", each "image", each "channel" of each image, or each "pixel".
         gate_level: what shares one draw of the Bernoulli gate ``b``: the "batch" or each "image".
         erase_relu: whether blocks drop the ReLU after the addition.
-        inverted: divide the training scales by their expectation, so that the test scale is 1.
-            For fine-tuning weights that were trained without ShakeDrop.
+        inverted: divide the training scales by their expectation, so that the test scale is 1: the
+            network computes at test time what it would without ShakeDrop. False is the paper's
+            form, for training from scratch and for weights that were trained so.
         skip: when a branch whose two scales are 0 for the whole batch (RandomDrop) is left out of a
             step: "exact", where nothing else depends on it; or "always", also where BatchNorm would
             have updated its running statistics, which then see only the steps that run the branch.
@@ -48,12 +51,12 @@ class ShakeDropSpec:
 
     alpha: tuple[float, float] = (0.0, 0.0)
     beta: tuple[float, float] = (0.0, 1.0)
-    survival_prob: float = 0.5
+    survival_prob: float = 0.9
     decay: str = "linear"
     level: str = "image"
     gate_level: str = "batch"
     erase_relu: bool = False
-    inverted: bool = False
+    inverted: bool = True
     skip: str = "exact"
     branches: str = "sum"
 

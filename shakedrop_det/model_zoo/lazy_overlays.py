@@ -61,20 +61,22 @@ def lay_over_lazy(cfg: DictConfig, overlay: str, values: Mapping[str, Any]) -> b
     return after
 
 
-def put_under_shakedrop(model: DictConfig) -> None:
+def put_under_shakedrop(model: DictConfig, spec: ShakeDropSpec | None = None) -> None:
     """Let the ResNet of a lazy model be built under ShakeDrop, in place; all of its keys stay.
 
-    It gets a key ``spec`` with the default settings, so that one may say on the command line
+    It gets a key ``spec`` with the settings, so that one may say on the command line
     ``model.backbone.bottom_up.spec.survival_prob=0.8``. The ``res5`` in the head of a C4 detector
     follows it.
 
     Args:
         model: with detectron2's ``ResNet`` as ``backbone`` or ``backbone.bottom_up``.
+        spec: the settings; None for the defaults.
     """
+    settings = dataclasses.asdict(spec or ShakeDropSpec())
     resnet, res5 = _resnet(model), _res5(model)
     resnet._target_ = shaken_resnet
     resnet.spec = L(ShakeDropSpec)(
-        alpha=[0.0, 0.0], beta=[0.0, 1.0], survival_prob=0.5, erase_relu=False, inverted=False
+        alpha=list(settings.pop("alpha")), beta=list(settings.pop("beta")), **settings
     )
     if res5 is not None:
         last_block = _blocks_of_bottlenecks(resnet.stages.depth)

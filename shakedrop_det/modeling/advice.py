@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import logging
-
 from detectron2.config import CfgNode
 from detectron2.layers import FrozenBatchNorm2d
 from torch import nn
 
 from .blocks import ShakenBlock
 
-logger = logging.getLogger(__name__)
-
 
 def warn_of_frozen_norms(cfg: CfgNode, model: nn.Module) -> None:
-    """Warn where branches are perturbed that end in a frozen norm, and gradients are not clipped.
+    """Let the first training step warn if branches are perturbed that end in a frozen norm, and
+    gradients are not clipped.
 
     No norm then answers to what a dropped branch learns, so that training may diverge, see
-    docs/results.md.
+    docs/results.md. A warning while the model is built would be followed by detectron2's print of
+    it, some hundred lines, and is not for those who only evaluate.
 
     Args:
         cfg: for ``SOLVER.CLIP_GRADIENTS``.
@@ -28,13 +26,20 @@ def warn_of_frozen_norms(cfg: CfgNode, model: nn.Module) -> None:
     perturbed = [m for m in model.modules() if isinstance(m, ShakenBlock) and m.is_perturbed()]
     frozen = sum(_ends_in_frozen_norm(block) for block in perturbed)
     if frozen:
-        logger.warning(
+        spec = perturbed[0].spec
+        wanted = {"INVERTED True": spec.inverted, "SURVIVAL_PROB 0.9": spec.survival_prob >= 0.9}
+        missing = [f"MODEL.SHAKEDROP.{key}" for key, is_set in wanted.items() if not is_set]
+        perturbed[0].advice = (
             f"ShakeDrop perturbs {frozen} blocks that end in FrozenBatchNorm2d, and gradients are "
             "not clipped: training may diverge. Set SOLVER.CLIP_GRADIENTS.ENABLED True, CLIP_TYPE "
             "'norm' and CLIP_VALUE 1.0, or let the norms learn with MODEL.RESNETS.NORM 'BN' or "
-            "'SyncBN'. For weights that were trained without ShakeDrop, set "
-            "MODEL.SHAKEDROP.INVERTED True and SURVIVAL_PROB 0.9 as well."
+            "'SyncBN'."
         )
+        if missing:
+            perturbed[0].advice += (
+                f" For weights that were trained without ShakeDrop, set {' and '.join(missing)} as "
+                "well."
+            )
 
 
 def _ends_in_frozen_norm(block: ShakenBlock) -> bool:

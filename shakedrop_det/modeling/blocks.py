@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from typing import ClassVar, NoReturn, Optional, TypeVar
 
+import torch
 from detectron2.layers import CNNBlockBase, Conv2d
 from detectron2.modeling.backbone.resnet import BasicBlock, BottleneckBlock, DeformBottleneckBlock
 from torch import Tensor, nn
@@ -27,6 +29,8 @@ from shakedrop_det.layers import (
 from .linear_blocks import LinearBasicBlock, LinearBottleneckBlock, LinearDeformBottleneckBlock
 from .residual_branch import BasicBranch, BottleneckBranch, DeformBottleneckBranch, ResidualBranch
 
+logger = logging.getLogger(__name__)
+
 
 class ShakenBlock(ResidualBranch, CNNBlockBase):
     """What residual blocks under ShakeDrop share: the junction, and when it is random.
@@ -40,6 +44,8 @@ class ShakenBlock(ResidualBranch, CNNBlockBase):
     survival_prob: float
     frozen: bool
     noise: bool
+    advice: str
+    """What the first training step of this block warns of; "" for nothing."""
 
     STOCK: ClassVar[type[CNNBlockBase]]
     """The class of the plain block."""
@@ -79,13 +85,14 @@ class ShakenBlock(ResidualBranch, CNNBlockBase):
         block.spec = spec
         block.survival_prob = survival_prob
         block.noise = True
+        block.advice = ""
         parameters = list(block.parameters())
         block.frozen = bool(parameters) and not any(p.requires_grad for p in parameters)
 
     def unshake(self) -> None:
         """Become the plain block again, in place; see :meth:`plain_type`."""
         plain_type = self.plain_type()
-        for name in ("spec", "survival_prob", "frozen", "noise"):
+        for name in ("spec", "survival_prob", "frozen", "noise", "advice"):
             delattr(self, name)
         self.__class__ = plain_type
 
@@ -154,6 +161,9 @@ class ShakenBlock(ResidualBranch, CNNBlockBase):
 
     def _perturbed(self, x: Tensor) -> Tensor:
         """One training step."""
+        if self.advice and not torch.compiler.is_compiling():
+            logger.warning(self.advice)
+            self.advice = ""
         gate = self._draw_gate(x)
         if gate is False and self.spec.drops_branches and self._can_skip():
             modules = self.branch_modules()

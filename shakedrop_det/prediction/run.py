@@ -17,9 +17,9 @@ from tqdm import tqdm
 
 from shakedrop_det.data import num_classes
 from shakedrop_det.evaluation.instance_drawing import with_names
-from shakedrop_det.utils.disk_full import naming_full_disk
 from shakedrop_det.utils.output_folder import make_output_folder
 from shakedrop_det.utils.reading import UnreadableImageError, naming_file
+from shakedrop_det.utils.written import save_picture
 
 from .drawing import draw_frame, draw_output
 from .formats import check_channels, in_format, is_colour
@@ -119,8 +119,7 @@ class _Run:
                 drawn = draw_output(image, output, **self._classes)
                 suffix = path.suffix if path.suffix.lower() in (".jpg", ".jpeg") else ".png"
                 target = self._path(path.stem, suffix)
-                with naming_full_disk(str(target)):
-                    Image.fromarray(drawn).save(target, quality=92)
+                save_picture(Image.fromarray(drawn), target, quality=92)
 
     def videos(self, inputs: Inputs) -> None:
         for path in inputs.videos:

@@ -8,7 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from shakedrop_det.layers import Scales, SeededScale, ShakeDropSpec, draw_gate, draw_scales
+from shakedrop_det.layers import Scales, SeededScale, draw_gate, draw_scales
+
+from ..paper_form import paper_form
 
 N, C, H, W = 5, 6, 3, 3
 SHAPE = torch.Size((N, C, H, W))
@@ -22,7 +24,7 @@ LEVEL_SHAPES = {
 
 
 def draw(survival_prob: float = 0.4, **settings) -> Scales:
-    spec = ShakeDropSpec(**settings)
+    spec = paper_form(**settings)
     gate = draw_gate(survival_prob, gate_level=spec.gate_level, shape=SHAPE, device=CPU)
     return draw_scales(spec, survival_prob, gate, SHAPE, CPU)
 
@@ -86,7 +88,7 @@ def test_what_shares_a_coefficient_is_what_the_level_says(level) -> None:
 @pytest.mark.parametrize("shape", [(N, 7, C), (N, C)])
 @pytest.mark.parametrize("level", ["batch", "image", "pixel"])
 def test_scales_broadcast_to_any_number_of_axes(level, shape) -> None:
-    spec = ShakeDropSpec(alpha=(-1, 1), level=level)
+    spec = paper_form(alpha=(-1, 1), level=level)
     gate = draw_gate(0.0, gate_level="image", shape=shape, device=CPU)
     scales = draw_scales(spec, 0.0, gate, torch.Size(shape), CPU)
     for scale in map(tensor, scales):
@@ -120,7 +122,7 @@ def test_a_degenerate_range_gives_its_one_value(value, level, gate_level) -> Non
 @pytest.mark.parametrize("level", LEVEL_SHAPES)
 def test_the_inverted_form_divides_each_scale_by_its_expectation(level, gate_level) -> None:
     settings = {"alpha": (0.2, 1), "level": level, "gate_level": gate_level}
-    expectation = ShakeDropSpec(**settings).expected_scale(0.4)
+    expectation = paper_form(**settings).expected_scale(0.4)
     torch.manual_seed(5)
     plain = draw(**settings)
     torch.manual_seed(5)
@@ -134,12 +136,12 @@ def test_the_inverted_form_divides_each_scale_by_its_expectation(level, gate_lev
 
 def test_a_gate_of_the_batch_and_what_follows_from_it_alone_are_known_to_python() -> None:
     """So that a block need not ask a device whether its branch is dropped."""
-    spec = ShakeDropSpec(alpha=(0, 0), beta=(0, 1))
+    spec = paper_form(alpha=(0, 0), beta=(0, 1))
     assert isinstance(draw_gate(0.5, gate_level="batch", shape=SHAPE, device=CPU), bool)
     assert draw_scales(spec, 0.5, True, SHAPE, CPU) == (1.0, 1.0)
     dropped = draw_scales(spec, 0.5, False, SHAPE, CPU)
     assert dropped.forward == 0.0 and isinstance(dropped.backward, Tensor)
-    random_drop = ShakeDropSpec(beta=(0, 0))
+    random_drop = paper_form(beta=(0, 0))
     assert draw_scales(random_drop, 0.5, False, SHAPE, CPU) == (0.0, 0.0)
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from shakedrop_det.layers import Scales, ShakeDropSpec, complement, draw_scales, junction
+from shakedrop_det.layers import Scales, complement, draw_scales, junction
 
+from ..paper_form import paper_form
 from .equations import random_map
 
 SHAKE_SHAKE = {
@@ -23,7 +24,7 @@ def test_two_junctions_with_complementary_scales_follow_the_equations(level, ima
     """Forward y = x + a F1 + (1 - a) F2; backward dF1 = B dy, dF2 = (1 - B) dy."""
     x, f1, f2 = (random_map(4, 3, 5, 5, seed=seed) for seed in range(3))
     torch.manual_seed(0)
-    spec = ShakeDropSpec(**SHAKE_SHAKE, level=level)
+    spec = paper_form(**SHAKE_SHAKE, level=level)
     scales = draw_scales(spec, 0.0, False, f1.shape, f1.device)
     a, b = (scale.double().expand(images, 1, 1, 1) for scale in scales)
     assert ((a > 0) & (a < 1)).all() and not torch.equal(a, b)
@@ -54,4 +55,4 @@ def test_the_complement_of_a_scale_of_one_drops_the_branch_whatever_it_holds() -
 )
 def test_what_shake_shake_has_no_room_for_is_refused(field, value) -> None:
     with pytest.raises(ValueError, match=f"^{field} must be .* 'shake_shake', got {value!r}"):
-        ShakeDropSpec(**{**SHAKE_SHAKE, field: value})
+        paper_form(**{**SHAKE_SHAKE, field: value})

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
+import inspect
 import pickle
 
 import pytest
 import torch
 
-from shakedrop_det import ShakeDrop, shakedrop
+from shakedrop_det import ShakeDrop, ShakeDropSpec, shakedrop
 
 SHAPES = [(4, 6), (4, 7, 6), (4, 6, 5, 5), (4, 5, 5, 6)]
 LEVELS = ["batch", "image", "pixel"]
-FIXED = {"alpha": (0.5, 0.5), "beta": (0.75, 0.75)}
+FIXED = {"alpha": (0.5, 0.5), "beta": (0.75, 0.75), "inverted": False}
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -20,7 +22,7 @@ FIXED = {"alpha": (0.5, 0.5), "beta": (0.75, 0.75)}
 @pytest.mark.parametrize("gate_level", ["batch", "image"])
 def test_output_and_gradient_are_scaled_by_numbers_of_their_own(gate_level, level, shape) -> None:
     """What the numbers are is read off a residual and a gradient of ones."""
-    settings = {"level": level, "gate_level": gate_level, "alpha": (-1, 1)}
+    settings = {"level": level, "gate_level": gate_level, "alpha": (-1, 1), "inverted": False}
     found = []
     for values in (torch.ones(shape), torch.randn(shape)):
         torch.manual_seed(1)
@@ -47,12 +49,12 @@ def test_with_closed_gates_the_scales_are_those_of_the_ranges() -> None:
 @pytest.mark.parametrize("gate_level", ["batch", "image"])
 def test_what_is_dropped_is_exactly_zero_whatever_it_was(gate_level) -> None:
     residual = torch.full((4, 6), float("inf"), requires_grad=True)
-    out = shakedrop(residual, 0.0, beta=(0, 0), gate_level=gate_level)
+    out = shakedrop(residual, 0.0, beta=(0, 0), gate_level=gate_level, inverted=False)
     out.sum().backward()
     assert not out.any() and torch.equal(residual.grad, torch.zeros_like(residual))
 
 
-@pytest.mark.parametrize("layer", [ShakeDrop(1.0), ShakeDrop(0.5, inverted=True).eval()])
+@pytest.mark.parametrize("layer", [ShakeDrop(1.0), ShakeDrop(0.5).eval()])
 def test_where_nothing_is_scaled_the_residual_is_returned_itself(layer) -> None:
     residual = torch.randn(2, 3)
     assert layer(residual) is residual
@@ -77,6 +79,15 @@ def test_the_layer_is_the_function_and_holds_nothing_to_save(duplicate) -> None:
     assert "survival_prob=0.3, alpha=(-1, 1)" in repr(layer)
 
 
+def test_the_defaults_are_those_of_the_spec() -> None:
+    defaults = {name: p.default for name, p in inspect.signature(shakedrop).parameters.items()}
+    spec = dataclasses.asdict(ShakeDropSpec())
+    names = defaults.keys() & spec.keys() - {"survival_prob"}
+    assert {name: defaults[name] for name in names} == {name: spec[name] for name in names}
+    assert names == {"alpha", "beta", "level", "gate_level", "inverted"}
+    assert ShakeDrop().survival_prob == spec["survival_prob"]
+
+
 def test_bad_arguments_are_named() -> None:
     with pytest.raises(ValueError, match="survival_prob must be a probability .* got 1.5"):
         ShakeDrop(1.5)
@@ -86,6 +97,6 @@ def test_bad_arguments_are_named() -> None:
 
 def test_under_autocast_and_in_half_precision_the_dtype_stays() -> None:
     residual = torch.randn(4, 6, dtype=torch.bfloat16, requires_grad=True)
-    out = shakedrop(residual, 0.0, alpha=(-1, 1))
+    out = shakedrop(residual, 0.0, alpha=(-1, 1), inverted=False)
     out.sum().backward()
     assert out.dtype == residual.grad.dtype == torch.bfloat16

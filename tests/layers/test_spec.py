@@ -44,13 +44,19 @@ def test_a_bad_value_is_refused_with_its_field_and_itself(field, value) -> None:
     p=st.floats(0, 1),
 )
 def test_the_expected_scale_is_that_of_the_equation(low, width, p) -> None:
-    spec = ShakeDropSpec(alpha=(low, low + width))
+    spec = ShakeDropSpec(alpha=(low, low + width), inverted=False)
     assert spec.expected_scale(p) == pytest.approx(p + (1 - p) * (low + width / 2), abs=1e-9)
     assert spec.test_scale(p) == spec.expected_scale(p)
 
 
 def test_the_inverted_form_has_test_scale_one() -> None:
     assert ShakeDropSpec(inverted=True).test_scale(0.5) == 1.0
+
+
+def test_the_defaults_compute_at_test_time_what_stock_weights_are_used_to() -> None:
+    spec = ShakeDropSpec()
+    assert (spec.survival_prob, spec.inverted, spec.erase_relu) == (0.9, True, False)
+    assert spec.test_scale(spec.survival_prob) == 1.0
 
 
 @pytest.mark.parametrize("alpha, survival_prob", [((-1, 1), 0.0), ((0, 0), 0.0), ((-3, -1), 0.5)])

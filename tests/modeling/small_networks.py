@@ -53,6 +53,7 @@ def network_config(builder: str, **resnets: Any) -> CfgNode:
     add_training_config(cfg)
     cfg.MODEL.BACKBONE.NAME = builder
     cfg.MODEL.BACKBONE.FREEZE_AT = 0
+    cfg.MODEL.SHAKEDROP.SURVIVAL_PROB, cfg.MODEL.SHAKEDROP.INVERTED = 0.5, False
     settings = {"NORM": "BN", "STEM_OUT_CHANNELS": 8, "OUT_FEATURES": ["res2", "res3", "res4"]}
     for key, value in {**settings, **resnets}.items():
         cfg.MODEL.RESNETS[key] = value

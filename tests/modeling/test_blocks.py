@@ -11,10 +11,11 @@ import torch
 from detectron2.modeling.backbone.resnet import BasicBlock, BottleneckBlock
 from torch import Tensor, nn
 
-from shakedrop_det import ShakeDropSpec, shake, without_noise
+from shakedrop_det import shake, without_noise
 from shakedrop_det.layers.fused import reference_only
 from shakedrop_det.modeling import ShakenBlock
 
+from ..paper_form import paper_form
 from .networks import (
     assert_equal_runs,
     group_norm,
@@ -77,7 +78,7 @@ def equations(
 @pytest.mark.parametrize("block", [BasicBlock, BottleneckBlock])
 def test_a_training_step_follows_the_equations(block, norm, setting, skip, seed) -> None:
     """With the scales that the blocks happened to draw."""
-    spec = ShakeDropSpec(**SETTINGS[setting], skip=skip)
+    spec = paper_form(**SETTINGS[setting], skip=skip)
     stock = three_blocks(block, NORMS[norm])
     shaken = shake(copy.deepcopy(stock), spec)
     x = torch.randn(4, 8, 8, 8, dtype=torch.float64)
@@ -97,7 +98,7 @@ def test_a_training_step_follows_the_equations(block, norm, setting, skip, seed)
 
 @pytest.mark.parametrize("setting", SETTINGS)
 def test_fused_junctions_change_nothing_but_rounding(setting) -> None:
-    spec = ShakeDropSpec(**SETTINGS[setting])
+    spec = paper_form(**SETTINGS[setting])
     shaken = shake(three_blocks(norm="FrozenBN"), spec)
     x = torch.randn(4, 8, 8, 8, dtype=torch.float64)
     got = run(shaken, x)
@@ -110,9 +111,7 @@ def test_fused_junctions_change_nothing_but_rounding(setting) -> None:
 @pytest.mark.parametrize("inverted", [False, True])
 @pytest.mark.parametrize("erase_relu", [False, True])
 def test_at_test_time_each_residual_has_its_expected_scale(erase_relu, inverted) -> None:
-    spec = ShakeDropSpec(
-        alpha=(-0.5, 1), survival_prob=0.4, erase_relu=erase_relu, inverted=inverted
-    )
+    spec = paper_form(alpha=(-0.5, 1), survival_prob=0.4, erase_relu=erase_relu, inverted=inverted)
     stock = three_blocks().eval()
     shaken = shake(copy.deepcopy(stock), spec).eval()
     expectations = [p + (1 - p) * 0.25 for p in (0.8, 0.6, 0.4)]
@@ -126,7 +125,7 @@ def test_at_test_time_each_residual_has_its_expected_scale(erase_relu, inverted)
 @pytest.mark.parametrize("inverted", [False, True])
 def test_a_frozen_block_behaves_as_at_test_time_while_others_train(inverted) -> None:
     network = narrow_resnet(50, freeze_at=3)
-    shake(network, ShakeDropSpec(inverted=inverted, survival_prob=0.1))
+    shake(network, paper_form(inverted=inverted, survival_prob=0.1))
     frozen = {"res2", "res3"}
     for name in ("res2", "res3", "res4", "res5"):
         assert {b.frozen for b in blocks_of(getattr(network, name))} == {name in frozen}
@@ -141,7 +140,7 @@ def test_a_frozen_block_behaves_as_at_test_time_while_others_train(inverted) -> 
 
 
 def test_freezing_after_shaking_counts_as_well() -> None:
-    network = shake(narrow_resnet(18, norm="BN"), ShakeDropSpec())
+    network = shake(narrow_resnet(18, norm="BN"), paper_form())
     network.freeze(2)
     assert [b.frozen for b in blocks_of(network.res2)] == [True, True]
     assert [b.frozen for b in blocks_of(network.res3)] == [False, False]
@@ -152,7 +151,7 @@ def test_freezing_after_shaking_counts_as_well() -> None:
 @pytest.mark.parametrize("freeze_at", range(6))
 def test_freeze_at_freezes_as_in_stock_detectron2(freeze_at, after_shaking) -> None:
     stock = narrow_resnet(18, norm="BN", freeze_at=freeze_at)
-    spec = ShakeDropSpec(alpha=(-1, 1), survival_prob=0.0, decay="constant")
+    spec = paper_form(alpha=(-1, 1), survival_prob=0.0, decay="constant")
     if after_shaking:
         shaken = shake(narrow_resnet(18, norm="BN"), spec)
         shaken.freeze(freeze_at)
@@ -171,7 +170,7 @@ def test_freeze_at_freezes_as_in_stock_detectron2(freeze_at, after_shaking) -> N
 def test_scales_of_one_on_the_noisy_path_give_the_stock_network(norm, level) -> None:
     ones = {"alpha": (1, 1), "beta": (1, 1), "survival_prob": 0.0, "decay": "constant"}
     stock = three_blocks(norm=NORMS[norm])
-    shaken = shake(copy.deepcopy(stock), ShakeDropSpec(**ones, level=level))
+    shaken = shake(copy.deepcopy(stock), paper_form(**ones, level=level))
     x = torch.randn(2, 8, 8, 8, dtype=torch.float64)
     expected = run(stock, x)
     for name, value in run(shaken, x).items():
@@ -179,7 +178,7 @@ def test_scales_of_one_on_the_noisy_path_give_the_stock_network(norm, level) -> 
 
 
 def test_without_noise_a_training_pass_is_that_of_test_time_but_for_batch_statistics() -> None:
-    network = shake(narrow_resnet(50), ShakeDropSpec(survival_prob=0.0)).train()
+    network = shake(narrow_resnet(50), paper_form(survival_prob=0.0)).train()
     x = images()
     with without_noise(network):
         quiet = network(x)["res5"]
@@ -189,7 +188,7 @@ def test_without_noise_a_training_pass_is_that_of_test_time_but_for_batch_statis
 
 @pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))])
 def test_copies_run_alike(duplicate) -> None:
-    network = shake(narrow_resnet(18, norm="BN"), ShakeDropSpec(alpha=(-1, 1)))
+    network = shake(narrow_resnet(18, norm="BN"), paper_form(alpha=(-1, 1)))
     other = duplicate(network)
     assert_equal_runs(run(other, images(), seed=3), run(duplicate(network), images(), seed=3))
     assert [b.survival_prob for b in blocks_of(other)] == [
@@ -201,7 +200,7 @@ def test_hooks_on_blocks_and_convolutions_still_fire() -> None:
     network = narrow_resnet(18)
     seen: list[str] = []
     network.res2[0].register_forward_hook(lambda *_: seen.append("block"))
-    shake(network, ShakeDropSpec(survival_prob=0.0))
+    shake(network, paper_form(survival_prob=0.0))
     network.res3[0].conv2.register_forward_hook(lambda *_: seen.append("conv"))
     network.res4[0].conv2.norm.register_forward_hook(lambda *_: seen.append("norm"))
     network.train()(images())
@@ -212,7 +211,7 @@ def test_handles_that_were_given_out_before_still_remove_their_hook() -> None:
     network = narrow_resnet(18)
     seen: list[str] = []
     handle = network.res2[0].register_forward_hook(lambda *_: seen.append("block"))
-    shake(network, ShakeDropSpec()).train()
+    shake(network, paper_form()).train()
     network(images())
     handle.remove()
     network(images())
@@ -225,7 +224,7 @@ def test_a_penalty_on_gradients_has_the_gradient_that_it_has_in_stock(norm, leve
     """One block: the gradient that reaches it then carries no graph that could warn of one lost."""
     ones = {"alpha": (1, 1), "beta": (1, 1), "survival_prob": 0.0, "decay": "constant"}
     stock = three_blocks(norm=NORMS[norm])[1:2]
-    shaken = shake(copy.deepcopy(stock), ShakeDropSpec(**ones, level=level))
+    shaken = shake(copy.deepcopy(stock), paper_form(**ones, level=level))
     found = []
     for network in (stock, shaken):
         x = torch.randn(
@@ -241,7 +240,7 @@ def test_a_penalty_on_gradients_has_the_gradient_that_it_has_in_stock(norm, leve
 
 
 def test_functional_calls_and_gradients_of_each_sample_work() -> None:
-    spec = ShakeDropSpec(alpha=(0.5, 0.5), beta=(0.75, 0.75), survival_prob=0.2)
+    spec = paper_form(alpha=(0.5, 0.5), beta=(0.75, 0.75), survival_prob=0.2)
     stack = shake(three_blocks(norm="FrozenBN"), spec).train()
     parameters = {name: p.detach() for name, p in stack.named_parameters()}
     x = torch.randn(3, 8, 8, 8, dtype=torch.float64)
@@ -270,7 +269,7 @@ def test_functional_calls_and_gradients_of_each_sample_work() -> None:
 
 def test_skipping_random_drop_leaves_running_statistics_alone_only_if_asked_to() -> None:
     def moved(skip: str) -> bool:
-        spec = ShakeDropSpec(beta=(0, 0), survival_prob=0.0, decay="constant", skip=skip)
+        spec = paper_form(beta=(0, 0), survival_prob=0.0, decay="constant", skip=skip)
         stack = shake(three_blocks(), spec)
         before = stack[1].conv1.norm.running_mean.clone()
         stack.train()(torch.randn(2, 8, 8, 8, dtype=torch.float64))
@@ -283,7 +282,7 @@ def test_skipping_random_drop_leaves_running_statistics_alone_only_if_asked_to()
 @pytest.mark.parametrize("norm", NORMS)
 def test_under_autocast_the_output_is_half_precision(norm, setting) -> None:
     network = narrow_resnet(18, norm=NORMS[norm])
-    shaken = shake(copy.deepcopy(network), ShakeDropSpec(**SETTINGS[setting]))
+    shaken = shake(copy.deepcopy(network), paper_form(**SETTINGS[setting]))
     with torch.autocast("cpu", torch.bfloat16):
         expected, got = network(images()), shaken(images())
     assert {n: o.dtype for n, o in got.items()} == {n: o.dtype for n, o in expected.items()}
@@ -292,7 +291,7 @@ def test_under_autocast_the_output_is_half_precision(norm, setting) -> None:
 
 @pytest.mark.parametrize("beta", [(0, 0), (0, 1)])
 def test_a_branch_is_left_out_of_a_step_where_both_scales_are_zero(beta) -> None:
-    spec = ShakeDropSpec(beta=beta, survival_prob=0.0, decay="constant")
+    spec = paper_form(beta=beta, survival_prob=0.0, decay="constant")
     stack = shake(three_blocks(norm="FrozenBN"), spec).train()
     x = torch.randn(2, 8, 8, 8, dtype=torch.float64)
     with running_convolutions() as weights:
@@ -305,7 +304,7 @@ def test_a_branch_is_left_out_of_a_step_where_both_scales_are_zero(beta) -> None
 @pytest.mark.parametrize("beta", [(0, 0), (0, 1)])
 def test_weights_of_data_parallel_copies_get_the_gradients_of_the_parameters(beta) -> None:
     """They are attributes of a copied module, and no parameters."""
-    stack = shake(three_blocks(norm="FrozenBN"), ShakeDropSpec(beta=beta, survival_prob=0.0))
+    stack = shake(three_blocks(norm="FrozenBN"), paper_form(beta=beta, survival_prob=0.0))
     x = torch.randn(2, 8, 8, 8, dtype=torch.float64)
     expected = run(stack.train(), x)
     weights = dict(stack.named_parameters())
@@ -320,7 +319,7 @@ def test_weights_of_data_parallel_copies_get_the_gradients_of_the_parameters(bet
 
 def test_threads_draw_apart_and_disturb_each_other_in_nothing_else() -> None:
     """As DataParallel runs its copies."""
-    spec = ShakeDropSpec(alpha=(1, 1), beta=(1, 1), survival_prob=0.5)
+    spec = paper_form(alpha=(1, 1), beta=(1, 1), survival_prob=0.5)
     stack = shake(three_blocks(norm="FrozenBN"), spec).train()
     x = torch.randn(2, 8, 8, 8, dtype=torch.float64)
     expected = stack(x)
@@ -343,7 +342,7 @@ class Doubled(nn.Module):
 @pytest.mark.parametrize("setting", SETTINGS)
 @pytest.mark.parametrize("norm", [Doubled, lambda c: nn.InstanceNorm2d(c, affine=True)])
 def test_a_norm_of_any_kind_follows_the_equations(norm, setting) -> None:
-    spec = ShakeDropSpec(**SETTINGS[setting])
+    spec = paper_form(**SETTINGS[setting])
     stock = three_blocks(norm=norm)
     shaken = shake(copy.deepcopy(stock), spec)
     x = torch.randn(4, 8, 8, 8, dtype=torch.float64)

@@ -13,8 +13,9 @@ from detectron2.modeling.backbone.resnet import BasicBlock, BottleneckBlock, CNN
 from torch import nn
 from torch._dynamo.testing import CompileCounterWithBackend
 
-from shakedrop_det import ShakeDropSpec, shake
+from shakedrop_det import shake
 
+from ..paper_form import paper_form
 from .networks import group_norm, images, randomize_norms
 from .usual_formulation import UsualBlock
 
@@ -29,7 +30,7 @@ def stage(kind: type[CNNBlockBase] = BasicBlock, **options) -> nn.Module:
 @pytest.mark.parametrize("settings", [{}, {"alpha": (-1, 1), "erase_relu": True}, {"beta": (0, 0)}])
 @pytest.mark.parametrize("level", ["batch", "image", "channel", "pixel"])
 def test_training_is_one_graph_over_ten_draws(level, settings) -> None:
-    network = shake(stage(norm="FrozenBN"), ShakeDropSpec(**settings, level=level))
+    network = shake(stage(norm="FrozenBN"), paper_form(**settings, level=level))
     assert_one_graph(network.train())
 
 
@@ -37,7 +38,7 @@ def test_inference_is_one_graph_and_equals_eager() -> None:
     torch._dynamo.reset()
     counter = CompileCounterWithBackend("aot_eager")
     network = stage(BottleneckBlock, bottleneck_channels=4, norm="FrozenBN")
-    network = shake(network, ShakeDropSpec()).eval()
+    network = shake(network, paper_form()).eval()
     compiled = torch.compile(network, fullgraph=True, backend=counter)
     for _ in range(3):
         torch.testing.assert_close(compiled(images()), network(images()))
@@ -47,7 +48,7 @@ def test_inference_is_one_graph_and_equals_eager() -> None:
 def test_a_compiled_gradient_is_the_eager_one_where_nothing_is_random() -> None:
     torch._dynamo.reset()
     settings = {"alpha": (0.3, 0.3), "beta": (0.7, 0.7), "survival_prob": 0.0, "decay": "constant"}
-    network = shake(stage(norm="FrozenBN"), ShakeDropSpec(**settings)).train()
+    network = shake(stage(norm="FrozenBN"), paper_form(**settings)).train()
     gradients = []
     for model in (network, torch.compile(network, fullgraph=True, backend="aot_eager")):
         network.zero_grad()
@@ -63,7 +64,7 @@ def test_a_compiled_gradient_is_the_eager_one_where_nothing_is_random() -> None:
     ids=["BN", "BN, per image", "FrozenBN, per image", "GN, per image"],
 )
 def test_training_is_one_graph_with_each_norm_and_gate(norm, gate_level) -> None:
-    network = shake(stage(norm=norm), ShakeDropSpec(alpha=(-1, 1), gate_level=gate_level))
+    network = shake(stage(norm=norm), paper_form(alpha=(-1, 1), gate_level=gate_level))
     assert_one_graph(network.train())
 
 

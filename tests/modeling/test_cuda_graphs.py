@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from shakedrop_det import ShakeDropSpec, shake
+from shakedrop_det import shake
 
+from ..paper_form import paper_form
 from .networks import images, narrow_resnet
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
@@ -16,8 +17,8 @@ LEVELS = ["batch", "image", "channel", "pixel"]
 
 
 def network(level: str, **settings) -> nn.Module:
-    spec = ShakeDropSpec(alpha=(-1, 1), survival_prob=0.0, decay="constant", level=level)
-    return shake(narrow_resnet(18), ShakeDropSpec(**{**vars(spec), **settings})).cuda().train()
+    spec = paper_form(alpha=(-1, 1), survival_prob=0.0, decay="constant", level=level)
+    return shake(narrow_resnet(18), paper_form(**{**vars(spec), **settings})).cuda().train()
 
 
 def step(model: nn.Module, x: torch.Tensor) -> torch.Tensor:

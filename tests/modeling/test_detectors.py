@@ -8,8 +8,10 @@ from detectron2.config import get_cfg
 from detectron2.modeling import build_model
 from torch.nn import functional as F
 
-from shakedrop_det import ShakeDropSpec, shake
+from shakedrop_det import shake
 from shakedrop_det.modeling import ShakeDropRes5ROIHeads, ShakenBlock, ShakenBottleneckBlock
+
+from ..paper_form import paper_form
 
 
 def blocks(module) -> list[ShakenBlock]:
@@ -49,7 +51,7 @@ def test_a_config_without_the_keys_says_how_to_add_them() -> None:
 
 def test_a_whole_detector_can_be_shaken_by_one_call(tiny) -> None:
     cfg = tiny("c4", "MODEL.SHAKEDROP.ENABLED", False)
-    model = shake(build_model(cfg), ShakeDropSpec(survival_prob=0.2))
+    model = shake(build_model(cfg), paper_form(survival_prob=0.2))
     assert [b.survival_prob for b in blocks(model)] == pytest.approx(
         [1 - i / 16 * 0.8 for i in range(1, 17)]
     )

@@ -8,9 +8,10 @@ import pytest
 import torch
 from torch import nn
 
-from shakedrop_det import ShakeDropSpec, shake
+from shakedrop_det import shake
 from shakedrop_det.benchmark.rivals import PublicBlock, replace_bottlenecks
 
+from ..paper_form import paper_form
 from .networks import group_norm, images, narrow_resnet
 
 SETTINGS = {
@@ -38,7 +39,7 @@ def train(network: nn.Module, device: str, steps: int = 3) -> None:
 def test_no_value_is_read_back_from_the_device(setting, norm) -> None:
     """On the "meta" device, which holds no values: reading one is an error, as waiting for a GPU
     is with the debug mode below."""
-    spec = ShakeDropSpec(**SETTINGS[setting], survival_prob=0.0)
+    spec = paper_form(**SETTINGS[setting], survival_prob=0.0)
     network = shake(narrow_resnet(18, norm=NORMS[norm]), spec).train()
     torch.manual_seed(0)  # some gates are open, some closed
     train(network.to("meta"), "meta", steps=2)
@@ -61,7 +62,7 @@ def errors_where_the_host_waits() -> Iterator[None]:
 @pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("setting", SETTINGS)
 def test_no_step_waits_for_the_gpu(setting, norm, request) -> None:
-    spec = ShakeDropSpec(**SETTINGS[setting], survival_prob=0.3)
+    spec = paper_form(**SETTINGS[setting], survival_prob=0.3)
     network = shake(narrow_resnet(50, norm=NORMS[norm]), spec).train().cuda()
     train(network, "cuda")  # kernels are compiled, and libraries begin
     x = images().cuda()

@@ -15,9 +15,10 @@ from detectron2.modeling.backbone.resnet import BasicBlock, BottleneckBlock
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from shakedrop_det import ShakeDropSpec, shake
+from shakedrop_det import shake
 from shakedrop_det.modeling.cifar import TwoBranchBlock
 
+from ..paper_form import paper_form
 from .networks import images, narrow_resnet, randomize_norms, run
 from .recording import recorded_scales
 from .test_blocks import equations
@@ -52,7 +53,7 @@ def process(rank: int, function: Callable[[int], Any], folder: str) -> None:
 def build(case: str) -> nn.Module:
     norm, settings = CASES[case]
     torch.manual_seed(0)
-    return shake(narrow_resnet(18, norm=norm), ShakeDropSpec(**settings)).train()
+    return shake(narrow_resnet(18, norm=norm), paper_form(**settings)).train()
 
 
 def seed(rank: int, step: int) -> int:
@@ -154,7 +155,7 @@ def synchronized(kind: str) -> nn.Sequential:
 
 
 def shaken(kind: str, setting: str) -> nn.Module:
-    return shake(synchronized(kind), ShakeDropSpec(survival_prob=0.2, **SETTINGS[setting]))
+    return shake(synchronized(kind), paper_form(survival_prob=0.2, **SETTINGS[setting]))
 
 
 def steps_of(kind: str, setting: str, rank: int) -> list[tuple[Run, Run]]:

@@ -10,7 +10,9 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from shakedrop_det import ShakeDrop, ShakeDropSpec, replace_drop_path
+from shakedrop_det import ShakeDrop, replace_drop_path
+
+from ..paper_form import paper_form
 
 SIZE = 64
 NAMES = ("DropPath", "StochasticDepth")
@@ -95,7 +97,7 @@ def run(network: nn.Module) -> list[Tensor]:
 def test_with_p_l_of_1_it_is_the_network_without_drops_bit_for_bit(build) -> None:
     plain, replaced = seeded(build, 0.0), seeded(build, 0.5)
     replaced.load_state_dict(plain.state_dict(), strict=True)
-    replace_drop_path(replaced, ShakeDropSpec(survival_prob=1.0))
+    replace_drop_path(replaced, paper_form(survival_prob=1.0))
     assert list(replaced.state_dict()) == list(plain.state_dict())
     for got, expected in zip(run(replaced), run(plain), strict=True):
         assert torch.equal(got, expected)
@@ -103,7 +105,7 @@ def test_with_p_l_of_1_it_is_the_network_without_drops_bit_for_bit(build) -> Non
 
 @networks
 def test_a_step_at_one_half_is_random_and_gives_gradients(build) -> None:
-    network = replace_drop_path(seeded(build, 0.2), ShakeDropSpec(alpha=(-1, 1)))
+    network = replace_drop_path(seeded(build, 0.2), paper_form(alpha=(-1, 1)))
     assert not any(type(module).__name__ in NAMES for module in network.modules())
     first = run(copy.deepcopy(network))
     torch.manual_seed(5)
@@ -115,7 +117,7 @@ def test_a_step_at_one_half_is_random_and_gives_gradients(build) -> None:
 
 @networks
 def test_each_block_has_the_probability_of_the_linear_schedule(build) -> None:
-    network = replace_drop_path(seeded(build, 0.2), ShakeDropSpec(survival_prob=0.2))
+    network = replace_drop_path(seeded(build, 0.2), paper_form(survival_prob=0.2))
     found = [m.survival_prob for m in network.modules() if isinstance(m, ShakeDrop)]
     length = BLOCKS[build]
     expected = [1 - block / length * 0.8 for block in range(1, length + 1)]
@@ -123,7 +125,7 @@ def test_each_block_has_the_probability_of_the_linear_schedule(build) -> None:
 
 
 def test_settings_reach_each_layer() -> None:
-    spec = ShakeDropSpec(alpha=(0, 1), level="batch", gate_level="image", inverted=True)
+    spec = paper_form(alpha=(0, 1), level="batch", gate_level="image", inverted=True)
     network = replace_drop_path(torchvision_convnext(0.1), spec)
     for layer in (m for m in network.modules() if isinstance(m, ShakeDrop)):
         settings = {"alpha": (0.0, 1.0), "beta": (0.0, 1.0), "level": "batch"}
@@ -132,9 +134,9 @@ def test_settings_reach_each_layer() -> None:
 
 def test_a_network_without_stochastic_depth_is_refused() -> None:
     with pytest.raises(ValueError, match="ResNet holds no DropPath .* rate above 0"):
-        replace_drop_path(torchvision.models.resnet18(), ShakeDropSpec())
+        replace_drop_path(torchvision.models.resnet18(), paper_form())
 
 
 def test_the_level_of_channels_is_refused() -> None:
     with pytest.raises(ValueError, match="level 'channel' is not supported"):
-        replace_drop_path(torchvision_convnext(0.1), ShakeDropSpec(level="channel"))
+        replace_drop_path(torchvision_convnext(0.1), paper_form(level="channel"))

@@ -12,9 +12,10 @@ from detectron2.modeling import build_backbone
 from detectron2.modeling.backbone import ResNet, resnet
 from torch import nn
 
-from shakedrop_det import ShakeDropSpec, add_shakedrop_config, shake
+from shakedrop_det import add_shakedrop_config, shake
 from shakedrop_det.modeling import SHAKEN_BLOCKS, ShakenBlock, ShakenDeformBottleneckBlock
 
+from ..paper_form import paper_form
 from .networks import DEPTHS, assert_equal_runs, group_norm, images, narrow_resnet, run
 
 BUILDERS = {
@@ -26,7 +27,7 @@ BUILDERS = {
 
 def both(network: nn.Module, **settings) -> tuple[nn.Module, nn.Module]:
     """A stock network, and a copy of it under ShakeDrop."""
-    return network, shake(copy.deepcopy(network), ShakeDropSpec(**settings))
+    return network, shake(copy.deepcopy(network), paper_form(**settings))
 
 
 @pytest.mark.parametrize(
@@ -120,6 +121,21 @@ def test_state_dict_keys_of_each_builder_are_those_of_stock_detectron2(
     assert not kinds & set(SHAKEN_BLOCKS), "no stock residual block is left"
 
 
+@pytest.mark.parametrize("stock_name", BUILDERS)
+def test_with_the_defaults_swapping_the_builder_changes_training_alone(stock_name) -> None:
+    """So stock weights, and whatever was trained on top of them, go on working."""
+    shape = ShapeSpec(channels=3)
+    stock = build_backbone(backbone_cfg(stock_name, NORM="BN"), shape)
+    shaken = build_backbone(backbone_cfg(BUILDERS[stock_name], NORM="BN"), shape)
+    shaken.load_state_dict(stock.state_dict())
+    images = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        expected, found = stock.eval()(images), shaken.eval()(images)
+        trained, noisy = stock.train()(images), shaken.train()(images)
+    torch.testing.assert_close(found, expected)
+    assert not torch.allclose(*(list(features.values())[-1] for features in (noisy, trained)))
+
+
 def test_disabled_means_the_stock_types() -> None:
     cfg = backbone_cfg("build_shakedrop_resnet_backbone")
     cfg.MODEL.SHAKEDROP.ENABLED = False
@@ -131,7 +147,7 @@ def test_disabled_means_the_stock_types() -> None:
 def test_parameters_are_shared_with_the_network_that_was_shaken() -> None:
     network = narrow_resnet(18)
     before = dict(network.named_parameters())
-    assert shake(network, ShakeDropSpec()) is network
+    assert shake(network, paper_form()) is network
     assert all(p is before[name] for name, p in network.named_parameters())
 
 
@@ -140,7 +156,7 @@ def test_the_default_stages_of_detectron2_can_be_shaken(depth) -> None:
     stages = ResNet.make_default_stages(depth, norm="")
     network = nn.Sequential(*[nn.Sequential(*blocks) for blocks in stages])
     count = sum(DEPTHS[depth][1])
-    shake(network, ShakeDropSpec())
+    shake(network, paper_form())
     probs = [m.survival_prob for m in network.modules() if hasattr(m, "survival_prob")]
     assert probs == pytest.approx([1 - 0.5 * i / count for i in range(1, count + 1)])
 

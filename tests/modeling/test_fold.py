@@ -10,9 +10,11 @@ from detectron2.layers import FrozenBatchNorm2d
 from detectron2.modeling import build_model
 from detectron2.modeling.backbone.resnet import BasicBlock, BottleneckBlock
 
-from shakedrop_det import ShakeDropSpec, fold, shake
+from shakedrop_det import fold, shake
 from shakedrop_det.modeling import ShakenBlock
 from tests.modeling.networks import group_norm, images, narrow_resnet
+
+from ..paper_form import paper_form
 
 FORMS = {
     "final ReLU": {},
@@ -27,7 +29,7 @@ FORMS = {
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("depth", [18, 50])
 def test_the_folded_network_gives_what_the_shaken_one_gave(depth, form, norm) -> None:
-    network = shake(narrow_resnet(depth, norm=norm), ShakeDropSpec(**FORMS[form])).eval()
+    network = shake(narrow_resnet(depth, norm=norm), paper_form(**FORMS[form])).eval()
     expected = network(images())
     folded = fold(copy.deepcopy(network))
     got = folded(images())
@@ -41,7 +43,7 @@ def test_the_folded_network_gives_what_the_shaken_one_gave(depth, form, norm) ->
 @pytest.mark.parametrize("depth, block", [(18, BasicBlock), (50, BottleneckBlock)])
 def test_with_the_final_relu_it_is_a_stock_network(depth, block) -> None:
     stock = narrow_resnet(depth)
-    network = shake(copy.deepcopy(stock), ShakeDropSpec()).eval()
+    network = shake(copy.deepcopy(stock), paper_form()).eval()
     folded = fold(copy.deepcopy(network))
     assert [type(m) for m in folded.modules()] == [type(m) for m in stock.modules()]
     stock.load_state_dict(folded.state_dict(), strict=True)
@@ -67,7 +69,7 @@ def test_a_stock_detector_loads_it_and_detects_the_same(tiny) -> None:
 
 
 def test_folding_changes_the_last_norm_alone() -> None:
-    network = shake(narrow_resnet(50), ShakeDropSpec())
+    network = shake(narrow_resnet(50), paper_form())
     before = copy.deepcopy(network.state_dict())
     changed = [k for k, v in fold(network).state_dict().items() if not torch.equal(v, before[k])]
     assert changed and all(k.endswith(("conv3.norm.weight", "conv3.norm.bias")) for k in changed)
@@ -76,7 +78,7 @@ def test_folding_changes_the_last_norm_alone() -> None:
 
 
 def test_a_bare_block_is_replaced() -> None:
-    block = shake(BasicBlock(4, 4, norm="FrozenBN"), ShakeDropSpec())
+    block = shake(BasicBlock(4, 4, norm="FrozenBN"), paper_form())
     assert type(fold(block)) is BasicBlock
 
 
@@ -88,11 +90,11 @@ def test_nothing_to_fold_is_an_error() -> None:
 def test_a_norm_without_weight_is_refused() -> None:
     norm = lambda channels: torch.nn.BatchNorm2d(channels, affine=False)  # noqa: E731
     with pytest.raises(ValueError, match="BatchNorm2d, has no weight that could take"):
-        fold(shake(narrow_resnet(18, norm=norm), ShakeDropSpec()))
+        fold(shake(narrow_resnet(18, norm=norm), paper_form()))
 
 
 def test_the_scale_goes_into_a_copy_of_nothing_else() -> None:
     """Frozen norms hold buffers: those of the folded network are the shaken network's own."""
-    network = shake(narrow_resnet(18), ShakeDropSpec())
+    network = shake(narrow_resnet(18), paper_form())
     norms = [m for m in network.modules() if isinstance(m, FrozenBatchNorm2d)]
     assert [m for m in fold(network).modules() if isinstance(m, FrozenBatchNorm2d)] == norms

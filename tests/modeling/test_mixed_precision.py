@@ -9,8 +9,9 @@ import torch
 from detectron2.modeling.backbone.resnet import BasicBlock
 from torch import Tensor, nn
 
-from shakedrop_det import ShakeDropSpec, shake
+from shakedrop_det import shake
 
+from ..paper_form import paper_form
 from .networks import group_norm, images, narrow_resnet
 from .usual_formulation import UsualBlock
 
@@ -33,7 +34,7 @@ def block_dtypes(network: nn.Module) -> list[torch.dtype]:
 @pytest.mark.parametrize("norm", NORMS)
 def test_each_block_has_the_dtype_that_it_has_in_stock(norm, level, dtype) -> None:
     stock = narrow_resnet(18, norm=NORMS[norm])
-    spec = ShakeDropSpec(alpha=(-1, 1), survival_prob=0.0, decay="constant", level=level)
+    spec = paper_form(alpha=(-1, 1), survival_prob=0.0, decay="constant", level=level)
     shaken = shake(copy.deepcopy(stock), spec)
     with torch.autocast("cpu", dtype):
         expected, got = block_dtypes(stock.train()), block_dtypes(shaken.train())
@@ -45,7 +46,7 @@ def test_each_block_has_the_dtype_that_it_has_in_stock(norm, level, dtype) -> No
 def test_gradients_are_those_of_float32_up_to_rounding(norm, dtype) -> None:
     fixed = {"alpha": (0.4, 0.4), "beta": (0.7, 0.7), "survival_prob": 0.0, "decay": "constant"}
     stack = nn.Sequential(*(BasicBlock(8, 8, norm=NORMS[norm]) for _ in range(2)))
-    stack = shake(stack, ShakeDropSpec(**fixed)).train()
+    stack = shake(stack, paper_form(**fixed)).train()
     x = torch.randn(4, 8, 6, 6, generator=torch.Generator().manual_seed(0))
 
     def gradients(enabled: bool) -> list[Tensor]:

@@ -8,9 +8,10 @@ import pytest
 import torch
 from torch import nn
 
-from shakedrop_det import ShakeDropSpec, shake
+from shakedrop_det import shake
 from shakedrop_det.layers.fused import reference_only, trust
 
+from ..paper_form import paper_form
 from .networks import group_norm, images, narrow_resnet, run
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
@@ -31,7 +32,7 @@ def without_tf32(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def network(norm: str, **settings) -> nn.Module:
-    return shake(narrow_resnet(18, norm=NORMS[norm]), ShakeDropSpec(**{**FIXED, **settings}))
+    return shake(narrow_resnet(18, norm=NORMS[norm]), paper_form(**{**FIXED, **settings}))
 
 
 @pytest.mark.parametrize("setting", SETTINGS)

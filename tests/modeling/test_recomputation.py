@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import CheckpointImpl
 from torch.utils.checkpoint import checkpoint
 
-from shakedrop_det import ShakeDropSpec, shake
+from shakedrop_det import shake
 
+from ..paper_form import paper_form
 from .networks import group_norm
 from .test_two_passes import inputs, network, plainly, wrap_blocks
 
@@ -44,7 +45,7 @@ def blocks(level: str = "image") -> nn.Sequential:
     stack = nn.Sequential(
         *(BottleneckBlock(8, 8, bottleneck_channels=4, norm=group_norm) for _ in range(3))
     )
-    spec = ShakeDropSpec(alpha=(-1, 1), survival_prob=0.1, level=level, gate_level="image")
+    spec = paper_form(alpha=(-1, 1), survival_prob=0.1, level=level, gate_level="image")
     return shake(stack, spec).double()
 
 

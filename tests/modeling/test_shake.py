@@ -11,13 +11,14 @@ from detectron2.layers import CNNBlockBase
 from detectron2.modeling.backbone.resnet import BottleneckBlock
 from torch import nn
 
-from shakedrop_det import ShakeDropSpec, shake
+from shakedrop_det import shake
 from shakedrop_det.modeling import ShakenBlock, ShakenBottleneckBlock
 
+from ..paper_form import paper_form
 from .networks import images, narrow_resnet, run
 from .recording import recorded_scales
 
-SPEC = ShakeDropSpec(survival_prob=0.2)
+SPEC = paper_form(survival_prob=0.2)
 
 
 def probs(module: nn.Module) -> list[float]:
@@ -67,7 +68,7 @@ def test_later_parts_of_a_network_continue_the_schedule() -> None:
     ids=["nested Sequential", "ModuleList", "one block", "from a dict"],
 )
 def test_any_arrangement_of_blocks_trains_and_is_perturbed(module) -> None:
-    module = shake(module, ShakeDropSpec(alpha=(-1, 1), survival_prob=0.0, decay="constant"))
+    module = shake(module, paper_form(alpha=(-1, 1), survival_prob=0.0, decay="constant"))
     x = torch.randn(2, 8, 6, 6)
     assert not torch.equal(module.train()(x), module(x))
     module(x).sum().backward()
@@ -146,7 +147,7 @@ def test_printing_shows_the_settings_and_the_probability_of_each_block() -> None
 
 
 def test_the_input_may_be_passed_by_name() -> None:
-    network = shake(narrow_resnet(18), ShakeDropSpec(alpha=(-1, 1))).train()
+    network = shake(narrow_resnet(18), paper_form(alpha=(-1, 1))).train()
     torch.manual_seed(0)
     expected = network(images())["res5"]
     torch.manual_seed(0)
@@ -155,7 +156,7 @@ def test_the_input_may_be_passed_by_name() -> None:
 
 @pytest.mark.parametrize("survival_prob, equal", [(1.0, True), (0.5, False)])
 def test_the_generator_is_left_alone_where_every_block_survives(survival_prob, equal) -> None:
-    network = shake(narrow_resnet(18), ShakeDropSpec(survival_prob=survival_prob)).train()
+    network = shake(narrow_resnet(18), paper_form(survival_prob=survival_prob)).train()
     before = torch.get_rng_state()
     network(images())
     assert torch.equal(torch.get_rng_state(), before) == equal
@@ -165,7 +166,7 @@ def test_the_generator_is_left_alone_where_every_block_survives(survival_prob, e
 def test_a_network_that_was_moved_before_draws_where_it_is(level) -> None:
     with torch.device("meta"):
         network = narrow_resnet(18)
-    shake(network, ShakeDropSpec(survival_prob=0.2, gate_level="image", level=level)).train()
+    shake(network, paper_form(survival_prob=0.2, gate_level="image", level=level)).train()
     out = network(images().to("meta"))["res5"]
     out.sum().backward()
     assert out.is_meta and all(p.grad.is_meta for p in network.parameters())
@@ -173,7 +174,7 @@ def test_a_network_that_was_moved_before_draws_where_it_is(level) -> None:
 
 @pytest.mark.parametrize("gate_level", ["batch", "image"])
 def test_a_network_takes_another_memory_format_as_stock_does(gate_level) -> None:
-    spec = ShakeDropSpec(alpha=(-1, 1), survival_prob=0.2, gate_level=gate_level)
+    spec = paper_form(alpha=(-1, 1), survival_prob=0.2, gate_level=gate_level)
     network = shake(narrow_resnet(18), spec).train().double()
     expected = run(network, images().double())
     got = run(network.to(memory_format=torch.channels_last), images().double())
@@ -183,7 +184,7 @@ def test_a_network_takes_another_memory_format_as_stock_does(gate_level) -> None
 
 @pytest.mark.parametrize("part", ["res5", "res5.2"])
 def test_a_part_trains_in_a_network_that_does_not(part: str) -> None:
-    spec = ShakeDropSpec(alpha=(-1, 1), survival_prob=0.0, erase_relu=True)
+    spec = paper_form(alpha=(-1, 1), survival_prob=0.0, erase_relu=True)
     network = shake(narrow_resnet(50, out_features=["res4", "res5"]), spec).eval()
     expected = network(images())
     network.get_submodule(part).train()
@@ -200,13 +201,13 @@ def test_a_network_of_another_library_is_told_apart() -> None:
 
 @pytest.mark.parametrize("level", ["batch", "image", "channel", "pixel"])
 def test_a_part_of_the_network_runs_by_itself(level) -> None:
-    network = shake(narrow_resnet(18), ShakeDropSpec(survival_prob=0.0, level=level)).train()
+    network = shake(narrow_resnet(18), paper_form(survival_prob=0.0, level=level)).train()
     x = torch.randn(5, 8, 8, 8)
     assert network.res3(x).shape == (5, 16, 4, 4)
 
 
 def test_blocks_draw_independently() -> None:
-    spec = ShakeDropSpec(alpha=(-1, 1), survival_prob=0.0, decay="constant", level="batch")
+    spec = paper_form(alpha=(-1, 1), survival_prob=0.0, decay="constant", level="batch")
     network = shake(narrow_resnet(50), spec).train()
     with recorded_scales() as scales:
         for _ in range(60):

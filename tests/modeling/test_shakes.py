@@ -9,13 +9,15 @@ import torch
 from detectron2.layers import CNNBlockBase, Conv2d
 from torch import Tensor, nn
 
-from shakedrop_det import ShakeDropSpec, fold, shake, shakes
+from shakedrop_det import fold, shake, shakes
 from shakedrop_det.modeling import ShakenBlock
+
+from ..paper_form import paper_form
 
 
 def test_a_block_of_ones_own_is_taught_by_a_decorator() -> None:
     stack = nn.Sequential(OwnBlock(), OwnBlock())
-    spec = ShakeDropSpec(alpha=(0, 1), survival_prob=0.0, decay="constant")
+    spec = paper_form(alpha=(0, 1), survival_prob=0.0, decay="constant")
     shaken = shake(copy.deepcopy(stack), spec)
     assert [type(block) for block in shaken] == [ShakenOwnBlock] * 2
     assert list(shaken.state_dict()) == list(stack.state_dict())
@@ -51,7 +53,7 @@ class ShakenOwnBlock(ShakenBlock, OwnBlock):
 
 
 def test_a_block_without_a_linear_counterpart_is_not_folded_where_it_needs_one() -> None:
-    block = shake(OwnBlock(), ShakeDropSpec(alpha=(-1, 1), erase_relu=True))
+    block = shake(OwnBlock(), paper_form(alpha=(-1, 1), erase_relu=True))
     before = copy.deepcopy(block.state_dict())
     with pytest.raises(ValueError, match="ShakenOwnBlock has no plain counterpart .*linear="):
         fold(block)

@@ -14,9 +14,10 @@ from detectron2.layers import NaiveSyncBatchNorm
 from detectron2.modeling.backbone.resnet import BasicBlock, BottleneckBlock
 from torch import Tensor, nn
 
-from shakedrop_det import ShakeDropSpec, shake
+from shakedrop_det import shake
 from shakedrop_det.modeling.cifar import TwoBranchBlock
 
+from ..paper_form import paper_form
 from .networks import run
 from .recording import recorded_scales
 from .test_blocks import equations, three_blocks
@@ -35,7 +36,7 @@ SETTINGS = {
 @pytest.mark.parametrize("norm", [nn.SyncBatchNorm, NaiveSyncBatchNorm])
 @pytest.mark.parametrize("block", [BasicBlock, BottleneckBlock])
 def test_a_step_follows_the_equations_and_runs_each_norm_once(block, norm, setting) -> None:
-    spec = ShakeDropSpec(**SETTINGS[setting])
+    spec = paper_form(**SETTINGS[setting])
     stock = three_blocks(block, norm)
     shaken = shake(copy.deepcopy(stock), spec)
     x = torch.randn(4, 8, 8, 8, dtype=torch.float64)
@@ -72,7 +73,7 @@ def test_norms_run_in_the_order_of_stock_which_other_processes_may_run(
     block, norm, setting
 ) -> None:
     stock = three_blocks(block, norm)
-    shaken = shake(copy.deepcopy(stock), ShakeDropSpec(**SETTINGS[setting]))
+    shaken = shake(copy.deepcopy(stock), paper_form(**SETTINGS[setting]))
     x = torch.randn(4, 8, 8, 8, dtype=torch.float64)
     expected = order(stock, x, norm)
     assert expected[-1].startswith("2") and len(expected) == len(set(expected))

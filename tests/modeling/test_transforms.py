@@ -7,8 +7,9 @@ import torch
 from detectron2.modeling.backbone.resnet import BasicBlock
 from torch import Tensor, nn
 
-from shakedrop_det import ShakeDropSpec, shake
+from shakedrop_det import shake
 
+from ..paper_form import paper_form
 from .networks import group_norm, randomize_norms
 from .usual_formulation import UsualBlock
 
@@ -19,7 +20,7 @@ NORMS = {"FrozenBN": "FrozenBN", "GN": group_norm, "none": ""}
 def stack(norm: str, **settings) -> nn.Module:
     blocks = nn.Sequential(*(BasicBlock(4, 4, norm=NORMS.get(norm, norm)) for _ in range(2)))
     randomize_norms(blocks)
-    return shake(blocks, ShakeDropSpec(**FIXED, **settings)).double().train()
+    return shake(blocks, paper_form(**FIXED, **settings)).double().train()
 
 
 def batch() -> Tensor:
@@ -63,7 +64,7 @@ def test_func_grad_equals_backward(norm, level) -> None:
 
 
 def test_samples_draw_apart_from_each_other() -> None:
-    spec = ShakeDropSpec(alpha=(-1, 1), survival_prob=0.0, decay="constant")
+    spec = paper_form(alpha=(-1, 1), survival_prob=0.0, decay="constant")
     network = shake(nn.Sequential(BasicBlock(4, 4, norm="FrozenBN")), spec).train()
     same = batch().float()[:1].expand(6, -1, -1, -1)
     out = torch.func.vmap(lambda x: network(x[None]), randomness="different")(same)

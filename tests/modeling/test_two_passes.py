@@ -15,9 +15,10 @@ from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import (
 )
 from torch.utils.checkpoint import checkpoint
 
-from shakedrop_det import ShakeDropSpec, shake
+from shakedrop_det import shake
 from shakedrop_det.modeling import ShakenBlock
 
+from ..paper_form import paper_form
 from .networks import group_norm, narrow_resnet
 
 LEVELS = ["batch", "image", "channel", "pixel"]
@@ -27,7 +28,7 @@ def network(level: str, norm: str | Callable[[int], nn.Module] = group_norm) -> 
     """With GroupNorm: BatchNorm would count a recomputed pass twice, and detectron2's
     FrozenBatchNorm2d rounds otherwise where no gradient is asked for, as in the first run of a
     reentrant checkpoint."""
-    spec = ShakeDropSpec(alpha=(-1, 1), survival_prob=0.3, level=level, gate_level="image")
+    spec = paper_form(alpha=(-1, 1), survival_prob=0.3, level=level, gate_level="image")
     return shake(narrow_resnet(50, norm=norm), spec).double()
 
 

@@ -11,9 +11,10 @@ from types import ModuleType
 
 import pytest
 import torch
-from detectron2.config import CfgNode
+from detectron2.config import CfgNode, get_cfg
 from PIL import Image
 
+from shakedrop_det import add_shakedrop_config
 from shakedrop_det.conversion.sources import open_source
 from shakedrop_det.engine import load_config
 from tests.checkpoint.test_weight_files import Malicious
@@ -80,6 +81,12 @@ def test_there_and_back(convert_weights: Run, tmp_path: Path) -> None:
     assert stages.keys() == {"stem", "res2", "res3", "res4", "res5", "linear"}
     assert all(float(value) < 1e-4 for value in stages.values())
     assert "MODEL.RESNETS.DEPTH 18" in out and "INPUT.FORMAT RGB" in out
+    options = re.findall(r"^  ([A-Z]+\.\S+) (.+)$", out, flags=re.MULTILINE)
+    cfg = get_cfg()
+    add_shakedrop_config(cfg)
+    cfg.MODEL.SHAKEDROP.INVERTED = False
+    cfg.merge_from_list([word for option in options for word in option])
+    assert cfg.MODEL.SHAKEDROP.ENABLED and cfg.MODEL.SHAKEDROP.INVERTED
 
     convert_weights(converted, "--output", back, "--to", "timm")
     found = torch.load(back, weights_only=True)

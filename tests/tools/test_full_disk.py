@@ -109,6 +109,24 @@ def test_predict(leave: Callable[..., tuple[int, str]], weights: Path, tmp_path:
     assert os.listdir(folder / "drawn") == []
 
 
+@pytest.mark.usefixtures("datasets_root")
+@pytest.mark.parametrize("config", ["tiny_mask_rcnn", "tiny_classifier"])
+def test_visualize_data(leave: Callable[..., tuple[int, str]], tmp_path: Path, config: str) -> None:
+    """Pictures of Pillow, and a figure of matplotlib."""
+    name = "digits_val" if config == "tiny_classifier" else "tiny_scenes_train"
+    args = ["--config", CONFIG.with_name(f"{config}.yaml"), "--output", tmp_path / "drawn"]
+    line = last_line(leave, "visualize_data", *args, "DATASETS.TRAIN", f"('{name}',)", size=1000)
+    assert line.startswith(f"error: cannot write '{tmp_path / 'drawn'}/") and "File too" in line
+    assert os.listdir(tmp_path / "drawn") == []
+
+
+def test_analyze_model(leave: Callable[..., tuple[int, str]], tmp_path: Path) -> None:
+    args = ["--config", CONFIG, "--output", tmp_path / "analysis"]
+    line = last_line(leave, "analyze_model", *args, size=1000)
+    assert line == MESSAGE.format(tmp_path / "analysis" / "blocks.png")
+    assert os.listdir(tmp_path / "analysis") == []
+
+
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A disk of 600 kB, where this process may mount one."""

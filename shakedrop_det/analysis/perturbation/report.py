@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from matplotlib.axes import Axes
@@ -13,6 +12,7 @@ from matplotlib.figure import Figure
 from tabulate import tabulate
 
 from shakedrop_det.modeling.classification import ImageClassifier
+from shakedrop_det.utils.written import save_figure
 
 from .features import BlockFeatures, perturbed_features
 from .gradients import GradientAngles, gradient_angles
@@ -174,8 +174,7 @@ def draw(measured: Measured, output: str | os.PathLike[str]) -> None:
         axes.set_xlabel("block")
     for axes in (shares, cosines, losses):
         axes.legend(frameon=False, fontsize=8)
-    Path(output).parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(output)
+    save_figure(figure, output)
 
 
 def _label(axes: Axes, title: str, ylabel: str) -> None:

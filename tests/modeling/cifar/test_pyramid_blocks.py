@@ -8,12 +8,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from shakedrop_det import ShakeDropSpec, shake
+from shakedrop_det import shake
 from shakedrop_det.modeling.cifar import PyramidBasicBlock, PyramidBottleneckBlock
 from shakedrop_det.modeling.cifar.pyramid_blocks import pyramid_channels
 from tests.modeling.networks import randomize_norms, run
 from tests.modeling.recording import recorded_scales
 from tests.modeling.small_networks import pyramid_residual, pyramid_shortcut
+
+from ...paper_form import paper_form
 
 SHAPES = [(6, 6, 1), (6, 9, 1), (6, 9, 2), (6, 6, 2)]
 """Input channels, output channels, stride."""
@@ -51,7 +53,7 @@ def test_a_block_is_that_of_the_paper(kind, shape, training) -> None:
 @pytest.mark.parametrize("kind", ["basic", "bottleneck"])
 def test_a_training_step_under_shakedrop_follows_the_equations(kind, shape, seed) -> None:
     stock = block_of(kind, *shape)
-    shaken = shake(copy.deepcopy(stock), ShakeDropSpec(alpha=(-1, 1), survival_prob=0.3))
+    shaken = shake(copy.deepcopy(stock), paper_form(alpha=(-1, 1), survival_prob=0.3))
     with recorded_scales() as scales:
         got = run(shaken, feature_map(), seed=seed)
     ((s, t),) = scales
@@ -74,7 +76,7 @@ def test_a_training_step_under_shakedrop_follows_the_equations(kind, shape, seed
 @pytest.mark.parametrize("erase_relu", [False, True])
 def test_there_is_no_relu_to_erase(erase_relu) -> None:
     stock = block_of("basic", *SHAPES[1])
-    spec = ShakeDropSpec(survival_prob=0.5, erase_relu=erase_relu)
+    spec = paper_form(survival_prob=0.5, erase_relu=erase_relu)
     shaken = shake(copy.deepcopy(stock), spec).eval()
     x, stock = feature_map(), stock.eval()
     expected = pyramid_shortcut(x, 9, 1) + 0.5 * pyramid_residual(stock, x, 1)

@@ -9,12 +9,14 @@ import torch
 from detectron2.modeling.backbone.resnet import BasicBlock
 from torch import Tensor, nn
 
-from shakedrop_det import ShakeDropSpec, shake
+from shakedrop_det import shake
 from shakedrop_det.modeling.cifar import TwoBranchBlock
 from shakedrop_det.modeling.cifar.two_branch_blocks import BottleneckResidual, TwoPathShortcut
 from tests.modeling.networks import assert_equal_runs, randomize_norms, run
 from tests.modeling.recording import recorded_scales
 from tests.modeling.small_networks import branch_residual, two_path_shortcut
+
+from ...paper_form import paper_form
 
 SHAPES = [(6, 6, 1), (6, 8, 1), (6, 8, 2), (6, 6, 2)]
 """Input channels, output channels, stride."""
@@ -77,7 +79,7 @@ def test_without_shakedrop_the_branches_are_added_up(kind, shape, training) -> N
 @pytest.mark.parametrize("shape", SHAPES[:3])
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_training_step_follows_the_equations(kind, shape, setting, seed) -> None:
-    spec = ShakeDropSpec(**SETTINGS[setting])
+    spec = paper_form(**SETTINGS[setting])
     stock = block_of(kind, *shape)
     shaken = shake(copy.deepcopy(stock), spec)
     with recorded_scales() as drawn:
@@ -100,7 +102,7 @@ def test_a_training_step_follows_the_equations(kind, shape, setting, seed) -> No
 
 def test_in_type_b_each_branch_draws_for_itself() -> None:
     stack = nn.Sequential(*(block_of("basic", *SHAPES[0]) for _ in range(2)))
-    spec = ShakeDropSpec(alpha=(-1, 1), survival_prob=0.0, decay="constant", branches="each")
+    spec = paper_form(alpha=(-1, 1), survival_prob=0.0, decay="constant", branches="each")
     with recorded_scales() as drawn:
         shake(stack, spec).train()(feature_map())
     assert len(drawn) == 4
@@ -119,7 +121,7 @@ def test_in_type_b_each_branch_draws_for_itself() -> None:
 )
 def test_at_test_time_each_branch_has_its_expected_scale(setting, first, second) -> None:
     stock = block_of("basic", *SHAPES[2])
-    shaken = shake(copy.deepcopy(stock), ShakeDropSpec(**setting)).eval()
+    shaken = shake(copy.deepcopy(stock), paper_form(**setting)).eval()
     scales = [(torch.tensor(s, dtype=torch.float64),) * 2 for s in (first, second)]
     expected = equation("basic", stock.eval(), feature_map(), scales)
     torch.testing.assert_close(shaken(feature_map()), expected)
@@ -129,13 +131,13 @@ def test_at_test_time_each_branch_has_its_expected_scale(setting, first, second)
 @pytest.mark.parametrize("branches", ["sum", "each"])
 def test_a_block_that_always_survives_is_the_stock_one_bit_for_bit(branches) -> None:
     stock = block_of("bottleneck", *SHAPES[2])
-    spec = ShakeDropSpec(alpha=(-1, 1), survival_prob=1.0, branches=branches)
+    spec = paper_form(alpha=(-1, 1), survival_prob=1.0, branches=branches)
     shaken = shake(copy.deepcopy(stock), spec)
     assert_equal_runs(run(shaken, feature_map()), run(stock, feature_map()))
 
 
 def test_a_frozen_block_behaves_as_at_test_time() -> None:
-    block = shake(block_of("basic", *SHAPES[0]), ShakeDropSpec(**SHAKE_SHAKE, alpha=(0, 1)))
+    block = shake(block_of("basic", *SHAPES[0]), paper_form(**SHAKE_SHAKE, alpha=(0, 1)))
     block.freeze()
     assert torch.equal(block.train()(feature_map()), copy.deepcopy(block).eval()(feature_map()))
 
@@ -144,7 +146,7 @@ def test_shake_shake_of_one_branch_is_refused_and_leaves_the_network_alone() -> 
     stack = nn.Sequential(block_of("basic", *SHAPES[0]), BasicBlock(4, 4))
     before = [type(module) for module in stack.modules()]
     with pytest.raises(ValueError, match="'shake_shake' needs .* BasicBlock has one: set MODEL"):
-        shake(stack, ShakeDropSpec(**SHAKE_SHAKE, alpha=(0, 1)))
+        shake(stack, paper_form(**SHAKE_SHAKE, alpha=(0, 1)))
     assert [type(module) for module in stack.modules()] == before
 
 
