@@ -33,13 +33,15 @@ def pixels(channels: int) -> list[object]:
 
 
 def deployed(cfg: CfgNode, output: Path) -> None:
-    """Analyze, fold and export the network of a config."""
+    """Analyze, fold and export the network of a config, of which only the backbone sees pixels."""
     Complexity(build_for_counting(cfg), example_input(cfg, 64, 64))
     folded = fold_checkpoint(cfg)
     assert max(folded.feature_differences.values()) < 1e-4
     path = str(output / "model.ts")
     model = load_model(cfg)
-    differences = export_model(model, example_image(cfg), path, format="tracing")
+    differences = export_model(
+        model, example_image(cfg), path, format="tracing", backbone_only=True
+    )
     assert max(differences.values()) < 1e-2
 
 
