@@ -139,8 +139,8 @@ def _training_keys() -> CfgNode:
     # (0, 1], to train on; SEED determines which. detectron2 reads this key but does not define it.
     _C.DATALOADER.RANDOM_SUBSET_RATIO = 1.0
 
-    # Your own data: [name, COCO json, folder of images] for each dataset. Use the names in TRAIN and
-    # TEST, which also accept "json:folder". If the config has detectron2's default number of
+    # Your own data: [name, COCO json, folder of images] for each dataset. Use the names in TRAIN
+    # and TEST, which also accept "json:folder". If the config has detectron2's default number of
     # classes, it is taken from the json.
     _C.DATASETS.COCO_FILES = []
     # Skip unusable images and annotations of COCO files, with a warning that lists them, instead of
