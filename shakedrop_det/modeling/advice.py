@@ -1,4 +1,4 @@
-"""What is allowed, but often goes wrong."""
+"""Warnings about settings that are valid but often fail."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ logger = logging.getLogger(__name__)
 
 
 def warn_of_frozen_norms(cfg: CfgNode, model: nn.Module) -> None:
-    """Warn where branches are perturbed that end in a frozen norm, and gradients are not clipped.
+    """Warn if perturbed branches end in a frozen norm and gradients are not clipped.
 
-    No norm then answers to what a dropped branch learns, so that training may diverge, see
+    No norm then adapts to what a dropped branch learns, so training may diverge; see
     docs/results.md.
 
     Args:
