@@ -71,7 +71,7 @@ def run_plan(
     failed = {}
     number = len(finished)
     if finished:
-        say(f"{number} of {len(plan.runs)} runs are there already")
+        say(f"{number} of {len(plan.runs)} runs are already finished")
     for run, error in _run_side_by_side(missing, output, jobs, allow_pickle):
         number += 1
         if error is not None:

@@ -86,8 +86,8 @@ def _find_blocks(module: nn.Module) -> list[CNNBlockBase]:
         )
     if unknown:
         logging.getLogger(__name__).warning(
-            "Residual blocks that ShakeDrop does not know are left as they are, and do not count "
-            "in its schedule: %s. Register them with @shakedrop_det.shakes",
+            "ShakeDrop does not know these residual blocks. It leaves them unchanged and does not "
+            "count them in its schedule: %s. Register them with @shakedrop_det.shakes",
             ", ".join(f"{kind} (such as {name})" for kind, name in sorted(unknown.items())),
         )
     return found

@@ -139,5 +139,7 @@ def test_samplers(cfg: CfgNode) -> None:
     cfg.DATALOADER.RANDOM_SUBSET_RATIO = 0.5
     assert len(build_classification_train_loader(cfg).dataset.sampler._indexes_subset) == 4
     cfg.DATALOADER.SAMPLER_TRAIN = "RepeatFactorTrainingSampler"
-    with pytest.raises(ValueError, match="'RepeatFactorTrainingSampler' is none for class.*set it"):
+    with pytest.raises(
+        ValueError, match="'RepeatFactorTrainingSampler' is not supported for class.*set it"
+    ):
         build_classification_train_loader(cfg)

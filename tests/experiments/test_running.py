@@ -68,7 +68,7 @@ def test_what_has_ended_is_not_trained_again(experiment) -> None:
     said: list[str] = []
     assert run_plan(plan, folder, jobs=1, say=said.append) == {}
     assert [path.stat().st_mtime_ns for path in results] == before
-    assert said == ["3 of 3 runs are there already"]
+    assert said == ["3 of 3 runs are already finished"]
 
 
 def test_results_of_another_config_are_not_taken_for_those_of_this(experiment, tmp_path) -> None:

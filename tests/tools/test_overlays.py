@@ -56,4 +56,4 @@ def test_overlays_are_laid_in_their_order_between_the_config_and_the_options(
     assert (shakedrop["ALPHA"], shakedrop["BETA"]) == ([0.0, 0.25], [0.0, 0.5])
     log = (output / "log.txt").read_text()
     laid = f"random_drop, then {tmp_path / 'mine.yaml'}, then the options"
-    assert f"The config is {CONFIG}, over it {laid}" in log
+    assert f"The config is {CONFIG}, then {laid}" in log

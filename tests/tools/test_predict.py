@@ -52,7 +52,7 @@ def test_folder(
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (["{here}/missing.png"], "error: '.*missing.png' is no file and no folder"),
+        (["{here}/missing.png"], "error: '.*missing.png' is neither a file nor a folder"),
         (["{weights}", "--weights", "no.pth"], "error: MODEL.WEIGHTS: there is no file 'no.pth'"),
         (["{weights}"], "error: MODEL.WEIGHTS is empty: name the checkpoint"),
         (["{weights}", "--confidence", "7"], "error: --confidence must be in .0, 1., got 7.0"),

@@ -95,7 +95,7 @@ def test_what_last_checkpoint_names(
 ) -> None:
     output = tmp_path / "output"
     output.mkdir()
-    for name, message in (("../code.pkl", "no file of its own folder"), ("code.pkl", "it names ")):
+    for name, message in (("../code.pkl", "not a file in that folder"), ("code.pkl", "it names ")):
         (output / "code.pkl").write_bytes(Path(weights).read_bytes())
         (output / "last_checkpoint").write_text(name)
         name, *arguments = USES[tool](CONFIG, "", output)
