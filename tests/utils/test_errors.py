@@ -3,25 +3,15 @@
 from __future__ import annotations
 
 import errno
-import gc
 import os
 import signal
 from collections.abc import Callable, Iterator
 
 import pytest
-from torch.utils.data import DataLoader, IterableDataset, _utils, get_worker_info
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from shakedrop_det.utils.errors import EXIT_CODE, reported_to_user
 from shakedrop_det.utils.reading import naming_file
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _impatience() -> Iterator[None]:
-    """Otherwise torch waits five seconds for each worker of a loader that an error ended."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_utils, "MP_STATUS_CHECK_INTERVAL", 0.1)
-        yield
-        gc.collect()
 
 
 def read_image() -> None:
