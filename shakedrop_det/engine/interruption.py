@@ -58,8 +58,8 @@ class Interruption:
         self._pid = os.getpid()
 
     @contextlib.contextmanager
-    def watched(self) -> Iterator[None]:
-        """Note signals within the block; Python gives them to the main thread alone."""
+    def handled(self) -> Iterator[None]:
+        """Handle signals within the block. Only the main thread can; others leave them alone."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return

@@ -62,7 +62,7 @@ def lay_over_lazy(cfg: DictConfig, overlay: str, values: Mapping[str, Any]) -> b
 
 
 def put_under_shakedrop(model: DictConfig) -> None:
-    """Let the ResNet of a lazy model be built under ShakeDrop, in place; all of its keys stay.
+    """Let the ResNet of a lazy model be built with ShakeDrop, in place; all of its keys stay.
 
     It gets a key ``spec`` with the default settings, so that one may say on the command line
     ``model.backbone.bottom_up.spec.survival_prob=0.8``. The ``res5`` in the head of a C4 detector

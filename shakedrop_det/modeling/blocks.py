@@ -184,7 +184,7 @@ class ShakenBlock(ResidualBranch, CNNBlockBase):
 
     def __prepare_scriptable__(self) -> NoReturn:
         raise TypeError(
-            "torch.jit.script cannot compile the random part of blocks under ShakeDrop: script "
+            "torch.jit.script cannot compile the random part of blocks with ShakeDrop: script "
             "shakedrop_det.fold(copy.deepcopy(model)), which computes the same at test time. "
             "torch.jit.trace needs no such step."
         )

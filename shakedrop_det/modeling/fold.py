@@ -32,7 +32,7 @@ def fold(module: nn.Module) -> nn.Module:
     """
     blocks = [child for child in module.modules() if isinstance(child, ShakenBlock)]
     if not blocks:
-        raise ValueError(f"{type(module).__name__} holds no block under ShakeDrop to fold")
+        raise ValueError(f"{type(module).__name__} holds no block with ShakeDrop to fold")
     scales = [(_scaled_module(conv), scale) for b in blocks for conv, scale in b.test_scales()]
     for block in blocks:
         block.plain_type()  # Before anything is changed.

@@ -68,7 +68,7 @@ def _find_blocks(module: nn.Module) -> list[CNNBlockBase]:
     for name, child in module.named_modules():
         if isinstance(child, ShakenBlock):
             raise ValueError(
-                f"{name or type(module).__name__} is under ShakeDrop already; apply `shake` once, "
+                f"{name or type(module).__name__} already has ShakeDrop; apply `shake` once, "
                 "to a newly built model"
             )
         if type(child) in SHAKEN_BLOCKS:

@@ -111,8 +111,8 @@ def test_runs_take_the_visible_gpus_in_turn(monkeypatch, visible, expected) -> N
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     if visible is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    places = [environment(place, jobs=3) for place in range(3)]
-    assert [place["CUDA_VISIBLE_DEVICES"] for place in places] == expected
+    found = [environment(slot, jobs=3)["CUDA_VISIBLE_DEVICES"] for slot in range(3)]
+    assert found == expected
 
 
 def test_without_gpus_runs_share_the_cores(monkeypatch) -> None:
