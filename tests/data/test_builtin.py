@@ -19,7 +19,7 @@ ROOT = os.path.expanduser(os.getenv("DETECTRON2_DATASETS", "datasets"))
 
 
 @pytest.mark.parametrize("split", ["train", "val"])
-def test_metadata(split: str) -> None:
+def test_metadata_name_the_files_the_classes_and_the_evaluator(split: str) -> None:
     scenes = MetadataCatalog.get(f"digit_scenes_{split}")
     assert scenes.json_file == f"{ROOT}/digit_scenes/annotations/instances_{split}.json"
     assert scenes.image_root == f"{ROOT}/digit_scenes/{split}"

@@ -13,7 +13,7 @@ def val() -> list[dict]:
     return load_single_digits(False)
 
 
-def test_records(val: list[dict]) -> None:
+def test_records_hold_square_images_with_their_labels(val: list[dict]) -> None:
     assert [record["image_id"] for record in val] == list(range(360))
     assert [record["label"] for record in val] == digit_split(False)[1].tolist()
     for record in val:

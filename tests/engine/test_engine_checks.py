@@ -60,7 +60,9 @@ def test_broken_annotations(tiny: Tiny, coco: Callable[[str], str], tmp_path: Pa
     assert str(tmp_path / "instances.json") in str(error.value)
 
 
-def test_zero_annotations(tiny: Tiny, coco: Callable[[str], str], tmp_path: Path) -> None:
+def test_training_without_annotations_is_refused(
+    tiny: Tiny, coco: Callable[[str], str], tmp_path: Path
+) -> None:
     image = {"id": 1, "file_name": "1.png", "height": 8, "width": 8}
     Image.new("RGB", (8, 8)).save(tmp_path / "1.png")
     categories = [{"id": i + 1, "name": str(i)} for i in range(10)]

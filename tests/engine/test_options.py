@@ -50,7 +50,9 @@ def cfg() -> CfgNode:
         (["SOLVER.WEIGHT_DECAY_BIAS", "0.1"], "SOLVER.WEIGHT_DECAY_BIAS", 0.1),
     ],
 )
-def test_taken(cfg: CfgNode, options: list[str], key: str, expected: Any) -> None:
+def test_an_option_takes_the_type_of_its_key(
+    cfg: CfgNode, options: list[str], key: str, expected: Any
+) -> None:
     merge_options(cfg, options)
     node: Any = cfg
     for name in key.split("."):

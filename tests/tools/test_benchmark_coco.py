@@ -67,7 +67,7 @@ def test_data_set_that_cannot_be_used(
 
 
 @pytest.mark.usefixtures("datasets_root")
-def test_table(tool: Callable[..., str], tmp_path: Path) -> None:
+def test_table_and_json_have_both_tasks(tool: Callable[..., str], tmp_path: Path) -> None:
     options = ["--rounds", 1, "--per-image", 5, "--output", tmp_path]
     out = tool("benchmark_coco", "--dataset", "tiny_scenes_val", *options)
     cases = json.loads((tmp_path / "benchmark.json").read_text())["cases"]

@@ -30,7 +30,7 @@ def weights(tiny: Callable[..., CfgNode], tmp_path: Path) -> Path:
     return tmp_path / "weights.pth"
 
 
-def test_folder(
+def test_a_folder_is_predicted_for_and_broken_files_are_reported(
     tool: Callable[..., str], weights: Path, datasets_root: str, tmp_path: Path
 ) -> None:
     photos, output = tmp_path / "photos", tmp_path / "output"

@@ -13,7 +13,9 @@ CONFIG = ROOT / "tests" / "configs" / "tiny_mask_rcnn.yaml"
 
 
 @pytest.mark.usefixtures("datasets_root")
-def test_pictures(tool: Callable[..., str], tmp_path: Path) -> None:
+def test_as_many_pictures_as_asked_for_are_written(
+    tool: Callable[..., str], tmp_path: Path
+) -> None:
     output = tmp_path / "out"
     options = ["--config-file", CONFIG, "--num-images", 3, "--output", output]
     data = ["DATASETS.TRAIN", "('tiny_scenes_train',)"]
