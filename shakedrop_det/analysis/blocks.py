@@ -1,4 +1,4 @@
-"""ShakeDrop in each residual block of a network."""
+"""Tables and plots of ShakeDrop in each residual block of a network."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The classes that weights tell apart, kept with them."""
+"""The class names and ids that a checkpoint stores."""
 
 from __future__ import annotations
 

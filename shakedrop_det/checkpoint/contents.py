@@ -1,4 +1,4 @@
-"""What is in a file of weights: taking off wrappers, and checking what is under them."""
+"""The contents of a weights file: removing wrappers, and checking the weights."""
 
 from __future__ import annotations
 

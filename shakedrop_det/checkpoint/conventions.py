@@ -1,4 +1,4 @@
-"""What weights expect of the pixels, and of ShakeDrop, around them."""
+"""The pixel format and ShakeDrop settings that weights were trained with."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files of weights: reading without running their code, and writing."""
+"""Weights files: reading without running their code, and writing."""
 
 from __future__ import annotations
 

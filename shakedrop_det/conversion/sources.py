@@ -1,4 +1,4 @@
-"""Where weights to convert come from: torchvision and timm by name, or files."""
+"""Sources of weights to convert: networks of torchvision and timm by name, or files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Find mistakes in data sets before training starts, and say what to change."""
+"""Checks of datasets before training starts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The classes that a model has to tell apart."""
+"""The classes of a dataset."""
 
 from __future__ import annotations
 

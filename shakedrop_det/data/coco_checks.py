@@ -1,4 +1,4 @@
-"""Mistakes in COCO files, found before training, and told or left out."""
+"""Checks of COCO files before training: mistakes are reported or skipped."""
 
 from __future__ import annotations
 

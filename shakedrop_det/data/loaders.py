@@ -1,4 +1,4 @@
-"""detectron2's data loaders, for classification."""
+"""detectron2's data loaders for classification."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which metrics an evaluation will give."""
+"""The names of the metrics that an evaluation will compute."""
 
 from __future__ import annotations
 

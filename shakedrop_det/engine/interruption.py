@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM stop training between two steps, where nothing is lost."""
+"""Ctrl-C and SIGTERM stop training between two steps, without losing work."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Config options as people type them."""
+"""Parsing config options as users type them."""
 
 from __future__ import annotations
 

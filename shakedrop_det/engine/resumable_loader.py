@@ -1,4 +1,4 @@
-"""A training loader whose every image is determined by its place in the run."""
+"""A training loader whose every image is determined by its position in the run."""
 
 from __future__ import annotations
 

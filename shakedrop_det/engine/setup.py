@@ -1,4 +1,4 @@
-"""From the command line to a config, with the logs set up."""
+"""Loading the config of a command line, and setting up the logs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""All runs of an experiment, side by side, each in a process and a folder of its own."""
+"""Running an experiment in parallel, each run in its own process and folder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a network computes for an image, and how far another network is from it."""
+"""The outputs of a network for an image, and their difference from those of another."""
 
 from __future__ import annotations
 

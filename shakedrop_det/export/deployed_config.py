@@ -1,4 +1,4 @@
-"""The config of a folded network: of stock detectron2, where that has such a network."""
+"""The config of a folded network, for stock detectron2 if that has such a network."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From a config and a checkpoint to those of the folded network, shown to compute the same."""
+"""Folding a checkpoint and its config, with a check that the result computes the same."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an overlay does to a lazy config: the counterparts of the keys that it sets."""
+"""Applying an overlay to a lazy config, by the counterparts of its keys."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Overlays: small yaml files that change a config in one respect, whichever config it is."""
+"""Overlays: small yaml files that change one aspect of any config."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Images in the format that a model takes, such as "L" with one channel."""
+"""Converting images to the format of a model, such as "L" with one channel."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From what a user names to images and videos."""
+"""Finding the images and videos that a user names."""
 
 from __future__ import annotations
 

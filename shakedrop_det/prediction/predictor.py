@@ -1,4 +1,4 @@
-"""A trained model with what it needs around it, for one image at a time."""
+"""A trained model with its preprocessing, for one image at a time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files by path or by address, and what to say where an address gives none."""
+"""Files by path or address, with errors for addresses that cannot be read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reading config files without running code that they carry, as yaml's Python tags would."""
+"""Reading config files without running code, which yaml's Python tags could."""
 
 from __future__ import annotations
 
