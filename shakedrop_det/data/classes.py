@@ -1,4 +1,4 @@
-"""The classes of a dataset."""
+"""The classes of models and datasets."""
 
 from __future__ import annotations
 
