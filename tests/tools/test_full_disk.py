@@ -76,7 +76,15 @@ def test_folding_names_the_file_and_leaves_none(
     assert os.listdir(folder) == []
 
 
-@pytest.mark.parametrize("format", ["tracing", "scripting", "torch_export", "onnx"])
+@pytest.mark.parametrize(
+    "format",
+    [
+        "tracing",
+        "onnx",
+        pytest.param("scripting", marks=pytest.mark.slow),
+        pytest.param("torch_export", marks=pytest.mark.slow),
+    ],
+)
 def test_exporting_names_the_file_and_keeps_the_old_one(
     leave: Callable[..., tuple[int, str]], weights: Path, tmp_path: Path, format: str
 ) -> None:
