@@ -1,4 +1,4 @@
-"""What is allowed, but often goes wrong."""
+"""Warnings about settings that are valid but often fail."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from .blocks import ShakenBlock
 
 
 def warn_of_frozen_norms(cfg: CfgNode, model: nn.Module) -> None:
-    """Let the first training step warn if branches are perturbed that end in a frozen norm, and
-    gradients are not clipped.
+    """Let the first training step warn if perturbed branches end in a frozen norm and gradients are
+    not clipped.
 
-    No norm then answers to what a dropped branch learns, so that training may diverge, see
-    docs/results.md. A warning while the model is built would be followed by detectron2's print of
-    it, some hundred lines, and is not for those who only evaluate.
+    No norm then adapts to what a dropped branch learns, so training may diverge; see
+    docs/results.md. A warning while the model is built would scroll away with detectron2's dump of
+    the model.
 
     Args:
         cfg: for ``SOLVER.CLIP_GRADIENTS``.

@@ -1,4 +1,4 @@
-"""Whether the Triton kernels work on this machine: tried and compared before they are used."""
+"""Checking that the Triton kernels work on this machine before they are used."""
 
 from __future__ import annotations
 
