@@ -91,6 +91,12 @@ def infer_architecture(state: StateDict) -> ResNetArchitecture:
             f"The weights lack {missing[0]}, in detectron2's names, which each ResNet has: the "
             "file is not whole, or of another network"
         )
+    channels = state["stem.conv1.weight"].shape[1]
+    if channels != 3:
+        raise ValueError(
+            f"The weights are of a network for images of {channels} channels, and those of other "
+            "libraries are for 3: use them as MODEL.WEIGHTS as they are"
+        )
     if not is_bottleneck and state[last].shape[0] != 64:
         raise ValueError(
             f"detectron2 has no ResNet of depth {depth} with {state[last].shape[0]} channels after "
