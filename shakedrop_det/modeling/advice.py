@@ -26,20 +26,12 @@ def warn_of_frozen_norms(cfg: CfgNode, model: nn.Module) -> None:
     perturbed = [m for m in model.modules() if isinstance(m, ShakenBlock) and m.is_perturbed()]
     frozen = sum(_ends_in_frozen_norm(block) for block in perturbed)
     if frozen:
-        spec = perturbed[0].spec
-        wanted = {"INVERTED True": spec.inverted, "SURVIVAL_PROB 0.9": spec.survival_prob >= 0.9}
-        missing = [f"MODEL.SHAKEDROP.{key}" for key, is_set in wanted.items() if not is_set]
         perturbed[0].advice = (
             f"ShakeDrop perturbs {frozen} blocks that end in FrozenBatchNorm2d, and gradients are "
             "not clipped: training may diverge. Set SOLVER.CLIP_GRADIENTS.ENABLED True, CLIP_TYPE "
-            "'norm' and CLIP_VALUE 1.0, or let the norms learn with MODEL.RESNETS.NORM 'BN' or "
-            "'SyncBN'."
+            "'norm' and CLIP_VALUE 1.0, and keep MODEL.SHAKEDROP.INVERTED True and SURVIVAL_PROB "
+            "0.9; or let the norms learn with MODEL.RESNETS.NORM 'BN' or 'SyncBN'."
         )
-        if missing:
-            perturbed[0].advice += (
-                f" For weights that were trained without ShakeDrop, set {' and '.join(missing)} as "
-                "well."
-            )
 
 
 def _ends_in_frozen_norm(block: ShakenBlock) -> bool:
