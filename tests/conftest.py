@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 from detectron2.config import CfgNode
+from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.utils import logger as detectron2_logger
+from torch.utils.data import _utils
 
 from shakedrop_det.data import build_digit_scenes, register_digit_scenes
 from shakedrop_det.engine import load_config
@@ -24,18 +26,33 @@ def same_random_numbers() -> None:
     torch.manual_seed(0)
 
 
+@pytest.fixture(autouse=True, scope="session")
+def short_wait_for_data_workers() -> Iterator[None]:
+    """Where an error ended a loader, torch otherwise waits five seconds for each worker."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_utils, "MP_STATUS_CHECK_INTERVAL", 0.5)
+        yield
+
+
 @pytest.fixture(scope="session")
 def datasets_root(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A folder for ``$DETECTRON2_DATASETS`` with digit scenes, 16 to train on and 4 held out.
 
     In this process they are registered as ``tiny_scenes_train`` and ``tiny_scenes_val``, since
-    ``digit_scenes_*`` got its folder when the package was imported.
+    ``digit_scenes_*`` got its folder when the package was imported; and 40 images of ``digits_val``
+    as ``tiny_digits``.
     """
     root = str(tmp_path_factory.mktemp("datasets"))
     scenes = os.path.join(root, "digit_scenes")
     build_digit_scenes(scenes, num_train=16, num_val=4)
     for split in ("train", "val"):
         register_digit_scenes(f"tiny_scenes_{split}", scenes, split=split)
+    digits = DatasetCatalog.get("digits_val")[:40]
+    DatasetCatalog.register("tiny_digits", lambda: [dict(record) for record in digits])
+    described = MetadataCatalog.get("digits_val")
+    MetadataCatalog.get("tiny_digits").set(
+        evaluator_type=described.evaluator_type, classes=described.classes
+    )
     return root
 
 
@@ -43,14 +60,14 @@ def datasets_root(tmp_path_factory: pytest.TempPathFactory) -> str:
 def tiny(tmp_path: Path, datasets_root: str) -> Callable[..., CfgNode]:
     """``tiny(name, *options)``: a config of ``tests/configs``, not frozen, writing to tmp_path.
 
-    Detectors read ``tiny_scenes_*``; classifiers train on ``digits_val``, which loads faster.
+    Detectors read ``tiny_scenes_*``, classifiers ``tiny_digits``.
     """
 
     def load(name: str, *options: object) -> CfgNode:
         cfg = load_config(str(CONFIGS / f"tiny_{name}.yaml"))
         cfg.OUTPUT_DIR = str(tmp_path / "output")
         if name == "classifier":
-            cfg.DATASETS.TRAIN = ("digits_val",)
+            cfg.DATASETS.TRAIN = cfg.DATASETS.TEST = ("tiny_digits",)
         else:
             cfg.DATASETS.TRAIN = ("tiny_scenes_train",)
             cfg.DATASETS.TEST = ("tiny_scenes_val",)

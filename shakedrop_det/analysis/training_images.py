@@ -1,4 +1,4 @@
-"""The images that training sees."""
+"""Drawing the training images of a config."""
 
 from __future__ import annotations
 
@@ -95,6 +95,7 @@ def _draw_record(
         numbers = fields["gt_classes"].tolist()
         pictures[""] = draw_instances(
             image,
+            classes=numbers,
             labels=[names[n] if names else str(n) for n in numbers],
             boxes=fields["gt_boxes"],
             masks=_masks(fields.get("gt_masks")),

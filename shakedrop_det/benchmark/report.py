@@ -21,6 +21,12 @@ from .timing import Timing
 Results = Mapping[str, Mapping[str, Timing]]
 MemoryResults = Mapping[str, Mapping[str, Memory]]
 
+PICTURES = {
+    "junctions": "The junction of a residual block by itself",
+    "steps": "Steps of whole networks",
+}
+"""Titles of the pictures, by the names of their files."""
+
 
 def machine(device: str) -> str:
     """What times depend on, in a line."""
@@ -89,7 +95,7 @@ def text(results: Results, memory: MemoryResults, *, device: str) -> str:
 def report(
     results: Results, output: Path, *, device: str, memory: MemoryResults | None = None
 ) -> None:
-    """Write ``benchmark.md``, ``benchmark.json`` and ``benchmark.png``.
+    """Write ``benchmark.md``, ``benchmark.json``, ``junctions.png`` and ``steps.png``.
 
     Args:
         results: for each case, the timings of its variants, the baseline first.
@@ -111,37 +117,48 @@ def report(
         },
     }
     write_text(output / "benchmark.json", json.dumps(content, indent=1))
-    if results:
-        _plot(results, output / "benchmark.png")
+    for name, title in PICTURES.items():
+        shown = {case: t for case, t in results.items() if (name == "junctions") == _alone(case)}
+        if shown:
+            _plot(shown, output / f"{name}.png", title=title)
 
 
-def _plot(results: Results, path: Path) -> None:
+def _alone(case: str) -> bool:
+    return case.startswith("junction,")
+
+
+def _plot(results: Results, path: Path, *, title: str) -> None:
     """Bars of all variants but the baselines, case below case."""
-    rows = sum(len(timings) for timings in results.values())
-    figure = Figure(figsize=(10, 0.26 * rows + 1), dpi=110, layout="constrained")
+    rows = sum(len(timings) - 1 for timings in results.values())
+    size = (8.5, 0.24 * rows + 0.3 * len(results) + 1.2)
+    figure = Figure(figsize=size, dpi=110, layout="constrained")
     axes = figure.subplots()
     position, positions, labels = 0.0, [], []
     for case, timings in results.items():
-        for index, (name, timing) in enumerate(list(timings.items())[1:]):
-            _bar(axes, position, timing)
-            positions.append(position)
-            labels.append(f"{case}: {name}" if index == 0 else name)
+        name = case.removeprefix("junction, ")
+        axes.text(0.02, position - 0.1, name, fontsize=8, weight="bold", va="center")
+        for name, timing in list(timings.items())[1:]:
             position += 1
-        position += 0.7
-    axes.axvline(1, color="black", linewidth=1)
+            _bar(axes, position, name, timing)
+            positions.append(position)
+            labels.append(name)
+        position += 1.4
+    axes.axvline(1, color="black", linewidth=1, linestyle="--", zorder=0.5)
+    axes.annotate("stock", (1, -0.9), (3, 0), fontsize=8, textcoords="offset points")
     axes.set_yticks(positions, labels, fontsize=8)
-    axes.set_ylim(position - 0.7, -0.8)
-    axes.set_xlabel("time, as a ratio to the first variant of the case; bars with 95 % intervals")
+    axes.set_ylim(position - 0.6, -1.2)
+    axes.set_title(title)
+    axes.set_xlabel("time, as a ratio to stock; 95 % intervals")
     axes.spines[["top", "right"]].set_visible(False)
     save_figure(figure, path)
 
 
-def _bar(axes: Axes, position: float, timing: Timing) -> None:
+def _bar(axes: Axes, position: float, name: str, timing: Timing) -> None:
     low, high = timing.ratio_interval()
     axes.barh(
         position,
         timing.ratio,
-        color="C0" if timing.ratio <= 1 else "C1",
+        color="C0" if name.startswith("ours") else "0.7",
         xerr=[[timing.ratio - low], [high - timing.ratio]],
         error_kw={"linewidth": 1},
     )

@@ -1,4 +1,4 @@
-"""Which weights of a model belong to its backbone, and whether a file has them."""
+"""The weights of a model that belong to its backbone, and whether a file has them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which ResNet a set of weights belongs to, and that network in detectron2 and torchvision."""
+"""Finding the ResNet that weights belong to, in detectron2 and torchvision."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether two networks compute the same, stage by stage."""
+"""Comparing two networks stage by stage."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From the record of a classification data set to the input of ``ImageClassifier``."""
+"""The mapper from records of classification datasets to inputs of ``ImageClassifier``."""
 
 from __future__ import annotations
 

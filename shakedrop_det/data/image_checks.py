@@ -1,4 +1,4 @@
-"""Mistakes in the images of COCO files, of which only a few are opened."""
+"""Checks of the images of COCO files, of which only a few are opened."""
 
 from __future__ import annotations
 

@@ -108,11 +108,15 @@ def _draw(names: Sequence[str], output: Path, options: Sequence[str]) -> list[Pa
     detection = output / "detection"
     weights = ["MODEL.WEIGHTS", str(detection / "model_final.pth")]
     cfg = _config(DETECTION, detection, *options, *weights)
-    predictions, curves = output / "predictions.png", output / "curves.png"
-    draw_predictions(cfg.DATASETS.TEST[0], DefaultPredictor(cfg), predictions)
-    runs = {name: _folder(output, name) / "detection" / "metrics.json" for name in names}
-    draw_curves(runs, curves)
-    return [predictions, curves]
+    pictures = [output / f"{name}.png" for name in ("predictions", "best_predictions", "curves")]
+    dataset, predictor = cfg.DATASETS.TEST[0], DefaultPredictor(cfg)
+    draw_predictions(dataset, predictor, pictures[0])
+    shown = ("image", "predicted")
+    draw_predictions(dataset, predictor, pictures[1], num_images=2, best=True, columns=shown)
+    draw_curves(
+        {name: _folder(output, name) / "detection" / "metrics.json" for name in names}, pictures[2]
+    )
+    return pictures
 
 
 def _report(

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM stop training between two steps, where nothing is lost."""
+"""Ctrl-C and SIGTERM stop training between two steps, without losing work."""
 
 from __future__ import annotations
 
@@ -59,8 +59,8 @@ class Interruption:
         self._pid = os.getpid()
 
     @contextlib.contextmanager
-    def watched(self) -> Iterator[None]:
-        """Note signals within the block; Python gives them to the main thread alone."""
+    def handled(self) -> Iterator[None]:
+        """Handle signals within the block. Only the main thread can; others leave them alone."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return

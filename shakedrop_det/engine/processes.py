@@ -1,4 +1,4 @@
-"""Starting the processes of a run, or joining them, and passing on to them what ends it."""
+"""Starting or joining the processes of a run, and forwarding signals to them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A training loader whose every image is determined by its place in the run."""
+"""A training loader whose every image is determined by its position in the run."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def resumable(loader: Any, *, rank: int = 0, world_size: int = 1) -> Any:
     # detectron2's samplers are endless and shuffle by a seed that is known.
     if not isinstance(images, ToIterableDataset) or not hasattr(images.sampler, "_seed"):
         logging.getLogger(__name__).warning(
-            "A run cannot be resumed exactly with a data loader or sampler that is none of "
+            "A run cannot be resumed exactly with a data loader or sampler that is not one of "
             "detectron2's (%s): it will start from another image",
             type(loader).__name__,
         )

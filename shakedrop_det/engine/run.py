@@ -1,4 +1,4 @@
-"""A whole run: training, or evaluation only."""
+"""Training runs and evaluations from beginning to end."""
 
 from __future__ import annotations
 

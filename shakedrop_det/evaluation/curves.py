@@ -44,16 +44,16 @@ def draw_curves(runs: Mapping[str, str | os.PathLike[str]], output: str | os.Pat
             raise ValueError(f"{path} holds no total_loss: the run has not logged a training step")
         _draw_loss(losses, metrics["total_loss"], name=name, colour=f"C{index}")
         shown = [key for key in _ACCURACIES if key in metrics]
-        for key, dashes in zip(shown, _DASHES, strict=False):
-            label = f"{name}, {_ACCURACIES[key]}" if len(runs) > 1 else _ACCURACIES[key]
-            accuracies.plot(
-                *metrics[key].T, dashes, color=f"C{index}", marker="o", markersize=3, label=label
-            )
+        for number, key in enumerate(shown):
+            # Colours tell runs apart, or the metrics of a single one.
+            several = len(runs) > 1
+            style = {"color": f"C{index if several else number}", "marker": "o", "markersize": 3}
+            label = f"{name}, {_ACCURACIES[key]}" if several else _ACCURACIES[key]
+            accuracies.plot(*metrics[key].T, _DASHES[number], label=label, **style)
     losses.set(title="training loss", xlabel="iteration")
     accuracies.set(title="held-out accuracy", xlabel="iteration", ylabel="%")
-    losses.set_ylim(bottom=0)
-    accuracies.set_ylim(bottom=0)
     for axes in (losses, accuracies):
+        axes.set(xlim=(0, None), ylim=(0, None))
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
         if axes.get_legend_handles_labels()[0] and (axes is accuracies or len(runs) > 1):

@@ -1,4 +1,4 @@
-"""Drawing objects into photographs."""
+"""Drawing objects into images."""
 
 from __future__ import annotations
 
@@ -7,11 +7,19 @@ from typing import Any, Sequence
 
 import numpy as np
 from detectron2.data import Metadata
+from detectron2.structures import Boxes
 from detectron2.utils.visualizer import GenericMask, Visualizer
+from matplotlib.patches import Rectangle
+
+from .label_placement import place_labels
 
 _SMALL = 400  # pixels; labels could not be read in smaller pictures
 _GOLDEN = 0.618034
 _GREY = (128, 128, 128)
+_THIN = 1.2  # points
+_FONT = (7.0, 14.0)  # points, at least and at most
+_PAD = 2.0  # points around a label
+_LUMINANCE = (0.299, 0.587, 0.114)
 
 
 def distinct_colours(number: int) -> list[tuple[float, float, float]]:
@@ -48,36 +56,77 @@ def with_names(metadata: Metadata, *, things: Sequence[str] = (), num_stuff: int
 def draw_instances(
     image: np.ndarray,
     *,
+    classes: Sequence[int],
     labels: Sequence[str],
-    boxes: np.ndarray | None,
+    boxes: Any,
     masks: Sequence[Any] | None = None,
     keypoints: Any = None,
     metadata: Metadata | None = None,
+    scale: float | None = None,
 ) -> np.ndarray:
-    """Draw objects into a picture with detectron2's ``Visualizer``, in distinct colours.
+    """Draw objects into a picture: translucent masks, thin boxes, and labels beside them.
 
     Args:
         image: (H, W, 3), uint8, RGB.
-        labels: of the N objects.
-        boxes: (N, 4), in pixels, left, top, right, bottom; or None.
+        classes: of the N objects. A class has the same colour in each picture.
+        labels: of the objects, such as "dog 97%"; "" for none.
+        boxes: (N, 4), in pixels, left, top, right, bottom; or detectron2's ``Boxes``.
         masks: of each object what detectron2's ``GenericMask`` takes: (H, W) numbers 0 and 1, a
             list of polygons, or COCO's RLE; or None.
         keypoints: (N, K, 3) x, y and visibility, or None.
         metadata: for the names and connections of keypoints.
+        scale: enlargement of the picture; by default, small ones are.
 
     Returns:
-        np.ndarray: (H, W, 3), uint8, RGB, enlarged if it was small.
+        np.ndarray: (scale * H, scale * W, 3), uint8, RGB.
     """
     height, width = image.shape[:2]
-    visualizer = Visualizer(image, metadata, scale=readable_scale(height, width))
-    colours = distinct_colours(len(labels))
-    filled = [GenericMask(mask, height, width).mask for mask in masks or ()]
+    corners = np.asarray(boxes.tensor if isinstance(boxes, Boxes) else boxes, dtype=float)
+    corners = corners.reshape(-1, 4)
+    visualizer = Visualizer(image, metadata, scale=scale or readable_scale(height, width))
+    palette = distinct_colours(max(classes, default=0) + 1)
+    colours = [palette[number] for number in classes]
+    filled = [GenericMask(mask, height, width).mask for mask in (() if masks is None else masks)]
     # Small ones last, and not as polygons, which would fill holes.
     for index in sorted(range(len(filled)), key=lambda i: -int(filled[i].sum())):
         visualizer.draw_binary_mask(
-            filled[index].astype(np.uint8), color=colours[index], alpha=0.5, area_threshold=0
+            filled[index].astype(np.uint8), color=colours[index], alpha=0.45, area_threshold=0
         )
-    visualizer.overlay_instances(
-        boxes=boxes, labels=list(labels), keypoints=keypoints, assigned_colors=colours
-    )
+    for (left, top, right, bottom), colour in zip(corners, colours, strict=True):
+        frame = Rectangle(
+            (left, top), right - left, bottom - top, fill=False, edgecolor=colour, linewidth=_THIN
+        )
+        visualizer.output.ax.add_patch(frame)
+    for points in () if keypoints is None else visualizer._convert_keypoints(keypoints):
+        visualizer.draw_and_connect_keypoints(points)
+    _write_labels(visualizer, labels, corners, colours)
     return visualizer.get_output().get_image()
+
+
+def _write_labels(
+    visualizer: Visualizer,
+    labels: Sequence[str],
+    boxes: np.ndarray,
+    colours: Sequence[tuple[float, float, float]],
+) -> None:
+    canvas = visualizer.output
+    font = float(np.clip(visualizer._default_font_size * canvas.scale, *_FONT))
+    pad = _PAD * canvas.dpi / 72 / canvas.scale  # In pixels of the image, as are boxes.
+    texts, sizes = [], []
+    for label, colour in zip(labels, colours, strict=True):
+        box = {"facecolor": colour, "alpha": 0.85, "pad": _PAD, "edgecolor": "none"}
+        ink = "white" if np.dot(colour, _LUMINANCE) < 0.5 else "black"
+        text = canvas.ax.text(
+            *(0, 0, label), size=font, color=ink, bbox=box, verticalalignment="top", zorder=10
+        )
+        text.set_visible(bool(label))
+        texts.append(text)
+        extent = text.get_window_extent(canvas.canvas.get_renderer())
+        sizes.append(
+            (extent.width / canvas.scale + 2 * pad, extent.height / canvas.scale + 2 * pad)
+        )
+    places = place_labels(
+        boxes, np.array(sizes).reshape(-1, 2), width=canvas.width, height=canvas.height
+    )
+    for text, place in zip(texts, places, strict=True):
+        text.set_position(place + pad)

@@ -1,4 +1,4 @@
-"""Pictures of predictions beside the truth."""
+"""Pictures of predictions next to the ground truth."""
 
 from __future__ import annotations
 
@@ -6,17 +6,22 @@ import os
 from typing import Any, Callable, Sequence
 
 import numpy as np
+import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.detection_utils import read_image
-from detectron2.structures import BoxMode, Instances
+from detectron2.structures import Boxes, BoxMode, Instances, pairwise_iou
 from detectron2.utils.visualizer import GenericMask, Visualizer
-from matplotlib import colormaps
 from matplotlib.figure import Figure
+from scipy.optimize import linear_sum_assignment
 
 from shakedrop_det.utils.reading import naming_file
 from shakedrop_det.utils.written import save_figure
 
-_COLOURS = 10
+from .instance_drawing import draw_instances
+
+COLUMNS = ("image", "predicted", "truth")
+_SEVERAL = 4
+"""Objects that an image has at least to be shown as one of the best."""
 _DPI = 100
 _TITLE = 0.3  # inches above each column
 
@@ -27,20 +32,24 @@ def draw_predictions(
     output: str | os.PathLike[str],
     *,
     num_images: int = 4,
+    best: bool = False,
+    columns: Sequence[str] = COLUMNS,
     scale: float = 3.0,
     score_threshold: float = 0.5,
 ) -> None:
-    """Draw images, predicted and annotated instances side by side, one row per image.
+    """Draw images, predicted and annotated instances beside one another, one row per image.
 
     Instances have masks, or boxes where there are no masks.
 
     Args:
-        dataset_name: of a detection data set in detectron2's catalog, of which the first images
-            that have annotations are shown.
+        dataset_name: of a detection data set in detectron2's catalog. The first images that have
+            annotations are shown.
         predictor: takes an image, (H, W, 3) uint8 BGR, and returns a dict with ``instances`` in
             the image's coordinates, as :class:`detectron2.engine.DefaultPredictor` does.
         output: the image to write. Its folder is made if need be.
         num_images: at most so many rows.
+        best: show those images of several objects on which prediction and truth agree best.
+        columns: of "image", "predicted" and "truth".
         scale: enlargement of the images.
         score_threshold: instances that are predicted with a lower score are left out.
 
@@ -48,27 +57,33 @@ def draw_predictions(
         OSError: if an image cannot be read, naming it.
         ValueError: if no image of the data set has annotations.
     """
-    records = [r for r in DatasetCatalog.get(dataset_name) if r.get("annotations")][:num_images]
+    records = [r for r in DatasetCatalog.get(dataset_name) if r.get("annotations")]
     if not records:
         raise ValueError(f"data set {dataset_name!r} has no image with annotations to draw")
     classes = MetadataCatalog.get(dataset_name).thing_classes
-    rows = []
-    for record in records:
+    found: list[tuple[float, np.ndarray, dict[str, Any], dict[str, Any]]] = []
+    for record in records if best else records[:num_images]:
         with naming_file(record["file_name"]):
             image = read_image(record["file_name"], format="RGB")
-        found = predictor(image[:, :, ::-1])["instances"].to("cpu")
-        predicted = _predicted(found[found.scores >= score_threshold], classes)
+        instances = predictor(image[:, :, ::-1])["instances"].to("cpu")
+        predicted = _predicted(instances[instances.scores >= score_threshold], classes)
         true = _true(record, classes)
-        drawn = [_draw(image, scale=scale, **instances) for instances in (predicted, true)]
-        rows.append([Visualizer(image, scale=scale).get_output().get_image(), *drawn])
-    _save_grid(rows, titles=("image", "predicted", "truth"), output=output)
+        found.append((_agreement(predicted, true), image, predicted, true))
+    if best:
+        found = [row for row in found if len(row[3]["classes"]) >= _SEVERAL] or found
+        found.sort(key=lambda row: -row[0])
+    rows = []
+    for _, image, predicted, true in found[:num_images]:
+        sides = {"image": None, "predicted": predicted, "truth": true}
+        rows.append([_draw(image, scale=scale, instances=sides[column]) for column in columns])
+    _save_grid(rows, titles=columns, output=output)
 
 
 def _predicted(instances: Instances, classes: Sequence[str]) -> dict[str, Any]:
     numbers = instances.pred_classes.tolist()
     scores = instances.scores.tolist()
     return {
-        "numbers": numbers,
+        "classes": numbers,
         "masks": instances.pred_masks.numpy() if instances.has("pred_masks") else None,
         "boxes": instances.pred_boxes.tensor.numpy(),
         "labels": [f"{classes[n]} {s:.0%}" for n, s in zip(numbers, scores, strict=True)],
@@ -83,7 +98,7 @@ def _true(record: dict[str, Any], classes: Sequence[str]) -> dict[str, Any]:
         size = record["height"], record["width"]
         masks = [GenericMask(a["segmentation"], *size).mask for a in annotations]
     return {
-        "numbers": numbers,
+        "classes": numbers,
         "masks": masks,
         "boxes": [
             BoxMode.convert(a["bbox"], a["bbox_mode"], BoxMode.XYXY_ABS) for a in annotations
@@ -92,29 +107,37 @@ def _true(record: dict[str, Any], classes: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _draw(
-    image: np.ndarray,
-    *,
-    scale: float,
-    numbers: Sequence[int],
-    masks: Sequence[np.ndarray] | None,
-    boxes: Sequence[Any],
-    labels: Sequence[str],
-) -> np.ndarray:
-    """One picture, (scale * H, scale * W, 3) uint8, with a class in the same colour everywhere."""
+def _draw(image: np.ndarray, *, scale: float, instances: dict[str, Any] | None) -> np.ndarray:
+    """One picture, (scale * H, scale * W, 3) uint8; the image itself without instances."""
+    if instances is None:
+        return Visualizer(image, scale=scale).get_output().get_image()
     # On pale grey, so that the only colours are those of the instances.
     grey = 90 + 0.5 * image.mean(axis=2, keepdims=True)
-    visualizer = Visualizer(np.repeat(grey, 3, axis=2), scale=scale)
-    colours = [colormaps["hsv"](number % _COLOURS / _COLOURS)[:3] for number in numbers]
-    for index, colour in enumerate(colours):
-        if masks is None:
-            visualizer.draw_box(boxes[index], edge_color=colour)
-        else:
-            visualizer.draw_binary_mask(masks[index], color=colour, alpha=0.6, area_threshold=0)
-    # After all masks, which would hide them.
-    for label, (left, top, _, _) in zip(labels, boxes, strict=True):
-        visualizer.draw_text(label, (left, top), color="w", horizontal_alignment="left")
-    return visualizer.get_output().get_image()
+    return draw_instances(np.repeat(grey, 3, axis=2), scale=scale, **instances)
+
+
+def _agreement(predicted: dict[str, Any], true: dict[str, Any]) -> float:
+    """From 0 to 1: the mean IoU of instances with their best match of the same class, those
+    without one counting 0."""
+    kind = "masks" if predicted["masks"] is not None and true["masks"] is not None else "boxes"
+    shapes = [np.asarray(side[kind], dtype=float) for side in (predicted, true)]
+    if not all(len(shape) for shape in shapes):
+        return 0.0
+    iou = _mask_iou(*shapes) if kind == "masks" else pairwise_iou(*map(_as_boxes, shapes)).numpy()
+    same_class = np.equal.outer(predicted["classes"], true["classes"])
+    rows, columns = linear_sum_assignment(iou * same_class, maximize=True)
+    return float((iou * same_class)[rows, columns].sum() / max(iou.shape))
+
+
+def _as_boxes(corners: np.ndarray) -> Boxes:
+    return Boxes(torch.from_numpy(corners))
+
+
+def _mask_iou(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """IoU of masks (N, H, W) with masks (M, H, W): (N, M)."""
+    one, other = (masks.reshape(len(masks), -1) for masks in (first, second))
+    both = one @ other.T
+    return both / np.maximum(one.sum(axis=1)[:, None] + other.sum(axis=1) - both, 1)
 
 
 def _save_grid(

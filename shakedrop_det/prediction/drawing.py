@@ -1,4 +1,4 @@
-"""Pictures of one image's predictions."""
+"""Drawing the predictions for one image."""
 
 from __future__ import annotations
 
@@ -44,8 +44,9 @@ def draw_output(
     found: Instances = output["instances"]
     return draw_instances(
         image,
+        classes=found.pred_classes.tolist(),
         labels=_labels(found, names),
-        boxes=found.pred_boxes.tensor.numpy(),
+        boxes=found.pred_boxes,
         masks=list(found.pred_masks.numpy()) if found.has("pred_masks") else None,
         keypoints=found.pred_keypoints if found.has("pred_keypoints") else None,
         metadata=metadata,

@@ -1,4 +1,4 @@
-"""Reading images so that a broken file is named."""
+"""Reading images, with errors that name broken files."""
 
 from __future__ import annotations
 

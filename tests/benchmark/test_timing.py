@@ -83,7 +83,8 @@ def test_the_report_has_all_rows_and_a_picture(tmp_path: Path) -> None:
     assert content["memory"]["a network"]["ours"] == {"saved": 2**20 - 24, "peak": 3 * 2**20}
     text = (tmp_path / "benchmark.md").read_text()
     assert table(RESULTS) in text and memory_table(MEMORY) in text
-    assert (tmp_path / "benchmark.png").read_bytes()[:4] == b"\x89PNG"
+    assert not (tmp_path / "junctions.png").exists()  # There are none.
+    assert (tmp_path / "steps.png").read_bytes()[:4] == b"\x89PNG"
 
 
 def test_cases_have_names_of_their_own_and_cover_what_the_package_promises() -> None:

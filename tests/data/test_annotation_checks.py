@@ -230,7 +230,7 @@ def test_bad_annotations_are_left_out_if_asked(
     skip: dict[str, Any] = {"needs": POLYGONS, "skip_bad": True, "folder": str(tmp_path / "run")}
     logging.getLogger("shakedrop_det").propagate = True
     check_dataset(NAME, num_classes=2, **skip)
-    assert "Left out 1 of 4 images and 3 of 8 annotations" in caplog.text
+    assert "Skipped 1 of 4 images and 3 of 8 annotations" in caplog.text
     assert "image 1, annotation 1 has no mask" in caplog.text
     records = DatasetCatalog.get(NAME)
     assert [len(record["annotations"]) for record in records] == [1, 2, 2]

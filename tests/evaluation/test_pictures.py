@@ -80,6 +80,31 @@ def test_grid_shows_images_predictions_and_truth(tmp_path: Path, records: list[d
             assert colourful[mask == 0].mean() < 0.1
 
 
+def test_the_best_are_those_that_agree_with_the_truth(
+    tmp_path: Path, records: list[dict[str, Any]]
+) -> None:
+    right = predictor(records, score=0.9)
+    several = [record for record in records if len(record["annotations"]) >= 4]
+    chosen = several[-1]  # The one of several objects that is predicted without a mistake.
+
+    def predict(image: np.ndarray) -> dict[str, Instances]:
+        found = right(image)["instances"]
+        pixels = np.asarray(Image.open(chosen["file_name"]))
+        if not np.array_equal(image[:, :, ::-1], pixels):
+            found.pred_classes = (found.pred_classes + 1) % 10
+        return {"instances": found}
+
+    path = tmp_path / "a.png"
+    draw_predictions(
+        "tiny_scenes_val", predict, path, num_images=1, best=True, columns=("truth", "image")
+    )
+    grid = np.asarray(Image.open(path).convert("RGB"))
+    assert grid.shape[1] == 3 * GAP + 2 * SIDE
+    image = grid[-SIDE - GAP : -GAP, -SIDE - GAP : -GAP]
+    pixels = np.asarray(Image.open(chosen["file_name"]))
+    assert np.abs(image[1::3, 1::3].astype(int) - pixels).max() <= 3
+
+
 def test_predictions_below_the_threshold_are_left_out(tmp_path: Path, records: list[dict]) -> None:
     draw_predictions(
         "tiny_scenes_val",

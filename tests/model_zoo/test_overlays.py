@@ -158,7 +158,9 @@ def test_later_overlays_win() -> None:
 )
 def test_an_overlay_of_which_later_ones_leave_nothing_is_refused(overlays) -> None:
     first, last = overlays
-    with pytest.raises(ValueError, match=f"overlay '{first}' is undone by '{last}'.*lay it last"):
+    with pytest.raises(
+        ValueError, match=f"overlay '{first}' has no effect before '{last}'.*give it last"
+    ):
         model_zoo.get_config(MASK_RCNN, overlays)
 
 
@@ -206,7 +208,7 @@ def test_an_overlay_that_does_not_suit_is_refused_and_leaves_the_config_as_it_wa
     [
         ("MODEL: {NO_SUCH_KEY: 1}", "NO_SUCH_KEY"),
         ("SOLVER: {MAX_ITER: many}", "MAX_ITER"),
-        ("MODEL: [", "is no yaml"),
+        ("MODEL: [", "is not valid yaml"),
         ("_BASE_: none.yaml", "No such file.*none.yaml"),
         ("", "no 'key: value' pairs"),
         ("- MODEL", "no 'key: value' pairs"),

@@ -72,3 +72,27 @@ def leave(
         return exit_.value.code, written.out + written.err
 
     return run
+
+
+@pytest.fixture
+def tool(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], clean_logging: None
+) -> Callable[..., str]:
+    """``tool(name, *args, code=0)``: run tools/NAME.py in this process; what it wrote.
+
+    The tiny scenes are called ``tiny_scenes_train`` and ``tiny_scenes_val`` here.
+    """
+
+    def run(name: str, *args: object, code: int = 0) -> str:
+        path = TRAIN_NET.with_name(f"{name}.py")
+        monkeypatch.setattr(sys, "argv", [str(path), *map(str, args)])
+        left = 0
+        try:
+            runpy.run_path(str(path), run_name="__main__")
+        except SystemExit as leaving:
+            left = leaving.code or 0
+        written = capsys.readouterr()
+        assert left == code, written.err + written.out
+        return written.out + written.err
+
+    return run

@@ -6,8 +6,6 @@ and the periods.
 
 from __future__ import annotations
 
-import runpy
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -35,22 +33,9 @@ pytestmark = pytest.mark.usefixtures("clean_logging", "datasets_root")
 
 
 @pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """``run(tool, *args)``: a tool in this process, in an empty folder; what it printed."""
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tool: Run) -> Run:
+    """``run(name, *args)``: a tool in this process, in an empty folder; what it printed."""
     monkeypatch.chdir(tmp_path)
-
-    def tool(name: str, *args: object, code: int = 0) -> str:
-        path = ROOT / "tools" / f"{name}.py"
-        monkeypatch.setattr(sys, "argv", [str(path), *map(str, args)])
-        try:
-            runpy.run_path(str(path), run_name="__main__")
-        except SystemExit as leave:
-            assert leave.code == code, capsys.readouterr()
-        else:
-            assert code == 0
-        written = capsys.readouterr()
-        return written.out + written.err
-
     return tool
 
 
@@ -100,7 +85,7 @@ def test_from_training_to_predictions(run: Run, config: str, tmp_path: Path) -> 
     assert Path("output/analysis/model.md").is_file()
 
 
-def test_conversion(run: Run) -> None:
+def test_conversion_needs_a_source_and_an_output_alone(run: Run) -> None:
     torch.save(build("torchvision", "resnet18").state_dict(), "resnet18.pth")
     out = run("convert_weights", "resnet18.pth", "--output", "converted.pth")
     assert out.splitlines()[-1] == "Wrote converted.pth"
@@ -112,7 +97,7 @@ def test_without_a_config_nothing_is_trained_and_no_folder_made(run: Run, tmp_pa
 
 
 @pytest.mark.parametrize(
-    "tool, missing",
+    "name, missing",
     [
         ("analyze_model", "--config-file/--config"),
         ("benchmark_input", "root"),
@@ -124,8 +109,8 @@ def test_without_a_config_nothing_is_trained_and_no_folder_made(run: Run, tmp_pa
         ("visualize_data", "--config-file/--config"),
     ],
 )
-def test_required_arguments_are_named(run: Run, tool: str, missing: str) -> None:
-    out = run(tool, code=2)
+def test_required_arguments_are_named(run: Run, name: str, missing: str) -> None:
+    out = run(name, code=2)
     found = out.splitlines()[-1].partition("the following arguments are required: ")[2]
     assert set(found.split(", ")) == set(missing.split(", "))
 

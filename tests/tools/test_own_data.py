@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import json
-import runpy
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
 import torch
 
 from tests.own_data import write_own_data
@@ -19,19 +16,7 @@ CONFIG = ROOT / "tests" / "configs" / "tiny_mask_rcnn.yaml"
 Start = Callable[..., "subprocess.Popen[str]"]
 
 
-@pytest.fixture
-def tool(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """``tool(name, *arguments)``: run a tool in this process."""
-
-    def run(name: str, *arguments: object) -> None:
-        path = ROOT / "tools" / f"{name}.py"
-        monkeypatch.setattr(sys, "argv", [str(path), *map(str, arguments)])
-        runpy.run_path(str(path), run_name="__main__")
-
-    return run
-
-
-def test_two_paths_are_enough(start: Start, tool: Callable[..., None], tmp_path: Path) -> None:
+def test_two_paths_are_enough(start: Start, tool: Callable[..., str], tmp_path: Path) -> None:
     """Train and evaluate; after that, the data set may be gone."""
     data, run, folded = (tmp_path / name for name in ("birds", "run", "folded"))
     paths = write_own_data(data)

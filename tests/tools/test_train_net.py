@@ -20,6 +20,7 @@ from shakedrop_det.engine import Trainer
 TESTS = Path(__file__).parent.parent
 TRAIN_NET = TESTS.parent / "tools" / "train_net.py"
 CONFIG = TESTS / "configs" / "tiny_mask_rcnn.yaml"
+SCENES = ["DATASETS.TRAIN", "('tiny_scenes_train',)", "DATASETS.TEST", "('tiny_scenes_val',)"]
 
 Run = Callable[..., tuple[str, str]]
 Tiny = Callable[..., CfgNode]
@@ -34,30 +35,34 @@ def model_state(path: Path) -> dict[str, torch.Tensor]:
     return torch.load(path, weights_only=True)["model"]
 
 
-def test_both_stages(train_net: Run, tmp_path: Path) -> None:
-    """Pretraining's checkpoint is the detector's MODEL.WEIGHTS, with no step in between."""
+@pytest.mark.usefixtures("datasets_root")
+def test_pretrainings_checkpoint_is_the_detectors_weights_as_it_is(
+    tool: Callable[..., str], tmp_path: Path
+) -> None:
     first, second = tmp_path / "classifier", tmp_path / "detector"
-    train_net("classifier", "OUTPUT_DIR", first, "DATASETS.TRAIN", "('digits_val',)")
+    classifier = TESTS / "configs" / "tiny_classifier.yaml"
+    digits = ["DATASETS.TRAIN", "('tiny_digits',)", "DATASETS.TEST", "('tiny_digits',)"]
+    short = ["SOLVER.MAX_ITER", 2, "SOLVER.STEPS", "(1,)"]
+    tool("train_net", "--config", classifier, "--output", first, *digits, *short)
     assert "top1" in " ".join(metrics(first)[-1])
     weights = first / "model_final.pth"
+    detector = ["--config", CONFIG, "--output", second, *SCENES, "MODEL.WEIGHTS"]
     # At a learning rate of 0 what was loaded is what is saved.
-    options = ["MODEL.WEIGHTS", weights, "SOLVER.BASE_LR", 0.0, "OUTPUT_DIR", second]
-    train_net("mask_rcnn", *options)
+    tool("train_net", *detector, weights, "SOLVER.BASE_LR", 0.0, *short)
     assert "segm/AP" in metrics(second)[-1]
     before, after = model_state(weights), model_state(second / "model_final.pth")
     convs = [k for k in before if k.startswith("backbone.bottom_up.") and before[k].ndim == 4]
     assert len(convs) == 53  # of a ResNet-50
     assert all(torch.equal(before[key], after[key]) for key in convs)
 
-    evaluation = ["--eval-only", *options[2:], "MODEL.WEIGHTS"]
-    out, _ = train_net("mask_rcnn", *evaluation, second / "model_final.pth")
-    assert "Evaluation results for segm" in out
-    _, err = train_net("mask_rcnn", *evaluation, weights, code=2)
-    assert "lacks" in err and "roi_heads.mask_head.mask_fcn1" in err
+    text = tool("train_net", "--eval-only", *detector, second / "model_final.pth")
+    assert "Evaluation results for segm" in text
+    text = tool("train_net", "--eval-only", *detector, weights, code=2)
+    assert "lacks" in text and "roi_heads.mask_head.mask_fcn1" in text
 
 
 def test_killed_run_resumes_where_it_was(
-    start: Start, train_net: Run, tiny: Tiny, tmp_path: Path
+    start: Start, tool: Callable[..., str], tiny: Tiny, tmp_path: Path
 ) -> None:
     output = tmp_path / "output"
     options = ["OUTPUT_DIR", output, "SOLVER.CHECKPOINT_PERIOD", 1, "SOLVER.BASE_LR", 1e-3]
@@ -92,7 +97,8 @@ def test_killed_run_resumes_where_it_was(
         assert torch.equal(trainer.model.state_dict()[key], value)
 
     end = iteration + 3
-    train_net("mask_rcnn", "--resume", *options, "SOLVER.MAX_ITER", end, "SOLVER.STEPS", (1,))
+    short = ["SOLVER.MAX_ITER", end, "SOLVER.STEPS", (1,), *SCENES]
+    tool("train_net", "--resume", "--config", CONFIG, *options, *short)
     assert f"Starting training from iteration {iteration + 1}" in (output / "log.txt").read_text()
     assert torch.load(output / "model_final.pth", weights_only=True)["iteration"] == end - 1
 
@@ -105,6 +111,7 @@ def test_mistake_of_the_user_is_one_line(train_net: Run, tmp_path: Path) -> None
     assert err.splitlines()[-1] == message
 
 
+@pytest.mark.slow
 def test_mistake_of_the_user_in_two_processes(train_net: Run, tmp_path: Path) -> None:
     options = ["OUTPUT_DIR", tmp_path, "DATASETS.TRAIN", "('no_such_set',)"]
     _, err = train_net("mask_rcnn", "--num-gpus", 2, "--dist-url", "auto", *options, code=2)

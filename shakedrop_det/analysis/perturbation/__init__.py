@@ -1,0 +1,36 @@
+"""What ShakeDrop does to the features, gradients and minimum of a trained classifier.
+
+The reading of the paper is that it is data augmentation in feature space. What follows from that is
+stated in :mod:`.predictions` before anything is measured.
+"""
+
+from .checkpoint import measure_checkpoint
+from .features import BlockFeatures, perturbed_features
+from .gradients import GradientAngles, gradient_angles
+from .images import LabelledImages, load_images
+from .neighbours import Neighbours, compare_neighbours
+from .predictions import Prediction, predictions
+from .report import Measured, draw, measure, report
+from .sharpness import Sharpness, filter_normalized, largest_eigenvalue, sharpness
+
+__all__ = [
+    "BlockFeatures",
+    "GradientAngles",
+    "LabelledImages",
+    "Measured",
+    "Neighbours",
+    "Prediction",
+    "Sharpness",
+    "compare_neighbours",
+    "draw",
+    "filter_normalized",
+    "gradient_angles",
+    "largest_eigenvalue",
+    "load_images",
+    "measure",
+    "measure_checkpoint",
+    "perturbed_features",
+    "predictions",
+    "report",
+    "sharpness",
+]

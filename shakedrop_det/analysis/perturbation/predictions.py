@@ -1,0 +1,115 @@
+"""What the reading of the paper predicts, stated before it is measured.
+
+ShakeDrop is said to be data augmentation in feature space: it displaces the features of an image,
+and the class stays the same. If so, then the following holds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Sequence
+
+import numpy as np
+from scipy import stats
+from torch import Tensor
+
+from .gradients import GradientAngles
+from .neighbours import Neighbours
+from .sharpness import Sharpness
+
+MARGIN = 0.05
+"""The share of neighbours by which augmentation by interpolation may be better at most."""
+
+LEAST_SIZE = 0.1
+"""The size of a displacement, relative to the features' spread, below which it augments nothing."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One prediction, and what was measured.
+
+    Attributes:
+        text: the prediction.
+        measured: the number with its 95 % interval.
+        holds: whether it does; None where the interval leaves it open.
+    """
+
+    text: str
+    measured: str
+    holds: bool | None
+
+
+def predictions(
+    sizes: Sequence[float],
+    neighbours: Sequence[Neighbours],
+    angles: GradientAngles,
+    shaken: Sharpness,
+    plain: Sharpness | None,
+) -> list[Prediction]:
+    """Hold each prediction against the measurements of one network.
+
+    Intervals are t intervals, over the images for neighbours, whose shares are first averaged over
+    the blocks, over the draws for gradients, and over the directions for the loss.
+
+    Args:
+        sizes: of the displacement, for each block.
+        neighbours: of each block.
+        angles: of gradients.
+        shaken: sharpness of the network.
+        plain: sharpness of the same network trained without ShakeDrop, if there is one.
+    """
+    by_kind = {
+        kind: sum(getattr(block, kind) for block in neighbours) / len(neighbours)
+        for kind in ("perturbed", "random", "interpolated")
+    }
+    found = [
+        Prediction(
+            f"Displacements are no rounding errors: their median size is at least {LEAST_SIZE:g} "
+            "of the features' spread",
+            f"{np.median(sizes):.3f}",
+            bool(np.median(sizes) >= LEAST_SIZE),
+        ),
+        _positive(
+            "A displaced feature has more neighbours of its class than after a random displacement "
+            "of equal length",
+            by_kind["perturbed"] - by_kind["random"],
+        ),
+        _positive(
+            "It has about as many as half way to a neighbour of its class, less "
+            f"{MARGIN:g} at most",
+            by_kind["perturbed"] - by_kind["interpolated"],
+            above=-MARGIN,
+        ),
+        _positive(
+            "The gradient of a perturbed step points to the side of the clean one's: the cosine is "
+            "positive",
+            angles.network["both"],
+        ),
+    ]
+    if plain is not None:
+        found.append(
+            _positive(
+                "The minimum is flatter: the loss of the plain network rises more along random "
+                "directions",
+                plain.rise - shaken.rise,
+            )
+        )
+        found.append(
+            Prediction(
+                "The largest eigenvalue of the Hessian is smaller than the plain network's",
+                f"{shaken.largest_eigenvalue:.3g} against {plain.largest_eigenvalue:.3g}",
+                shaken.largest_eigenvalue < plain.largest_eigenvalue,
+            )
+        )
+    return found
+
+
+def _positive(text: str, values: Tensor, *, above: float = 0.0) -> Prediction:
+    numbers = values.double().numpy(force=True)
+    mean = float(numbers.mean())
+    low = high = mean  # Where all are equal.
+    if np.ptp(numbers) > 0:
+        low, high = stats.ttest_1samp(numbers, above).confidence_interval()
+    measured = f"{mean:+.4f} ({low:+.4f} to {high:+.4f})"
+    holds = True if low > above else False if high < above else None
+    return Prediction(text, measured, holds)
