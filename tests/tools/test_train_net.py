@@ -58,7 +58,8 @@ def test_pretrainings_checkpoint_is_the_detectors_weights_as_it_is(
     text = tool("train_net", "--eval-only", *detector, second / "model_final.pth")
     assert "Evaluation results for segm" in text
     text = tool("train_net", "--eval-only", *detector, weights, code=2)
-    assert "lacks" in text and "roi_heads.mask_head.mask_fcn1" in text
+    assert "lacks" in text and "proposal_generator.rpn_head.conv, " in text
+    assert "and 7 more" in text
 
 
 def test_killed_run_resumes_where_it_was(
