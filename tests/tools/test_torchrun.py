@@ -83,6 +83,7 @@ def test_it_trains_as_processes_of_its_own_do(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 @pytest.mark.skipif(
     not Path("/proc/self/task").exists(), reason="child processes are found in /proc"
 )
