@@ -1,6 +1,5 @@
-from detectron2.model_zoo import get_config
-
 from shakedrop_det.model_zoo.lazy_overlays import put_under_shakedrop
+from shakedrop_det.model_zoo.stock import get_config
 
 _cfg = get_config("new_baselines/mask_rcnn_R_101_FPN_100ep_LSJ.py")
 put_under_shakedrop(_cfg.model)  # in the paper's form, as it trains from scratch
