@@ -66,7 +66,9 @@ def test_the_tool_runs_by_its_path(
 
 
 def test_there_and_back(convert_weights: Run, tmp_path: Path) -> None:
-    """With real images, through safetensors."""
+    """With real images, through safetensors, to timm."""
+    pytest.importorskip("safetensors")
+    pytest.importorskip("timm")
     network = build("torchvision", "resnet18")
     torch.save(network.state_dict(), tmp_path / "source.pth")
     pictures = [tmp_path / f"{i}.png" for i in range(2)]
