@@ -14,7 +14,7 @@ CONFIG = ROOT / "tests" / "configs" / "tiny_classifier.yaml"
 def test_tables_and_plot(start: Callable[..., "subprocess.Popen[str]"], tmp_path: Path) -> None:
     options = ["--config-file", CONFIG, "--size", 48, 64, "--output", tmp_path / "out"]
     process = start(TOOL, *options, "MODEL.SHAKEDROP.SURVIVAL_PROB", 0.2)
-    out, err = process.communicate(timeout=100)
+    out, err = process.communicate()
     assert process.returncode == 0, err
     assert out.startswith("For one image of 48 x 64 pixels:\n")
     rows = [line.split("|") for line in out.splitlines() if line.startswith("|")]

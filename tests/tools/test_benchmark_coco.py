@@ -68,7 +68,7 @@ def test_data_set_that_cannot_be_used(
 
 def test_table(start: Callable[..., "subprocess.Popen[str]"], tmp_path: Path) -> None:
     process = start(TOOL, "--rounds", 1, "--per-image", 5, "--output", tmp_path)
-    out, err = process.communicate(timeout=100)
+    out, err = process.communicate()
     assert process.returncode == 0, err
     cases = json.loads((tmp_path / "benchmark.json").read_text())["cases"]
     assert cases.keys() == {"bbox", "segm"}

@@ -59,7 +59,7 @@ def test_the_tool_runs_by_its_path(
 ) -> None:
     torch.save(build("torchvision", "resnet18").state_dict(), tmp_path / "source.pth")
     process = start(TOOL, tmp_path / "source.pth", "--output", tmp_path / "converted.pth")
-    out, err = process.communicate(timeout=300)
+    out, err = process.communicate()
     assert process.returncode == 0, err
     assert out.splitlines()[-1] == f"Wrote {tmp_path / 'converted.pth'}"
     assert "stem.conv1.weight" in torch.load(tmp_path / "converted.pth", weights_only=True)["model"]

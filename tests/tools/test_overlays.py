@@ -51,7 +51,7 @@ def test_overlays_are_laid_in_their_order_between_the_config_and_the_options(
     output = tmp_path / "output"
     options = ["MODEL.SHAKEDROP.ALPHA", "[0.0, 0.25]", "SOLVER.MAX_ITER", 1, "OUTPUT_DIR", output]
     process = start(TOOLS / "train_net.py", "--config-file", CONFIG, *overlays, *options)
-    _, err = process.communicate(timeout=300)
+    _, err = process.communicate()
     assert process.returncode == 0, err
     shakedrop = yaml.safe_load((output / "config.yaml").read_text())["MODEL"]["SHAKEDROP"]
     assert (shakedrop["ALPHA"], shakedrop["BETA"]) == ([0.0, 0.25], [0.0, 0.5])

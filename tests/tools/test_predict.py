@@ -43,7 +43,7 @@ def test_folder(
     options = ["--config-file", CONFIG, "--weights", weights, "--output", output]
     few = ["TEST.DETECTIONS_PER_IMAGE", 3]
     process = start(TOOL, photos, *options, "--confidence", 0.01, *few)
-    out, err = process.communicate(timeout=100)
+    out, err = process.communicate()
     assert process.returncode == 0, err
     results = json.loads((output / "results.json").read_text())
     last = f"{len(results)} results in 4 images and 0 frames of videos, 1 files skipped: {output}/"

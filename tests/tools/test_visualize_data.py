@@ -15,7 +15,7 @@ def test_pictures(start: Callable[..., "subprocess.Popen[str]"], tmp_path: Path)
     output = tmp_path / "out"
     options = ["--config-file", CONFIG, "--num-images", 3, "--output", output]
     process = start(TOOL, *options, "INPUT.RANDOM_FLIP", "horizontal")
-    out, err = process.communicate(timeout=100)
+    out, err = process.communicate()
     assert process.returncode == 0, err
     assert out.splitlines()[-1] == f"Wrote 3 pictures of digit_scenes_train to {output}/"
     assert [path.name[:5] for path in sorted(output.iterdir())] == ["0001_", "0002_", "0003_"]
