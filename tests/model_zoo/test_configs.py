@@ -10,7 +10,6 @@ from unittest.mock import ANY
 import pytest
 import torch
 import torchvision
-from detectron2 import model_zoo as stock_zoo
 from detectron2.config import get_cfg
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import build_backbone
@@ -18,6 +17,7 @@ from torch import nn
 from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 
 from shakedrop_det import add_training_config, model_zoo
+from shakedrop_det.model_zoo import stock as stock_zoo
 
 from .trees import (
     BACKBONES,

@@ -158,7 +158,7 @@ def test_the_default_stages_of_detectron2_can_be_shaken(depth) -> None:
     count = sum(DEPTHS[depth][1])
     shake(network, paper_form())
     probs = [m.survival_prob for m in network.modules() if hasattr(m, "survival_prob")]
-    assert probs == pytest.approx([1 - 0.1 * i / count for i in range(1, count + 1)])
+    assert probs == pytest.approx([1 - 0.5 * i / count for i in range(1, count + 1)])
 
 
 @pytest.mark.parametrize("out_features", [["res5"], ["res3"], ["res2", "res4"]])
