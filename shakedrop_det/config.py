@@ -12,7 +12,7 @@ from shakedrop_det.layers import ShakeDropSpec
 def add_shakedrop_config(cfg: CfgNode) -> None:
     """Add the keys that this package's backbones read to a detectron2 config, in place.
 
-    They are ``MODEL.SHAKEDROP`` and three under ``MODEL.RESNETS``. A key that is there already, set
+    They are ``MODEL.SHAKEDROP`` and five under ``MODEL.RESNETS``. A key that is there already, set
     by you or by another extension, stays as it is.
 
     Args:
@@ -96,6 +96,12 @@ def _backbone_keys() -> CfgNode:
     # Widening factor of a PyramidNet: its last block has so many channels more than its stem
     # (bottlenecks: four times as many as both together).
     _C.MODEL.RESNETS.PYRAMID_ALPHA = 48.0
+    # Widening factor of a Wide ResNet, whose DEPTH is 6 n + 4: what its stages have times as many
+    # channels as 16, 32 and 64 (with STEM_OUT_CHANNELS 16).
+    _C.MODEL.RESNETS.WIDEN_FACTOR = 10
+    # Whether the residual branches of a Wide ResNet end in a norm, which makes ShakeDrop work
+    # there. False gives the original network.
+    _C.MODEL.RESNETS.LAST_BRANCH_NORM = True
     return _C
 
 

@@ -16,7 +16,8 @@ def fold(module: nn.Module) -> nn.Module:
     branch, or into the last convolution where there is none. Blocks that keep their final
     ReLU become detectron2's own, so that the state_dict is that of a stock network with the same
     keys; those without become blocks that differ from detectron2's in that ReLU alone. Blocks of
-    PyramidNet and of two branches, which have no such ReLU, become this package's plain ones.
+    PyramidNets, Wide ResNets and two branches, which have no such ReLU, become this package's plain
+    ones.
 
     The result is for inference: its training would start from scaled norms, without noise.
 

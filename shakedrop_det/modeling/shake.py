@@ -30,8 +30,8 @@ def shake(
 
     Args:
         module: a block, backbone, detector or any other module that holds BasicBlock,
-            BottleneckBlock or DeformBottleneckBlock of detectron2, this package's blocks of
-            PyramidNet or of two branches, or a block registered by :func:`shakes`.
+            BottleneckBlock or DeformBottleneckBlock of detectron2, a block of this package's
+            networks for CIFAR, or one registered by :func:`shakes`.
         spec: ShakeDrop's settings.
         num_blocks: L of the survival schedule. By default the number of blocks up to the last
             one found; give it if ``module`` is only part of a network.
