@@ -106,7 +106,8 @@ def _backbone_keys() -> CfgNode:
 
 
 def _training_keys() -> CfgNode:
-    _C = _nodes("MODEL.IMAGE_CLASSIFIER", "INPUT.CLASSIFICATION", "DATASETS", "DATALOADER")
+    _C = _nodes("MODEL.IMAGE_CLASSIFIER", "DATASETS", "DATALOADER")
+    _C.update(_nodes("INPUT.CLASSIFICATION.ADVERSARIAL_AUGMENT"))
     _C.update(_nodes("SOLVER.AMP", "TEST"))
     # Number of classes of the ImageClassifier meta-architecture.
     _C.MODEL.IMAGE_CLASSIFIER.NUM_CLASSES = 1000
@@ -138,6 +139,20 @@ def _training_keys() -> CfgNode:
     _C.INPUT.CLASSIFICATION.AUTO_AUGMENT = ""
     # Probability that a random rectangle of a training image is erased, to MODEL.PIXEL_MEAN.
     _C.INPUT.CLASSIFICATION.RANDOM_ERASING = 0.0
+    # Side, in pixels, of a square that Cutout erases from each training image, to MODEL.PIXEL_MEAN;
+    # its center is anywhere in the image. 0 switches it off.
+    _C.INPUT.CLASSIFICATION.CUTOUT = 0
+
+    # Adversarial AutoAugment, after all of the above: a network learns by reinforcement, once in
+    # each epoch, which policies of augmentation raise the training loss.
+    # M: each batch is trained on in so many copies, each by a policy of its own. 0 switches it off.
+    _C.INPUT.CLASSIFICATION.ADVERSARIAL_AUGMENT.POLICIES = 0
+    # Pairs of operations in a policy, of which each image gets one at random.
+    _C.INPUT.CLASSIFICATION.ADVERSARIAL_AUGMENT.SUB_POLICIES = 5
+    # Learning rate of the policy network, for Adam.
+    _C.INPUT.CLASSIFICATION.ADVERSARIAL_AUGMENT.BASE_LR = 0.00035
+    # Weight of the policies' entropy, in nats, in what the policy network maximizes.
+    _C.INPUT.CLASSIFICATION.ADVERSARIAL_AUGMENT.ENTROPY_WEIGHT = 0.00001
 
     # What an image of a classification data set that cannot be read does: "error" stops the run;
     # "skip" warns, counts, and goes on: with another image in training, without it in evaluation.

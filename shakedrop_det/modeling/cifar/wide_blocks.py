@@ -1,4 +1,4 @@
-"""Residual blocks of Wide ResNets (Zagoruyko and Komodakis, "Wide Residual Networks", BMVC 2016)."""
+"""Residual blocks of Wide ResNets (Zagoruyko and Komodakis, BMVC 2016)."""
 
 from __future__ import annotations
 
