@@ -1,4 +1,4 @@
-"""Each operation against Pillow's, which AutoAugment was written with, or against its definition."""
+"""Each operation against Pillow's, for which AutoAugment was written, or against its definition."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Adversarial AutoAugment in the trainer: all copies are trained on, exactly resumed, in processes."""
+"""Adversarial AutoAugment in the trainer: all copies are trained on, exactly resumed."""
 
 from __future__ import annotations
 
