@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,11 +18,13 @@ from detectron2.utils.events import EventStorage
 
 from shakedrop_det.augmentation import Controller, PolicySearch
 from shakedrop_det.engine import Trainer
+from shakedrop_det.engine.interruption import Interrupted
 from shakedrop_det.engine.policy_search import PolicyUpdate
 from tests.augmentation.test_search import uniform
 from tests.modeling.test_distributed import in_two_processes
 
 from .test_exact_resume import end_of
+from .test_interruption import once, prepared
 
 Tiny = Callable[..., CfgNode]
 KEY = "INPUT.CLASSIFICATION.ADVERSARIAL_AUGMENT"
@@ -123,6 +126,25 @@ def test_a_run_is_resumed_exactly_in_the_middle_of_an_epoch(tiny: Tiny, seed: in
     torch.testing.assert_close(after["PolicyUpdate"], before["PolicyUpdate"], rtol=0, atol=0)
     (losses,) = (process["policies"] for process in after["ExactResume"]["processes"])
     assert losses["steps"] == 2  # since the sixth
+
+
+def test_a_run_that_is_stopped_at_the_end_of_an_epoch_goes_on_with_new_policies(
+    tiny: Tiny, tmp_path: Path
+) -> None:
+    schedule = ["SOLVER.MAX_ITER", 5, "SOLVER.STEPS", (), "SOLVER.CHECKPOINT_PERIOD", 100]
+    cfg = adversarial(tiny, 2, "SEED", 1, *schedule, f"{KEY}.BASE_LR", 0.5)
+    unbroken = prepared(cfg)
+    unbroken.train()
+    expected = {key: value.clone() for key, value in unbroken.model.state_dict().items()}
+    cfg.OUTPUT_DIR = str(tmp_path / "interrupted")
+    trainer = prepared(cfg)
+    trainer.model.forward = once(trainer.model.forward, lambda: trainer.iter == 2, signal.SIGTERM)
+    with pytest.raises(Interrupted, match="stopped after iteration 2; "):
+        trainer.train()
+    resumed = prepared(cfg, resume=True)
+    assert not torch.equal(resumed.policies.policies, PolicySearch(2, seed=1).policies)
+    resumed.train()
+    torch.testing.assert_close(resumed.model.state_dict(), expected, rtol=0, atol=0)
 
 
 def of_rank(rank: int) -> dict[str, torch.Tensor]:
