@@ -13,6 +13,7 @@ from shakedrop_det.modeling.cifar import WideBlock
 from tests.modeling.networks import assert_equal_runs, randomize_norms, run
 from tests.modeling.recording import recorded_scales
 from tests.modeling.small_networks import wide_block
+from tests.paper_form import paper_form
 
 SHAPES = [(6, 6, 1), (6, 9, 1), (6, 9, 2), (6, 6, 2)]
 """Input channels, output channels, stride."""
@@ -60,7 +61,7 @@ def test_a_training_step_follows_the_equations_and_sees_its_input_once(
     shape, last_norm, setting, seed
 ) -> None:
     stock = block_of(*shape, last_norm)
-    spec = ShakeDropSpec(survival_prob=0.3, **SETTINGS[setting])
+    spec = paper_form(survival_prob=0.3, **SETTINGS[setting])
     shaken = shake(copy.deepcopy(stock), spec)
     with recorded_scales() as scales:
         got = run(shaken, feature_map(), seed=seed)
@@ -101,7 +102,7 @@ def test_folded_it_computes_the_same_and_there_is_no_relu_to_erase(
     shape, last_norm, erase_relu
 ) -> None:
     stock = block_of(*shape, last_norm).eval()
-    spec = ShakeDropSpec(alpha=(0, 1), survival_prob=0.5, erase_relu=erase_relu)
+    spec = paper_form(alpha=(0, 1), survival_prob=0.5, erase_relu=erase_relu)
     shaken = shake(copy.deepcopy(stock), spec).eval()
     x = feature_map()
     shortcut, f = wide_block(stock, x, shape[2])
