@@ -1,8 +1,8 @@
 #!/usr/bin/env python
 """Compare configs over seeds: train every variant in every setting, and tell what differs.
 
-Writes tables with intervals to OUTPUT/experiment.md, all numbers to experiment.json, and a picture
-to experiment.png. Each run has a folder below, with its whole config, log, metrics and checkpoint.
+Writes tables with intervals to OUTPUT/experiment.md, a picture to experiment.png, and what each run
+came to, as it ends, to RESULTS/NAME_OF_FILE.json. Each run has a folder below, with its whole config, log, metrics and checkpoint.
 What was interrupted goes on when the command is given again; what has ended is not trained again.
 """
 
@@ -35,6 +35,15 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         "--output", type=Path, metavar="FOLDER", help="default: output/experiments/NAME_OF_FILE"
     )
+    parser.add_argument(
+        "--results",
+        type=Path,
+        metavar="FOLDER",
+        help="of JSON files with what was measured, read and added to; default: OUTPUT",
+    )
+    parser.add_argument(
+        "--stop-after", type=float, metavar="MINUTES", help="begin no further run after them"
+    )
     parser.add_allow_pickle()
     parser.add_argument("--report-only", action="store_true", help="train nothing")
     return parser.parse_args()
@@ -45,7 +54,7 @@ def main() -> None:
     import torch
 
     from shakedrop_det.engine import reported_to_user
-    from shakedrop_det.experiments import Comparison, load_plan, read_results, report, run_plan
+    from shakedrop_det.experiments import Comparison, Store, choose, load_plan, report, run_plan
     from shakedrop_det.utils.output_folder import make_output_folder
 
     jobs = max(torch.cuda.device_count(), 1) if args.jobs is None else args.jobs
@@ -56,11 +65,16 @@ def main() -> None:
         plan = load_plan(args.plan)
         output = args.output or Path("output/experiments", plan.name)
         make_output_folder(output)
+        store = Store(args.results or output)
+        options = {"jobs": jobs, "allow_pickle": args.allow_pickle, "stop_after": args.stop_after}
+        if plan.search_plan is not None:
+            if not args.report_only:
+                failed |= run_plan(plan.search_plan, store, output / "search", **options)
+            plan = plan.with_values(choose(plan, store.results(plan.search_plan)))
         if not args.report_only:
-            failed = run_plan(plan, output, jobs=jobs, allow_pickle=args.allow_pickle)
-        results = read_results(plan, output)
+            failed |= run_plan(plan, store, output, **options)
         device = "cuda" if torch.cuda.is_available() else "cpu"
-        text = report(Comparison(plan, results), output, device=device)
+        text = report(Comparison(plan, store.results(plan)), output, device=device)
     print(f"\n{text}\nWritten to {output}/")
     if failed:
         print(f"{len(failed)} runs failed, and are not in the tables", file=sys.stderr)

@@ -1,10 +1,12 @@
 """Comparisons of configs over seeds, with intervals."""
 
 from .comparison import Comparison
-from .plan import Plan, Run, load_plan
+from .plan import Plan, Run, Search, load_plan
 from .report import report
-from .running import Result, read_results, run_plan
+from .running import run_plan
+from .search import choose
 from .statistics import Estimate, estimate_difference, estimate_mean
+from .store import Result, Store
 
 __all__ = [
     "Comparison",
@@ -12,10 +14,12 @@ __all__ = [
     "Plan",
     "Result",
     "Run",
+    "Search",
+    "Store",
+    "choose",
     "estimate_difference",
     "estimate_mean",
     "load_plan",
-    "read_results",
     "report",
     "run_plan",
 ]

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from .plan import Plan, Run
-from .running import Result
 from .statistics import Estimate, estimate_difference, estimate_mean
+from .store import Result
 
 
 @dataclass(frozen=True)
@@ -23,11 +23,11 @@ class Comparison:
     results: Mapping[Run, Result]
 
     def values(self, setting: str, variant: str, metric: str) -> dict[int, float]:
-        """A metric of each run of a variant in a setting, by seed."""
+        """A metric of each run of a variant in a setting that did not diverge, by seed."""
         return {
             run.seed: result.metrics[metric]
             for run, result in self.results.items()
-            if (run.setting, run.variant) == (setting, variant)
+            if (run.setting, run.variant) == (setting, variant) and not result.diverged
         }
 
     def mean(self, setting: str, variant: str, metric: str) -> Estimate:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ _RESERVED = ("SEED", "OUTPUT_DIR")
 _OVERLAYS = "overlays"
 
 Options = Mapping[str, Any]
-"""Config keys and their values; under "overlays" a list of what is laid over the config first, see
+"""Config keys and their values, in which {seed} stands for the seed of the run; under "overlays" a list of what is laid over the config first, see
 :func:`shakedrop_det.model_zoo.apply_overlay`."""
 
 
@@ -46,6 +46,49 @@ class Run:
 
 
 @dataclass(frozen=True)
+class Search:
+    """A value of one config key that is chosen for each variant, with other seeds and images.
+
+    Attributes:
+        key: of the config, such as "MODEL.SHAKEDROP.SURVIVAL_PROB".
+        values: those that are tried.
+        variants: names of the variants for which one is chosen.
+        seeds: of the runs for the choice; none of them is a seed of the comparison.
+        options: what these runs change of the config: at least ``DATASETS.TEST``, the images that
+            the choice is made on.
+        settings: names of the settings in which it is made; the value is that of the best mean over
+            all of them and the seeds.
+    """
+
+    key: str
+    values: tuple[float, ...]
+    variants: tuple[str, ...]
+    seeds: tuple[int, ...]
+    options: Options
+    settings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A sentence that the experiment could refute: that one variant's first metric is higher than
+    another's, or by how much more in one setting than in another.
+
+    Attributes:
+        text: the sentence.
+        variant, against: names of the two variants.
+        setting: where they are compared.
+        beyond: another setting; then the claim is that the gain in ``setting`` is larger than
+            there. None for a claim about ``setting`` alone.
+    """
+
+    text: str
+    variant: str
+    against: str
+    setting: str
+    beyond: str | None = None
+
+
+@dataclass(frozen=True)
 class Plan:
     """An experiment: each variant trained in each setting with each seed.
 
@@ -60,6 +103,10 @@ class Plan:
         options: what all runs change of the config.
         settings: by name, what the circumstances change, such as the depth or the images.
         variants: by name, what is compared; the first is the baseline.
+        search: what is chosen for some of the variants before they are compared.
+        claims: what it is to support or to refute; they are one family of tests.
+        chosen: when the setting was chosen, how, and why; written before the runs.
+        core_hours: what all runs are estimated to take, on one core.
     """
 
     name: str
@@ -70,6 +117,10 @@ class Plan:
     options: Options
     settings: Mapping[str, Options]
     variants: Mapping[str, Options]
+    search: Search | None = None
+    claims: tuple[Claim, ...] = ()
+    chosen: str = ""
+    core_hours: float = 0.0
 
     @property
     def baseline(self) -> str:
@@ -91,6 +142,43 @@ class Plan:
             for variant in self.variants
         ]
 
+    @property
+    def search_plan(self) -> Plan | None:
+        """The experiment whose results the search chooses by, if there is a search: its variants are
+        those of :func:`searched`."""
+        if self.search is None:
+            return None
+        variants = {
+            searched(name, value): {**self.variants[name], self.search.key: value}
+            for name in self.search.variants
+            for value in self.search.values
+        }
+        return replace(
+            self,
+            name=f"{self.name}_search",
+            metrics=self.metrics[:1],
+            seeds=self.search.seeds,
+            options={**self.options, **self.search.options},
+            settings={name: self.settings[name] for name in self.search.settings},
+            variants=variants,
+            search=None,
+        )
+
+    def with_values(self, chosen: Mapping[str, float]) -> Plan:
+        """The experiment with the values that were chosen.
+
+        Args:
+            chosen: by variant; a variant of the search that is not in it is left out.
+        """
+        if self.search is None:
+            return self
+        variants = {
+            name: {**options, self.search.key: chosen[name]} if name in chosen else options
+            for name, options in self.variants.items()
+            if name in chosen or name not in self.search.variants
+        }
+        return replace(self, variants=variants, search=None)
+
     def config(self, run: Run) -> CfgNode:
         """The config of a run, with ``SEED`` set and ``OUTPUT_DIR`` as in the file.
 
@@ -101,8 +189,14 @@ class Plan:
         overlays = [overlay for part in parts for overlay in part.get(_OVERLAYS, ())]
         options = {key: value for part in parts for key, value in part.items() if key != _OVERLAYS}
         texts = [str(part) for pair in options.items() for part in pair]
+        texts = [text.replace("{seed}", str(run.seed)) for text in texts]
         texts += ["SEED", str(run.seed)]
         return load_config(self.config_file, texts, overlays=overlays)
+
+
+def searched(variant: str, value: float) -> str:
+    """Name of a variant with a value that is tried."""
+    return f"{variant}, {value}"
 
 
 def load_plan(path: str | os.PathLike[str]) -> Plan:
@@ -127,36 +221,108 @@ def load_plan(path: str | os.PathLike[str]) -> Plan:
     except ValueError as error:
         raise ValueError(f"experiment {path}: {error}") from None
     _check_configs(plan)
+    if plan.search_plan is not None:
+        _check_configs(plan.search_plan)
     return plan
 
 
 def _parse(content: Any, path: Path) -> Plan:
     required = {"question", "config", "metrics", "seeds", "variants"}
-    allowed = required | {"settings", "options"}
+    allowed = required | {"settings", "options", "search", "claims", "chosen", "core_hours"}
     if not isinstance(content, dict) or not required <= content.keys() <= allowed:
         found = ", ".join(map(str, content)) if isinstance(content, dict) else repr(content)
         raise ValueError(
-            f"it must have the keys {', '.join(sorted(required))}, and may have options and "
-            f"settings; it has {found}"
+            f"it must have the keys {', '.join(sorted(required))}, and may have "
+            f"{', '.join(sorted(allowed - required))}; it has {found}"
         )
-    metrics, seeds = content["metrics"], content["seeds"]
+    metrics = content["metrics"]
     if not isinstance(metrics, list) or not metrics or not all(isinstance(m, str) for m in metrics):
         raise ValueError(f"metrics must be a list of names, got {metrics!r}")
-    if _is_count(seeds):
-        seeds = list(range(1, seeds + 1))
-    if not isinstance(seeds, list) or not seeds or not all(map(_is_count, seeds)):
-        raise ValueError(f"seeds must be their number or a list of integers from 1, got {seeds!r}")
-    if len(set(seeds)) < len(seeds):
-        raise ValueError(f"seeds must differ from each other, got {seeds!r}")
+    settings = _named_options(content.get("settings", {"all": {}}), "settings", path.parent)
+    variants = _named_options(content["variants"], "variants", path.parent)
+    seeds = _seeds(content["seeds"], "seeds")
+    search = None
+    if "search" in content:
+        search = _search(content["search"], variants, settings, path.parent)
+        if shared := sorted({*seeds} & {*search.seeds}):
+            raise ValueError(f"search: seeds must not be those of the comparison, got {shared}")
     return Plan(
         name=path.stem,
         question=str(content["question"]).strip(),
         config_file=str(path.parent / str(content["config"])),
         metrics=tuple(metrics),
-        seeds=tuple(seeds),
+        seeds=seeds,
         options=_options(content.get("options", {}), "options", path.parent),
-        settings=_named_options(content.get("settings", {"all": {}}), "settings", path.parent),
-        variants=_named_options(content["variants"], "variants", path.parent),
+        settings=settings,
+        variants=variants,
+        search=search,
+        claims=tuple(_claim(node, variants, settings) for node in content.get("claims", ())),
+        chosen=str(content.get("chosen", "")).strip(),
+        core_hours=float(content.get("core_hours", 0)),
+    )
+
+
+def _seeds(seeds: Any, key: str) -> tuple[int, ...]:
+    if _is_count(seeds):
+        seeds = list(range(1, seeds + 1))
+    if not isinstance(seeds, list) or not seeds or not all(map(_is_count, seeds)):
+        raise ValueError(f"{key} must be their number or a list of integers from 1, got {seeds!r}")
+    if len(set(seeds)) < len(seeds):
+        raise ValueError(f"{key} must differ from each other, got {seeds!r}")
+    return tuple(seeds)
+
+
+def _claim(node: Any, variants: Mapping[str, Options], settings: Mapping[str, Options]) -> Claim:
+    required = {"claim", "variant"}
+    if not isinstance(node, dict) or not required <= node.keys() <= {
+        *required,
+        "against",
+        "setting",
+        "beyond",
+    }:
+        raise ValueError(
+            f"claims must have claim and variant, and may have against, setting, beyond; got {node!r}"
+        )
+    claim = Claim(
+        text=str(node["claim"]).strip(),
+        variant=str(node["variant"]),
+        against=str(node.get("against", next(iter(variants)))),
+        setting=str(node.get("setting", next(iter(settings)))),
+        beyond=str(node["beyond"]) if "beyond" in node else None,
+    )
+    names = (("variant", claim.variant, variants), ("against", claim.against, variants))
+    names += (("setting", claim.setting, settings), ("beyond", claim.beyond, settings))
+    for key, name, known in names:
+        if name is not None and name not in known:
+            raise ValueError(f"claims: {key} must be one of {', '.join(known)}; got {name!r}")
+    return claim
+
+
+def _search(
+    node: Any, variants: Mapping[str, Options], settings: Mapping[str, Options], folder: Path
+) -> Search:
+    required = {"key", "values", "variants", "seeds", "options"}
+    if not isinstance(node, dict) or not required <= node.keys() <= required | {"settings"}:
+        raise ValueError(
+            f"search must have the keys {', '.join(sorted(required))}, and may have settings; "
+            f"got {node!r}"
+        )
+    values, where = node["values"], node.get("settings", list(settings))
+    if not isinstance(values, list) or len(set(values)) < max(len(values), 2):
+        raise ValueError(f"search: values must be two or more that differ, got {values!r}")
+    for key, names, known in (
+        ("variants", node["variants"], variants),
+        ("settings", where, settings),
+    ):
+        if not isinstance(names, list) or not names or not {*names} <= known.keys():
+            raise ValueError(f"search: {key} must be some of {', '.join(known)}; got {names!r}")
+    return Search(
+        key=str(node["key"]),
+        values=tuple(values),
+        variants=tuple(node["variants"]),
+        seeds=_seeds(node["seeds"], "search: seeds"),
+        options=_options(node["options"], "search: options", folder),
+        settings=tuple(where),
     )
 
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import datetime
-import json
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 
 from tabulate import tabulate
@@ -19,7 +17,7 @@ from .statistics import Estimate
 
 
 def report(comparison: Comparison, output: Path, *, device: str) -> str:
-    """Write ``experiment.md``, ``experiment.json`` and ``experiment.png``.
+    """Write ``experiment.md`` and ``experiment.png``.
 
     Args:
         comparison: the experiment and its results; some may be missing.
@@ -39,9 +37,6 @@ def report(comparison: Comparison, output: Path, *, device: str) -> str:
             parts.append(difference_table(comparison, metric))
     text = "\n\n".join([*parts, f"{where}, {today}"]) + "\n"
     (output / "experiment.md").write_text(text)
-    runs = [{**asdict(run), **asdict(result)} for run, result in comparison.results.items()]
-    content = {"plan": asdict(plan), "machine": where, "date": today, "runs": runs}
-    (output / "experiment.json").write_text(json.dumps(content, indent=1))
     draw_experiment(comparison, output / "experiment.png")
     return text
 
