@@ -2,15 +2,19 @@
 """Compare configs over seeds: train every variant in every setting, and tell what differs.
 
 Writes tables with intervals to OUTPUT/experiment.md, a picture to experiment.png, and what each run
-came to, as it ends, to RESULTS/NAME_OF_FILE.json. Each run has a folder below, with its whole config, log, metrics and checkpoint.
-What was interrupted goes on when the command is given again; what has ended is not trained again.
+came to, as soon as it ends, to RESULTS/NAME_OF_FILE.json. Each run has a folder below OUTPUT, with
+its whole config, log, metrics and checkpoint. What was interrupted goes on when the command is given
+again, on another machine too if it has the JSON; what has ended is not trained again.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import signal
 import sys
+import time
+from functools import partial
 from pathlib import Path
 
 from command_line import ToolParser, run
@@ -44,6 +48,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         "--stop-after", type=float, metavar="MINUTES", help="begin no further run after them"
     )
+    parser.add_argument(
+        "--run-limit", type=float, metavar="MINUTES", help="end a run that takes longer, as failed"
+    )
     parser.add_allow_pickle()
     parser.add_argument("--report-only", action="store_true", help="train nothing")
     return parser.parse_args()
@@ -66,13 +73,21 @@ def main() -> None:
         output = args.output or Path("output/experiments", plan.name)
         make_output_folder(output)
         store = Store(args.results or output)
-        options = {"jobs": jobs, "allow_pickle": args.allow_pickle, "stop_after": args.stop_after}
-        if plan.search_plan is not None:
+        train = partial(
+            run_plan,
+            jobs=jobs,
+            allow_pickle=args.allow_pickle,
+            deadline=time.monotonic() + 60 * (args.stop_after or math.inf),
+            limit=args.run_limit and 60 * args.run_limit,
+            say=partial(print, flush=True),
+        )
+        search = plan.search_plan
+        if search is not None:
             if not args.report_only:
-                failed |= run_plan(plan.search_plan, store, output / "search", **options)
-            plan = plan.with_values(choose(plan, store.results(plan.search_plan)))
+                failed |= train(search, store, output / "search", later=len(plan.runs))
+            plan = plan.with_values(choose(plan, store.results(search)))
         if not args.report_only:
-            failed |= run_plan(plan, store, output, **options)
+            failed |= train(plan, store, output)
         device = "cuda" if torch.cuda.is_available() else "cpu"
         text = report(Comparison(plan, store.results(plan)), output, device=device)
     print(f"\n{text}\nWritten to {output}/")

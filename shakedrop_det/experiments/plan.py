@@ -19,7 +19,8 @@ _RESERVED = ("SEED", "OUTPUT_DIR")
 _OVERLAYS = "overlays"
 
 Options = Mapping[str, Any]
-"""Config keys and their values, in which {seed} stands for the seed of the run; under "overlays" a list of what is laid over the config first, see
+"""Config keys and their values, in which {seed} stands for the seed of the run; under "overlays" a
+list of what is laid over the config first, see
 :func:`shakedrop_det.model_zoo.apply_overlay`."""
 
 
@@ -144,8 +145,8 @@ class Plan:
 
     @property
     def search_plan(self) -> Plan | None:
-        """The experiment whose results the search chooses by, if there is a search: its variants are
-        those of :func:`searched`."""
+        """The experiment whose results the search chooses by, if there is a search: its variants
+        are those of :func:`searched`."""
         if self.search is None:
             return None
         variants = {
@@ -273,15 +274,11 @@ def _seeds(seeds: Any, key: str) -> tuple[int, ...]:
 
 
 def _claim(node: Any, variants: Mapping[str, Options], settings: Mapping[str, Options]) -> Claim:
-    required = {"claim", "variant"}
-    if not isinstance(node, dict) or not required <= node.keys() <= {
-        *required,
-        "against",
-        "setting",
-        "beyond",
-    }:
+    required, allowed = {"claim", "variant"}, {"claim", "variant", "against", "setting", "beyond"}
+    if not isinstance(node, dict) or not required <= node.keys() <= allowed:
         raise ValueError(
-            f"claims must have claim and variant, and may have against, setting, beyond; got {node!r}"
+            "claims must have claim and variant, and may have against, beyond, setting; "
+            f"got {node!r}"
         )
     claim = Claim(
         text=str(node["claim"]).strip(),

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 import multiprocessing
 import os
 import queue
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -34,7 +35,9 @@ def run_plan(
     *,
     jobs: int,
     allow_pickle: bool = False,
-    stop_after: float | None = None,
+    deadline: float = math.inf,
+    limit: float | None = None,
+    later: int = 0,
     say: Callable[[str], None] = print,
 ) -> dict[Run, str]:
     """Train all that is not trained yet. What is interrupted goes on when this is called again.
@@ -45,7 +48,9 @@ def run_plan(
         output: folder of the experiment, which exists.
         jobs: number of runs side by side. They share the GPUs in turn, or the CPU's cores.
         allow_pickle: whether code that a file of weights carries may be run.
-        stop_after: minutes after which no further run begins; None for no limit.
+        deadline: of ``time.monotonic()``, after which no further run begins.
+        limit: seconds after which a run is ended, and has failed; None for no limit.
+        later: number of runs that come after these, for the estimate of the time that is left.
         say: gets a line about each run that has ended.
 
     Returns:
@@ -64,25 +69,21 @@ def run_plan(
         store.adopt(plan, run)
     _write_configs(plan, missing, output)
     failed: dict[Run, str] = {}
+    total = len(plan.runs) + later
     if finished:
-        say(f"{len(finished)} of {len(plan.runs)} runs are there already")
+        say(f"{len(finished)} of {total} runs are there already")
     begin = time.monotonic()
-    count = 0
-
-    def may_begin() -> bool:
-        return stop_after is None or time.monotonic() - begin < 60 * stop_after
-
-    for run, error in _run_side_by_side(missing, output, jobs, allow_pickle, may_begin):
-        count += 1
+    ended = _run_side_by_side(missing, output, jobs, allow_pickle, deadline, limit)
+    for count, (run, error) in enumerate(ended, start=1):
         if error is not None:
             failed[run] = text = error
         else:
             result = _read_result(output / run.folder)
             store.add(plan, run, result)
             text = _summary(result, plan.metrics)
-        left = (time.monotonic() - begin) / count * (len(missing) - count)
-        label = f"[{len(finished) + count}/{len(plan.runs)}] {run}"
-        say(f"{label}: {'failed: ' if error else ''}{text}; {_duration(left)} left")
+        left = (time.monotonic() - begin) / count * (len(missing) + later - count)
+        label = f"[{len(finished) + count}/{total}] {run}"
+        say(f"{label}: {'failed: ' if error else ''}{text}; about {_duration(left)} left")
     return failed
 
 
@@ -98,8 +99,9 @@ def _summary(result: Result, metrics: Iterable[str]) -> str:
 
 
 def _duration(seconds: float) -> str:
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 90 else f"{seconds / 3600:.1f} h"
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def _write_configs(plan: Plan, runs: Iterable[Run], output: Path) -> None:
@@ -133,7 +135,8 @@ def _run_side_by_side(
     output: Path,
     jobs: int,
     allow_pickle: bool,
-    may_begin: Callable[[], bool],
+    deadline: float,
+    limit: float | None,
 ) -> Iterable[tuple[Run, str | None]]:
     """Each run as it ends, and what it said if it failed; without those that may not begin."""
     places: queue.SimpleQueue[dict[str, str]] = queue.SimpleQueue()
@@ -148,14 +151,18 @@ def _run_side_by_side(
     def work(run: Run) -> tuple[bool, str | None]:
         place = places.get()
         try:
-            if not may_begin():
+            if time.monotonic() > deadline:
                 return False, None
             folder = output / run.folder
             paths = str(folder / CONFIG), str(folder), str(folder / CONSOLE)
             process = context.Process(target=run_alone, args=(*paths, place, allow_pickle))
             process.start()
             processes[run] = process
-            process.join()
+            process.join(limit)
+            if process.is_alive():
+                process.terminate()
+                process.join()
+                return True, f"it took longer than {_duration(limit or 0)}, and was ended"
             return True, _error(process.exitcode, folder / CONSOLE)
         finally:
             places.put(place)

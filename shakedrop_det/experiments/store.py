@@ -72,7 +72,7 @@ class Store:
             self._contents[path.stem] = content
 
     def find(self, plan: Plan, run: Run) -> Result | None:
-        """The result of a run, also if it is another experiment's run with the same config and seed.
+        """The result of a run, also of another experiment's run with the same config and seed.
 
         Raises:
             ValueError: if the experiment's file has the run, but with another config.
