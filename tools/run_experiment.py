@@ -3,8 +3,8 @@
 
 Writes tables with intervals to OUTPUT/experiment.md, a picture to experiment.png, and what each run
 came to, as soon as it ends, to RESULTS/NAME_OF_FILE.json. Each run has a folder below OUTPUT, with
-its whole config, log, metrics and checkpoint. What was interrupted goes on when the command is given
-again, on another machine too if it has the JSON; what has ended is not trained again.
+its whole config, log, metrics and checkpoint. What was interrupted goes on when the command is
+given again, on another machine too if it has the JSON; what has ended is not trained again.
 """
 
 from __future__ import annotations
@@ -82,14 +82,15 @@ def main() -> None:
             say=partial(print, flush=True),
         )
         search = plan.search_plan
+        chosen: dict[str, float] = {}
         if search is not None:
             if not args.report_only:
                 failed |= train(search, store, output / "search", later=len(plan.runs))
-            plan = plan.with_values(choose(plan, store.results(search)))
+            chosen = choose(plan, store.results(search))
+            plan = plan.with_values(chosen)
         if not args.report_only:
             failed |= train(plan, store, output)
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        text = report(Comparison(plan, store.results(plan)), output, device=device)
+        text = report(Comparison(plan, store.results(plan)), output, chosen=chosen)
     print(f"\n{text}\nWritten to {output}/")
     if failed:
         print(f"{len(failed)} runs failed, and are not in the tables", file=sys.stderr)

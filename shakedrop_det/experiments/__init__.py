@@ -1,7 +1,10 @@
 """Comparisons of configs over seeds, with intervals."""
 
+from .claims import Finding, findings
 from .comparison import Comparison
-from .plan import Plan, Run, Search, load_plan
+from .plan import Claim, Plan, Run, Search
+from .plan_file import load_plan
+from .render import render
 from .report import report
 from .running import run_plan
 from .search import choose
@@ -9,8 +12,10 @@ from .statistics import Estimate, estimate_difference, estimate_mean
 from .store import Result, Store
 
 __all__ = [
+    "Claim",
     "Comparison",
     "Estimate",
+    "Finding",
     "Plan",
     "Result",
     "Run",
@@ -19,7 +24,9 @@ __all__ = [
     "choose",
     "estimate_difference",
     "estimate_mean",
+    "findings",
     "load_plan",
+    "render",
     "report",
     "run_plan",
 ]

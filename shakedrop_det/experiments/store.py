@@ -53,16 +53,19 @@ class Store:
     def __init__(self, folder: Path) -> None:
         """
         Args:
-            folder: which may be missing; the first result makes it.
+            folder: which may be missing; the first result makes it. JSON files of other content,
+                without "runs", are left alone.
 
         Raises:
-            ValueError: if a file in it is no such JSON, naming it.
+            ValueError: if a file in it is damaged, naming it.
         """
         self.folder = folder
         self._contents: dict[str, dict[str, Any]] = {}
         for path in sorted(folder.glob("*.json")):
             try:
                 content = json.loads(path.read_text())
+                if "runs" not in content:
+                    continue
                 for run in content["runs"]:
                     content["configs"][run["config"]], run["setting"], run["variant"], run["seed"]
             except (json.JSONDecodeError, KeyError, TypeError) as error:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import datetime
 import json
+import subprocess
+import time
 from pathlib import Path
 
 import pytest
 import torch
 
-from shakedrop_det.experiments import Comparison, Plan, Run, load_plan, read_results, run_plan
+import shakedrop_det
+from shakedrop_det.experiments import Comparison, Plan, Run, Store, load_plan, run_plan
 from shakedrop_det.experiments.running import CONFIG, CONSOLE, environment
 
 from .test_plan import write
@@ -32,14 +36,14 @@ def experiment(tmp_path_factory) -> tuple[Plan, Path, list[str]]:
     """An experiment that was run, and what was said of it."""
     folder = tmp_path_factory.mktemp("experiment")
     plan, said = plan_of(folder), []
-    assert run_plan(plan, folder, jobs=2, say=said.append) == {}
+    assert run_plan(plan, Store(folder), folder, jobs=2, say=said.append) == {}
     return plan, folder, said
 
 
 def test_runs_of_a_seed_begin_alike_and_see_the_same_images(experiment) -> None:
     """So what is never dropped changes nothing, and the others differ by ShakeDrop alone."""
     plan, folder, _ = experiment
-    comparison = Comparison(plan, read_results(plan, folder))
+    comparison = Comparison(plan, Store(folder).results(plan))
     losses = {name: comparison.mean("all", name, "total_loss").mean for name in plan.variants}
     assert losses["never dropped"] == losses["plain"] != losses["dropped"]
     assert comparison.difference("all", "never dropped", "classification/top1").mean == 0
@@ -48,9 +52,20 @@ def test_runs_of_a_seed_begin_alike_and_see_the_same_images(experiment) -> None:
 def test_each_run_that_has_ended_is_told_of(experiment) -> None:
     plan, folder, said = experiment
     assert len(said) == 3
-    top1 = read_results(plan, folder)[plan.runs[0]].metrics["classification/top1"]
+    top1 = Store(folder).results(plan)[plan.runs[0]].metrics["classification/top1"]
     assert any(f"all, plain, seed 1: classification/top1 {top1:.4g}, tot" in line for line in said)
-    assert {line.partition("]")[0] for line in said} == {"[1/3", "[2/3", "[3/3"}
+    assert [line.partition("]")[0] for line in said] == ["[1/3", "[2/3", "[3/3"]
+    assert [line.endswith("; about 0 s left") for line in said] == [False, False, True]
+
+
+def test_a_result_says_what_it_was_made_with(experiment) -> None:
+    plan, folder, _ = experiment
+    result = Store(folder).results(plan)[plan.runs[0]]
+    commit = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short=12", "HEAD"]
+    expected = subprocess.run(commit, capture_output=True, text=True, check=False).stdout.strip()
+    assert result.code.rstrip("+") == (expected or shakedrop_det.__version__)
+    assert f"torch {torch.__version__}" in result.machine and 0 < result.seconds < 600
+    assert result.date <= datetime.date.today().isoformat()
 
 
 def test_what_has_ended_is_not_trained_again(experiment) -> None:
@@ -58,47 +73,76 @@ def test_what_has_ended_is_not_trained_again(experiment) -> None:
     results = [folder / run.folder / "result.json" for run in plan.runs]
     before = [path.stat().st_mtime_ns for path in results]
     said: list[str] = []
-    assert run_plan(plan, folder, jobs=1, say=said.append) == {}
+    assert run_plan(plan, Store(folder), folder, jobs=1, say=said.append) == {}
     assert [path.stat().st_mtime_ns for path in results] == before
     assert said == ["3 of 3 runs are there already"]
+
+
+def test_the_json_alone_is_enough_to_go_on_elsewhere(experiment, tmp_path: Path) -> None:
+    """The run that the other machine had not ended is the only one that is trained."""
+    plan, folder, _ = experiment
+    content = json.loads((folder / "which.json").read_text())
+    last = content["runs"].pop()
+    (tmp_path / "which.json").write_text(json.dumps(content))
+    said: list[str] = []
+    assert run_plan(plan, Store(tmp_path), tmp_path, jobs=1, say=said.append) == {}
+    assert said[0] == "2 of 3 runs are there already" and len(said) == 2
+    found, before = Store(tmp_path).results(plan), Store(folder).results(plan)
+    assert {run: result.metrics for run, result in found.items()} == {
+        run: result.metrics for run, result in before.items()
+    }
+    assert not (tmp_path / plan.runs[0].folder).exists() or last["variant"] == "plain"
+
+
+def test_no_run_begins_after_the_deadline(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path)
+    assert run_plan(plan, Store(tmp_path), tmp_path, jobs=1, deadline=time.monotonic()) == {}
+    assert Store(tmp_path).results(plan) == {}
+
+
+def test_a_run_that_takes_too_long_is_ended(tmp_path: Path) -> None:
+    options = {**TINY, "SOLVER.MAX_ITER": 10**6}
+    plan = plan_of(tmp_path, options=options, variants={"plain": {}})
+    failed = run_plan(plan, Store(tmp_path), tmp_path, jobs=1, limit=1.0)
+    assert failed == {plan.runs[0]: "it took longer than 1 s, and was ended"}
+    assert Store(tmp_path).results(plan) == {}
 
 
 def test_results_of_another_config_are_not_taken_for_those_of_this(experiment, tmp_path) -> None:
     _, folder, _ = experiment
     other = plan_of(tmp_path, options={**TINY, "SOLVER.BASE_LR": 0.5})
+    with pytest.raises(ValueError, match="which.json has .*another config .*BASE_LR.*now 0.5"):
+        run_plan(other, Store(folder), folder, jobs=1)
     message = f"{CONFIG} is of a run with another config .*BASE_LR.*now .*0.5.*--output, or remove"
     with pytest.raises(ValueError, match=message):
-        run_plan(other, folder, jobs=1)
+        run_plan(other, Store(tmp_path), folder, jobs=1)
 
 
-def test_a_metric_that_was_not_evaluated_is_named_with_those_that_were(experiment) -> None:
-    plan, folder, _ = experiment
-    other = Plan(**{**vars(plan), "metrics": ("bbox/AP",)})
-    with pytest.raises(
-        ValueError, match="'bbox/AP', which .* there are classification/top1, .*tot"
-    ):
-        read_results(other, folder)
-
-
-def test_a_run_that_fails_is_told_of_and_the_others_go_on(tmp_path: Path) -> None:
+def test_what_fails_and_what_diverges_are_told_apart_and_the_others_go_on(tmp_path: Path) -> None:
     variants = {
         "good": {"MODEL.SHAKEDROP.ENABLED": False},
-        "bad": {"SOLVER.BASE_LR": 1e30, "MODEL.SHAKEDROP.ENABLED": False},
+        "diverging": {"SOLVER.BASE_LR": 1e30, "MODEL.SHAKEDROP.ENABLED": False},
+        "failing": {"DATALOADER.RANDOM_SUBSET_RATIO": 2.0},
     }
     plan, said = plan_of(tmp_path, variants=variants), []
-    failed = run_plan(plan, tmp_path, jobs=2, say=said.append)
-    bad = Run("all", "bad", 1)
+    failed = run_plan(plan, Store(tmp_path), tmp_path, jobs=2, say=said.append)
+    bad = Run("all", "failing", 1)
     assert set(failed) == {bad}
-    assert "SOLVER.BASE_LR" in (tmp_path / bad.folder / CONSOLE).read_text()
+    assert "RANDOM_SUBSET_RATIO must" in (tmp_path / bad.folder / CONSOLE).read_text()
     assert "error" in failed[bad] and str(tmp_path / bad.folder / CONSOLE) in failed[bad]
-    assert set(read_results(plan, tmp_path)) == {Run("all", "good", 1)}
-    assert any("all, bad, seed 1: failed" in line for line in said)
+    results = Store(tmp_path).results(plan)
+    assert {run.variant: bool(result.diverged) for run, result in results.items()} == {
+        "good": False,
+        "diverging": True,
+    }
+    assert any("all, failing, seed 1: failed: error" in line for line in said)
+    assert any("all, diverging, seed 1: diverged: iteration " in line for line in said)
 
 
 @pytest.mark.parametrize("jobs", [0, -1])
 def test_no_jobs_are_refused(tmp_path: Path, jobs: int) -> None:
     with pytest.raises(ValueError, match=f"--jobs must be at least 1, got {jobs}"):
-        run_plan(plan_of(tmp_path), tmp_path, jobs=jobs)
+        run_plan(plan_of(tmp_path), Store(tmp_path), tmp_path, jobs=jobs)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,118 @@
+"""Results as JSON: what is kept, what is found again, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from detectron2.config import CfgNode
+
+from shakedrop_det.experiments import Plan, Result, Run, Store, load_plan
+from shakedrop_det.experiments.store import changed_keys, digest
+
+from .test_plan import write
+
+FIRST = Run("few images", "plain", 1)
+RESULT = Result(
+    {"classification/top1": 50.0, "total_loss": 1.0},
+    seconds=60.0,
+    code="abc",
+    machine="a CPU",
+    date="2026-01-02",
+)
+
+
+@pytest.fixture
+def plan(tmp_path: Path) -> Plan:
+    return load_plan(write(tmp_path))
+
+
+def test_what_was_added_is_found_by_whoever_has_the_file(plan: Plan, tmp_path: Path) -> None:
+    store = Store(tmp_path / "here")
+    assert store.find(plan, FIRST) is None
+    store.add(plan, FIRST, RESULT)
+    assert store.results(plan) == {FIRST: RESULT}
+    (tmp_path / "there").mkdir()
+    (tmp_path / "here" / "which.json").rename(tmp_path / "there" / "which.json")
+    elsewhere = Store(tmp_path / "there")
+    assert elsewhere.results(plan) == {FIRST: RESULT}
+    second = Run("few images", "plain", 2)
+    elsewhere.add(plan, second, Result({}, 1.0, diverged="the loss became infinite"))
+    assert set(Store(tmp_path / "there").results(plan)) == {FIRST, second}
+
+
+def test_a_run_that_two_experiments_share_is_found_by_both(plan: Plan, tmp_path: Path) -> None:
+    store = Store(tmp_path / "results")
+    store.add(plan, FIRST, RESULT)
+    (tmp_path / "other").mkdir()
+    settings = {"as few": {"SOLVER.IMS_PER_BATCH": 2}, "one": {"SOLVER.IMS_PER_BATCH": 1}}
+    other = load_plan(write(tmp_path / "other", settings=settings))
+    other = Plan(**{**vars(other), "name": "other"})
+    shared = Run("as few", "plain", 1)
+    assert store.results(other) == {shared: RESULT}
+    store.adopt(other, shared)
+    store.adopt(other, shared)
+    assert len(json.loads((tmp_path / "results" / "other.json").read_text())["runs"]) == 1
+
+
+def test_a_run_with_another_config_is_named_with_the_key(plan: Plan, tmp_path: Path) -> None:
+    store = Store(tmp_path / "results")
+    store.add(plan, FIRST, RESULT)
+    options = {"SOLVER.MAX_ITER": 3, "SOLVER.STEPS": [], "SOLVER.BASE_LR": 0.5}
+    changed = load_plan(write(tmp_path, options=options))
+    with pytest.raises(
+        ValueError,
+        match="which.json has few images, plain, seed 1 with another config .*"
+        "SOLVER.BASE_LR was .*, now 0.5.*: give another --results, or remove the run",
+    ):
+        Store(tmp_path / "results").results(changed)
+
+
+def test_a_key_that_a_later_version_adds_with_a_default_changes_no_run(
+    plan: Plan, monkeypatch
+) -> None:
+    from shakedrop_det.experiments import store
+
+    cfg = plan.config(FIRST)
+    before = digest(changed_keys(cfg))
+    later, defaults = cfg.clone(), dict(store._defaults())
+    later.MODEL.NEW = CfgNode({"KEY": 3})
+    monkeypatch.setattr(store, "_defaults", lambda: {**defaults, "MODEL.NEW.KEY": 3})
+    assert digest(changed_keys(later)) == before
+    later.MODEL.NEW.KEY = 4
+    assert digest(changed_keys(later)) != before
+
+
+def test_a_run_is_known_apart_from_its_seed_and_folder(plan: Plan) -> None:
+    cfg = plan.config(FIRST)
+    other = cfg.clone()
+    other.SEED, other.OUTPUT_DIR = 77, "elsewhere"
+    assert changed_keys(other) == changed_keys(cfg)
+    assert not {"SEED", "OUTPUT_DIR"} & changed_keys(cfg).keys()
+    assert changed_keys(cfg)["SOLVER.IMS_PER_BATCH"] == 2
+
+
+def test_a_metric_that_was_not_evaluated_is_named_with_those_that_were(
+    plan: Plan, tmp_path: Path
+) -> None:
+    store = Store(tmp_path)
+    store.add(plan, FIRST, RESULT)
+    other = Plan(**{**vars(plan), "metrics": ("bbox/AP",)})
+    message = "'bbox/AP', which few images, plain, seed 1 .* there are classification/top1, total"
+    with pytest.raises(ValueError, match=message):
+        store.results(other)
+
+
+@pytest.mark.parametrize("text", ["{", '{"runs": [{}], "configs": {}}', '{"runs": 3}'])
+def test_a_damaged_file_is_named(tmp_path: Path, text: str) -> None:
+    (tmp_path / "which.json").write_text(text)
+    with pytest.raises(ValueError, match="which.json is no file of results .*: move it away"):
+        Store(tmp_path)
+
+
+def test_json_of_other_content_is_left_alone(plan: Plan, tmp_path: Path) -> None:
+    (tmp_path / "mechanism.json").write_text('{"blocks": [1]}')
+    Store(tmp_path).add(plan, FIRST, RESULT)
+    assert (tmp_path / "mechanism.json").read_text() == '{"blocks": [1]}'
+    assert Store(tmp_path).results(plan) == {FIRST: RESULT}
