@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,6 @@ import yaml
 from shakedrop_det.experiments import Claim, Run, load_plan
 from tests.conftest import CONFIGS
 
-PLANS = sorted((Path(__file__).parents[2] / "configs" / "Experiments").glob("[!B]*.yaml"))
 GOOD: dict[str, Any] = {
     "question": "Which?",
     "config": str(CONFIGS / "tiny_classifier.yaml"),
@@ -139,31 +137,6 @@ def test_a_config_is_found_beside_the_file(tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text(f"_BASE_: {GOOD['config']}\nVERSION: 2\n")
     plan = load_plan(write(tmp_path, config="mine.yaml", settings=None, options=None, seeds=[7]))
     assert plan.runs == [Run("all", "plain", 7), Run("all", "shaken", 7)]
-
-
-@pytest.mark.parametrize("path", PLANS, ids=lambda path: path.stem)
-def test_our_experiments_differ_in_shakedrop_alone_and_say_why_and_what_they_claim(
-    path: Path,
-) -> None:
-    plan = load_plan(path)
-    for setting in plan.settings:
-        plain, *others = (plan.config(Run(setting, variant, 1)) for variant in plan.variants)
-        for other in others:
-            assert other.MODEL.SHAKEDROP != plain.MODEL.SHAKEDROP
-            other.MODEL.SHAKEDROP = plain.MODEL.SHAKEDROP
-            assert other == plain
-    assert plan.claims and plan.core_hours > 0
-    assert re.match(r"(As in \w+: )?\d{4}-\d\d-\d\d", plan.chosen)
-
-
-@pytest.mark.parametrize("path", PLANS, ids=lambda path: path.stem)
-def test_what_our_searches_choose_on_is_not_what_is_reported_on(path: Path) -> None:
-    plan = load_plan(path)
-    if plan.search_plan is None:
-        pytest.skip("chooses nothing")
-    chosen_on = {plan.search_plan.config(run).DATASETS.TEST for run in plan.search_plan.runs}
-    reported_on = {plan.config(run).DATASETS.TEST for run in plan.runs}
-    assert len(chosen_on) == len(reported_on) == 1 and chosen_on != reported_on
 
 
 @pytest.mark.parametrize(
