@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from tabulate import tabulate
@@ -102,6 +103,11 @@ def render(document: Path, *, experiments: Path, results: Path) -> None:
     if not document.is_file():
         raise FileNotFoundError(f"there is no document {str(document)!r}")
     store = Store(results)
+
+    @cache
+    def read(name: str) -> Experiment:
+        return read_experiment(experiments / f"{name}.yaml", store)
+
     kinds: Mapping[str, Callable[[list[Experiment]], str]] = {
         "claims": claims_of,
         "verdicts": verdicts_of,
@@ -115,9 +121,7 @@ def render(document: Path, *, experiments: Path, results: Path) -> None:
             raise ValueError(
                 f"{document} begins a part of kind {kind!r}: write one of {', '.join(kinds)}"
             )
-        given = [
-            read_experiment(experiments / f"{name}.yaml", store) for name in match["names"].split()
-        ]
+        given = [read(name) for name in match["names"].split()]
         return f"{match['begin']}\n{kinds[kind](given)}\n\n{match['end']}"
 
     text = document.read_text()

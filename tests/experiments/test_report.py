@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -87,7 +88,7 @@ def test_claims_stand_with_their_effects_and_verdicts(comparison: Comparison) ->
         Claim("It is better", "shaken", "plain", "small"),
         Claim("It is better than nothing", "failed", "plain", "small"),
     )
-    plan = Plan(**{**vars(PLAN), "claims": claims})
+    plan = replace(PLAN, claims=claims)
     assert cells(claims_table(Comparison(plan, comparison.results))) == [
         ["claim", "top1, gain", "p (Holm)", "verdict"],
         ["It is better", "+1.00 (+0.75 to +1.25) [0.33]", "0.0066", "supported"],
@@ -106,6 +107,6 @@ def test_files(comparison: Comparison, tmp_path: Path) -> None:
 
 
 def test_one_variant_has_no_differences(tmp_path: Path) -> None:
-    plan = Plan(**{**vars(PLAN), "variants": {"plain": {}}})
+    plan = replace(PLAN, variants={"plain": {}})
     text = report(Comparison(plan, {}), tmp_path)
     assert "minus" not in text and "0 of 6 runs" in text

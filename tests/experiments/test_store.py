@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -48,7 +49,7 @@ def test_a_run_that_two_experiments_share_is_found_by_both(plan: Plan, tmp_path:
     (tmp_path / "other").mkdir()
     settings = {"as few": {"SOLVER.IMS_PER_BATCH": 2}, "one": {"SOLVER.IMS_PER_BATCH": 1}}
     other = load_plan(write(tmp_path / "other", settings=settings))
-    other = Plan(**{**vars(other), "name": "other"})
+    other = replace(other, name="other")
     shared = Run("as few", "plain", 1)
     assert store.results(other) == {shared: RESULT}
     store.adopt(other, shared)
@@ -98,7 +99,7 @@ def test_a_metric_that_was_not_evaluated_is_named_with_those_that_were(
 ) -> None:
     store = Store(tmp_path)
     store.add(plan, FIRST, RESULT)
-    other = Plan(**{**vars(plan), "metrics": ("bbox/AP",)})
+    other = replace(plan, metrics=("bbox/AP",))
     message = "'bbox/AP', which few images, plain, seed 1 .* there are classification/top1, total"
     with pytest.raises(ValueError, match=message):
         store.results(other)
