@@ -109,6 +109,7 @@ class Plan:
         claims: what it is to support or to refute; they are one family of tests.
         chosen: when the setting was chosen, how, and why; written before the runs.
         core_hours: what all runs are estimated to take, on one core.
+        needs: what must be at hand, such as "a GPU"; empty if nothing but this package.
     """
 
     name: str
@@ -123,6 +124,7 @@ class Plan:
     claims: tuple[Claim, ...] = ()
     chosen: str = ""
     core_hours: float = 0.0
+    needs: str = ""
 
     @property
     def baseline(self) -> str:

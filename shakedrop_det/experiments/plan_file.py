@@ -44,7 +44,15 @@ def load_plan(path: str | os.PathLike[str]) -> Plan:
 
 def _parse(content: Any, path: Path) -> Plan:
     required = {"question", "config", "metrics", "seeds", "variants"}
-    allowed = required | {"settings", "options", "search", "claims", "chosen", "core_hours"}
+    allowed = required | {
+        "settings",
+        "options",
+        "search",
+        "claims",
+        "chosen",
+        "core_hours",
+        "needs",
+    }
     if not isinstance(content, dict) or not required <= content.keys() <= allowed:
         found = ", ".join(map(str, content)) if isinstance(content, dict) else repr(content)
         raise ValueError(
@@ -74,6 +82,7 @@ def _parse(content: Any, path: Path) -> Plan:
         search=search,
         claims=tuple(_claim(node, variants, settings) for node in content.get("claims", ())),
         chosen=str(content.get("chosen", "")).strip(),
+        needs=str(content.get("needs", "")).strip(),
         core_hours=_core_hours(content.get("core_hours", 0)),
     )
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tabulate import tabulate
 
-from .claims import findings
+from .claims import Finding, findings
 from .comparison import Comparison
 from .plan import Plan
 from .plan_file import load_plan
@@ -18,6 +18,8 @@ from .plot import draw_experiment
 from .report import effect_text, minutes, tables, what_ran, where_it_ran
 from .search import choose
 from .store import Store
+
+_EFFECT = "effect (95 % interval) [detectable]"
 
 _BLOCK = re.compile(
     r"(?P<begin><!-- begin (?P<kind>\w+)(?P<names>[^>]*) -->\n)(?P<text>.*?)(?P<end><!-- end -->)",
@@ -134,27 +136,45 @@ def claims_of(experiments: Iterable[Experiment]) -> str:
     """A markdown table of all claims, with the commands."""
     rows = []
     for experiment in experiments:
-        command = f"`{experiment.command}`"
-        spent = f"{experiment.minutes:.0f}"
-        metric = experiment.plan.metrics[0]
+        name = f"[{experiment.plan.name}](#{experiment.plan.name})"
+        command, spent = f"`{experiment.command}`", f"{experiment.minutes:.0f}"
         for finding in findings(experiment.comparison):
-            unit = "" if finding.verdict == "not run" or finding.claim.as_images else f" {metric}"
-            effect = effect_text(finding) + unit
-            name = f"[{experiment.plan.name}](#{experiment.plan.name})" if spent else ""
-            rows.append([finding.claim.text, name, effect, finding.verdict, command, spent])
-            command = spent = ""
-    headers = ["claim", "experiment", "effect (95 % interval) [detectable]", "verdict"]
-    return _table(rows, [*headers, "command", "minutes"])
+            row = [finding.claim.text, name, _effect(experiment, finding)]
+            rows.append([*row, _pairs(finding), _verdict(experiment, finding), command, spent])
+            name = command = spent = ""
+    headers = ["claim", "experiment", _EFFECT, "pairs", "verdict", "command", "minutes"]
+    return _table(rows, headers)
 
 
 def verdicts_of(experiments: Iterable[Experiment]) -> str:
     """A markdown table of claims, effects and verdicts."""
     rows = [
-        [finding.claim.text, effect_text(finding), finding.verdict]
+        [
+            finding.claim.text,
+            _effect(experiment, finding),
+            _pairs(finding),
+            _verdict(experiment, finding),
+        ]
         for experiment in experiments
         for finding in findings(experiment.comparison)
     ]
-    return _table(rows, ["claim", "effect (95 % interval) [detectable]", "verdict"])
+    return _table(rows, ["claim", _EFFECT, "pairs", "verdict"])
+
+
+def _effect(experiment: Experiment, finding: Finding) -> str:
+    text = effect_text(finding)
+    if finding.verdict == "not run" or finding.claim.as_images:
+        return text
+    return f"{text} {experiment.plan.metrics[0]}"
+
+
+def _pairs(finding: Finding) -> str:
+    return str(finding.effect.count) if finding.verdict != "not run" else "-"
+
+
+def _verdict(experiment: Experiment, finding: Finding) -> str:
+    needs = experiment.plan.needs if finding.verdict == "not run" else ""
+    return f"{finding.verdict}: needs {needs}" if needs else finding.verdict
 
 
 def missing_of(experiments: Iterable[Experiment]) -> str:
@@ -175,6 +195,8 @@ def missing_of(experiments: Iterable[Experiment]) -> str:
 def _section(experiment: Experiment, results: Path, document: Path) -> str:
     plan = experiment.plan
     parts = [plan.question]
+    if not experiment.minutes:
+        return f"{plan.question}\n\nNot run yet."
     if plan.chosen:
         parts.append(f"Setting: {plan.chosen}")
     if experiment.search is not None:

@@ -185,8 +185,14 @@ def _first_difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
 
 
 def _dump(content: Mapping[str, Any]) -> str:
-    """JSON with a line for each run and each key of a config, for short differences in git."""
-    lines = [json.dumps(run) for run in content["runs"]]
-    rest = {key: value for key, value in content.items() if key != "runs"}
-    head = json.dumps(rest, indent=1, sort_keys=True).removesuffix("\n}")
-    return head + ',\n "runs": [\n' + ",\n".join(f"  {line}" for line in lines) + "\n ]\n}\n"
+    """JSON with a line for each config and each run, for short differences in git."""
+    configs = [
+        f"  {json.dumps(name)}: {json.dumps(changed, sort_keys=True)}"
+        for name, changed in sorted(content["configs"].items())
+    ]
+    runs = [f"  {json.dumps(run)}" for run in content["runs"]]
+    return (
+        f'{{\n "question": {json.dumps(content["question"])},\n'
+        ' "configs": {\n' + ",\n".join(configs) + "\n },\n"
+        ' "runs": [\n' + ",\n".join(runs) + "\n ]\n}\n"
+    )

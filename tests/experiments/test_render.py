@@ -76,6 +76,7 @@ def test_claims_with_effect_verdict_command_and_minutes(rendered: str) -> None:
         "[which](#which)",
         # The gains are 1 and 1.02: 1.01 +- 12.706 * 0.01, and 11.550 * 0.01414 is detectable.
         "+1.01 (+0.88 to +1.14) [0.16] classification/top1",
+        "2",
         "supported",
         "`tools/run_experiment.py configs/Experiments/which.yaml`",
         "4",  # eight runs of half a minute, four of them the search's
@@ -100,13 +101,13 @@ def test_what_has_not_run_stands_with_its_share_of_the_hours(rendered: str) -> N
     assert "| 4 of 12" in row and "| 2.0 " in row and "run_experiment.py" in row
 
 
-def test_nothing_run_is_said(tmp_path: Path) -> None:
-    write(tmp_path, claims=[CLAIM])
+def test_nothing_run_is_said_and_what_it_needs(tmp_path: Path) -> None:
+    write(tmp_path, claims=[CLAIM], needs="a GPU")
     document = tmp_path / "results.md"
     document.write_text(DOCUMENT)
     render(document, experiments=tmp_path, results=tmp_path / "results")
-    assert "not run" in part(document.read_text(), "claims")
-    assert "0 of 8 runs have ended" in part(document.read_text(), "experiment")
+    assert "not run: needs a GPU" in part(document.read_text(), "claims")
+    assert part(document.read_text(), "experiment") == "\nWhich?\n\nNot run yet.\n\n"
 
 
 @pytest.mark.parametrize(

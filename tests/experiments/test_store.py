@@ -43,6 +43,15 @@ def test_what_was_added_is_found_by_whoever_has_the_file(plan: Plan, tmp_path: P
     assert set(Store(tmp_path / "there").results(plan)) == {FIRST, second}
 
 
+def test_a_run_is_a_line_of_the_file(plan: Plan, tmp_path: Path) -> None:
+    store = Store(tmp_path / "results")
+    store.add(plan, FIRST, RESULT)
+    before = (tmp_path / "results" / "which.json").read_text().splitlines()
+    store.add(plan, Run("few images", "plain", 2), RESULT)
+    after = (tmp_path / "results" / "which.json").read_text().splitlines()
+    assert len(after) == len(before) + 1 and json.loads("\n".join(after))["question"] == "Which?"
+
+
 def test_a_run_that_two_experiments_share_is_found_by_both(plan: Plan, tmp_path: Path) -> None:
     store = Store(tmp_path / "results")
     store.add(plan, FIRST, RESULT)
