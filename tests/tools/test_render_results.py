@@ -7,9 +7,12 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.slow
 def test_with_its_defaults_it_writes_the_documents_that_lie_beside_it(
     start: Callable[..., "subprocess.Popen[str]"], tmp_path: Path
 ) -> None:
