@@ -1,8 +1,8 @@
 #!/usr/bin/env python
-"""Write the figures of documents from the JSON files of experiments, and draw their plots.
+"""Render the tables and plots of documents from the JSON files of experiments.
 
-What stands between <!-- begin KIND NAME ... --> and <!-- end --> is written anew, all else stays.
-Nothing is trained: see tools/run_experiment.py.
+Replaces the text between <!-- begin KIND NAME ... --> and <!-- end -->, and nothing else. Trains
+nothing: see tools/run_experiment.py.
 """
 
 from __future__ import annotations

@@ -1,10 +1,11 @@
 #!/usr/bin/env python
-"""Compare configs over seeds: train every variant in every setting, and tell what differs.
+"""Compare configs over seeds: train every variant in every setting, and report the differences.
 
-Writes tables with intervals to OUTPUT/experiment.md, a picture to experiment.png, and what each run
-came to, as soon as it ends, to RESULTS/NAME_OF_FILE.json. Each run has a folder below OUTPUT, with
-its whole config, log, metrics and checkpoint. What was interrupted goes on when the command is
-given again, on another machine too if it has the JSON; what has ended is not trained again.
+Writes tables with confidence intervals to OUTPUT/experiment.md, a plot to experiment.png, and the
+result of each run, as soon as it has finished, to RESULTS/NAME_OF_FILE.json. Each run has a folder
+in OUTPUT with its complete config, log, metrics and checkpoint. Run the same command again to
+continue interrupted runs, also on another machine if it has the JSON; finished runs are not
+repeated.
 """
 
 from __future__ import annotations
@@ -20,21 +21,21 @@ from pathlib import Path
 from command_line import ToolParser, run
 
 EXAMPLES = """
-  tools/run_experiment.py configs/Experiments/cifar10_images.yaml --jobs 2
+  tools/run_experiment.py configs/Experiments/digits_methods.yaml --jobs 2
 
-  # the tables of what has ended so far
-  tools/run_experiment.py configs/Experiments/cifar10_images.yaml --report-only
+  # the tables of the runs that have finished so far
+  tools/run_experiment.py configs/Experiments/digits_methods.yaml --report-only
 """
 
 
 def parse_args() -> argparse.Namespace:
     parser = ToolParser(__doc__, examples=EXAMPLES)
-    parser.add_argument("plan", type=Path, metavar="FILE", help="what to compare, a yaml file")
+    parser.add_argument("plan", type=Path, metavar="FILE", help="yaml file of the experiment")
     parser.add_argument(
         "--jobs",
         type=int,
         metavar="N",
-        help="runs side by side, each on a GPU or a share of the cores; default: as many as GPUs",
+        help="parallel runs, each on a GPU or a share of the cores; default: the number of GPUs",
     )
     parser.add_argument(
         "--output", type=Path, metavar="FOLDER", help="default: output/experiments/NAME_OF_FILE"
@@ -43,16 +44,19 @@ def parse_args() -> argparse.Namespace:
         "--results",
         type=Path,
         metavar="FOLDER",
-        help="of JSON files with what was measured, read and added to; default: OUTPUT",
+        help="folder of JSON files with results, read and added to; default: OUTPUT",
     )
     parser.add_argument(
-        "--stop-after", type=float, metavar="MINUTES", help="begin no further run after them"
+        "--stop-after", type=float, metavar="MINUTES", help="start no further run after this time"
     )
     parser.add_argument(
-        "--run-limit", type=float, metavar="MINUTES", help="end a run that takes longer, as failed"
+        "--run-limit",
+        type=float,
+        metavar="MINUTES",
+        help="stop a run that takes longer; it counts as failed",
     )
     parser.add_allow_pickle()
-    parser.add_argument("--report-only", action="store_true", help="train nothing")
+    parser.add_argument("--report-only", action="store_true", help="report without training")
     return parser.parse_args()
 
 
@@ -65,7 +69,7 @@ def main() -> None:
     from shakedrop_det.utils.output_folder import make_output_folder
 
     jobs = max(torch.cuda.device_count(), 1) if args.jobs is None else args.jobs
-    # As on Ctrl-C: the runs are ended too, lest they write where those of the next call do.
+    # As on Ctrl-C: end the runs too, so that they do not write where those of the next call do.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     failed = {}
     with reported_to_user():
@@ -93,7 +97,7 @@ def main() -> None:
         text = report(Comparison(plan, store.results(plan)), output, chosen=chosen)
     print(f"\n{text}\nWritten to {output}/")
     if failed:
-        print(f"{len(failed)} runs failed, and are not in the tables", file=sys.stderr)
+        print(f"{len(failed)} runs failed and are not in the tables", file=sys.stderr)
         sys.exit(1)
 
 

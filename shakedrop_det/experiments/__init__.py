@@ -1,4 +1,4 @@
-"""Comparisons of configs over seeds, with intervals."""
+"""Comparing configs over seeds, with confidence intervals."""
 
 from .claims import Finding, findings
 from .comparison import Comparison

@@ -1,4 +1,4 @@
-"""What an experiment says of the claims that were written down before it."""
+"""Testing the claims that were written down before an experiment."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _LEVEL = 0.05
 
 @dataclass(frozen=True)
 class Finding:
-    """A claim and what came out.
+    """A claim and its result.
 
     Attributes:
         claim: the sentence and what it compares.
@@ -33,7 +33,7 @@ class Finding:
 
 
 def findings(comparison: Comparison) -> list[Finding]:
-    """What the experiment says so far of each of its claims, in their order."""
+    """The result so far of each claim, in their order."""
     claims = comparison.plan.claims
     effects = [_effect(comparison, claim) for claim in claims]
     adjusted = holm([effect.p_value for effect in effects])

@@ -1,4 +1,4 @@
-"""Means and differences of an experiment as a picture."""
+"""Plotting the runs, means and differences of an experiment."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _WIDTH_OF_A_SETTING = 0.7
 """What its variants share, of the distance to the next setting."""
 
 _MANY_SETTINGS = 4
-"""More than so many have their names written aslant."""
+"""With more settings than this, their names are rotated."""
 
 
 def draw_experiment(comparison: Comparison, output: Path) -> None:
@@ -35,9 +35,9 @@ def draw_experiment(comparison: Comparison, output: Path) -> None:
     _draw(differences, comparison, plan.variants_compared, comparison.differences)
     differences.axhline(0, color="C0", linewidth=1)
     differences.set_title(f"difference to {plan.baseline}, same seeds", fontsize=10)
-    aslant = {"rotation": 20, "ha": "right"} if len(plan.settings) > _MANY_SETTINGS else {}
+    rotated = {"rotation": 20, "ha": "right"} if len(plan.settings) > _MANY_SETTINGS else {}
     for axes in (means, differences):
-        axes.set_xticks(range(len(plan.settings)), list(plan.settings), fontsize=8, **aslant)
+        axes.set_xticks(range(len(plan.settings)), list(plan.settings), fontsize=8, **rotated)
         axes.set_xlim(-0.5, len(plan.settings) - 0.5)
         axes.grid(axis="y", alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)

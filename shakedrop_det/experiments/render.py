@@ -1,4 +1,4 @@
-"""Documents whose figures come from JSON: parts between two comments are written anew."""
+"""Rendering the tables and plots of documents from the results of experiments."""
 
 from __future__ import annotations
 
@@ -86,12 +86,12 @@ def read_experiment(path: Path, store: Store) -> Experiment:
 
 
 def render(document: Path, *, experiments: Path, results: Path) -> None:
-    """Write the parts of a document that stand for experiments, and their plots.
+    """Replace the parts of a document that show experiments, and draw their plots.
 
     A part begins with ``<!-- begin KIND NAME ... -->`` and ends with ``<!-- end -->``. Kinds:
     ``claims``, a table of the claims of the named experiments, with commands and minutes;
-    ``verdicts``, the same in short; ``experiment``, the tables and the plot of one; ``missing``,
-    what has not run.
+    ``verdicts``, the same without these; ``experiment``, the tables and the plot of one;
+    ``missing``, the runs that have not finished.
 
     Args:
         document: a markdown file.

@@ -1,4 +1,4 @@
-"""Tables and a plot of an experiment."""
+"""Reporting an experiment as tables and a plot."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ from .plot import draw_experiment
 from .statistics import Estimate
 
 EXPLANATION = (
-    "Means over the seeds with half of their 95 % intervals of Student's t. Differences are of "
-    "runs with the same seed, with the intervals of the paired t test, bold where they exclude 0, "
-    "and in brackets the smallest difference that so many runs, varying as these do, would have "
-    "told from 0 with a probability of 80 %. The intervals tell how results vary with the seed, "
-    "not with the test images, and each stands for itself: of twenty about nothing, one excludes 0."
+    "Means are over the seeds, with half the width of their 95 % confidence intervals (Student's "
+    "t). Differences are between runs with the same seed, with the confidence interval of the "
+    "paired t test, in bold if it excludes 0. In brackets: the smallest difference that a test of "
+    "this many pairs with this spread detects with 80 % power. The intervals describe the "
+    "variation between seeds, not between test images, and are not corrected for multiple "
+    "comparisons."
 )
 
 
@@ -61,18 +62,18 @@ def tables(comparison: Comparison, chosen: Mapping[str, float]) -> list[str]:
 
 
 def what_ran(comparison: Comparison) -> str:
-    """How many runs have ended, and what they took."""
+    """The number of finished runs and their total time."""
     results = comparison.results
     text = (
-        f"{len(results)} of {len(comparison.plan.runs)} runs have ended, which took "
-        f"{minutes(comparison):.1f} minutes of one core in all."
+        f"{len(results)} of {len(comparison.plan.runs)} runs have finished, in "
+        f"{minutes(comparison):.1f} minutes of one core in total."
     )
     diverged = sum(bool(result.diverged) for result in results.values())
     return f"{text} {diverged} of them diverged." if diverged else text
 
 
 def minutes(comparison: Comparison) -> float:
-    """What the runs took, of one core, or of a GPU."""
+    """Total time of the runs on one core, or on a GPU."""
     return sum(result.seconds for result in comparison.results.values()) / 60
 
 
@@ -83,13 +84,13 @@ def where_it_ran(comparison: Comparison) -> str:
     commits = sorted({result.code for result in results})
     dates = sorted({result.date for result in results})
     if not dates:
-        return "Nothing has run."
+        return "No run has finished."
     days = dates[0] if len(dates) == 1 else f"{dates[0]} to {dates[-1]}"
     return f"{'; '.join(machines)}; commit {', '.join(commits)}; {days}"
 
 
 def claims_table(comparison: Comparison) -> str:
-    """A markdown table of the claims, what came out, and the verdicts."""
+    """A markdown table of the claims, their effects and the verdicts."""
     rows = [
         [
             finding.claim.text,
@@ -127,7 +128,7 @@ def mean_table(comparison: Comparison, metric: str) -> str:
 
 def difference_table(comparison: Comparison, metric: str) -> str:
     """A markdown table of differences to the baseline with their intervals; those that exclude 0
-    are bold, and behind each stands the smallest that could have been told from 0."""
+    are bold, and each is followed by the smallest detectable difference in brackets."""
     plan = comparison.plan
 
     def cell(setting: str, variant: str) -> str:

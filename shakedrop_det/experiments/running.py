@@ -1,4 +1,4 @@
-"""All runs of an experiment, side by side, each in a process and a folder of its own."""
+"""Running an experiment in parallel, each run in its own process and folder."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def run_plan(
         jobs: number of runs side by side. They share the GPUs in turn, or the CPU's cores.
         allow_pickle: whether code that a file of weights carries may be run.
         deadline: of ``time.monotonic()``, after which no further run begins.
-        limit: seconds after which a run is ended, and has failed; None for no limit.
+        limit: seconds after which a run is stopped and counts as failed; None for no limit.
         later: number of runs that come after these, for the estimate of the time that is left.
         say: gets a line about each run that has ended.
 
@@ -71,7 +71,7 @@ def run_plan(
     failed: dict[Run, str] = {}
     total = len(plan.runs) + later
     if finished:
-        say(f"{len(finished)} of {total} runs are there already")
+        say(f"{len(finished)} of {total} runs are already finished")
     begin = time.monotonic()
     ended = _run_side_by_side(missing, output, jobs, allow_pickle, deadline, limit)
     for count, (run, error) in enumerate(ended, start=1):
@@ -139,9 +139,9 @@ def _run_side_by_side(
     limit: float | None,
 ) -> Iterable[tuple[Run, str | None]]:
     """Each run as it ends, and what it said if it failed; without those that may not begin."""
-    places: queue.SimpleQueue[dict[str, str]] = queue.SimpleQueue()
-    for place in range(jobs):
-        places.put(environment(place, jobs))
+    slots: queue.SimpleQueue[dict[str, str]] = queue.SimpleQueue()
+    for slot in range(jobs):
+        slots.put(environment(slot, jobs))
     # Runs are forked from a process that has imported what they need, which takes seconds, but has
     # not begun to use threads or a GPU.
     context = multiprocessing.get_context("forkserver")
@@ -149,23 +149,23 @@ def _run_side_by_side(
     processes: dict[Run, BaseProcess] = {}
 
     def work(run: Run) -> tuple[bool, str | None]:
-        place = places.get()
+        variables = slots.get()
         try:
             if time.monotonic() > deadline:
                 return False, None
             folder = output / run.folder
             paths = str(folder / CONFIG), str(folder), str(folder / CONSOLE)
-            process = context.Process(target=run_alone, args=(*paths, place, allow_pickle))
+            process = context.Process(target=run_alone, args=(*paths, variables, allow_pickle))
             process.start()
             processes[run] = process
             process.join(limit)
             if process.is_alive():
                 process.terminate()
                 process.join()
-                return True, f"it took longer than {_duration(limit or 0)}, and was ended"
+                return True, f"stopped after {_duration(limit or 0)}"
             return True, _error(process.exitcode, folder / CONSOLE)
         finally:
-            places.put(place)
+            slots.put(variables)
 
     with ThreadPoolExecutor(jobs) as pool:
         try:
@@ -189,12 +189,12 @@ def _error(code: int | None, console: Path) -> str | None:
     return f"{lines[-1] if lines else f'exit status {code}'} (see {console})"
 
 
-def environment(place: int, jobs: int) -> dict[str, str]:
-    """Environment variables of the runs that are the ``place``-th of ``jobs`` side by side, from 0:
-    a GPU of those that this process sees, or a share of the cores."""
+def environment(slot: int, jobs: int) -> dict[str, str]:
+    """Environment variables for parallel run number ``slot``, from 0, of ``jobs``: they select a
+    GPU among those that this process sees, or a share of the cores."""
     gpus = torch.cuda.device_count()
     if not gpus:
         threads = max((os.cpu_count() or 1) // jobs, 1)
         return {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads))}
     visible = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(gpus)))
-    return {"CUDA_VISIBLE_DEVICES": visible.split(",")[place % gpus]}
+    return {"CUDA_VISIBLE_DEVICES": visible.split(",")[slot % gpus]}

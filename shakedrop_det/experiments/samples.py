@@ -1,4 +1,4 @@
-"""How many images the baseline needs for the accuracy that a variant has with fewer."""
+"""Estimating how many more images the baseline needs for the accuracy of a variant."""
 
 from __future__ import annotations
 

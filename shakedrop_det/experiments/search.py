@@ -1,4 +1,4 @@
-"""The value of each searched variant, by the results of the search."""
+"""Choosing the searched value of each variant."""
 
 from __future__ import annotations
 

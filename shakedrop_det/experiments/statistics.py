@@ -1,4 +1,4 @@
-"""Means over seeds, and how sure they are."""
+"""Means over seeds, and their confidence intervals."""
 
 from __future__ import annotations
 
@@ -25,9 +25,8 @@ class Estimate:
         count: number of values.
         p_value: of the two-sided t test of the hypothesis that the expectation is 0; NaN where
             there is no interval.
-        detectable: the smallest expectation that such a test of so many values, which vary as
-            these do, would have told from 0 with a probability of 80 %; NaN where there is no
-            interval.
+        detectable: the smallest expectation that this test, with this many values and this
+            spread, detects with 80 % power; NaN where there is no interval.
     """
 
     mean: float
@@ -68,17 +67,17 @@ def estimate_mean(values: Sequence[float]) -> Estimate:
         low=float(interval.low),
         high=float(interval.high),
         count=len(values),
-        # scipy's is NaN of values that are all 0, which tell nothing from 0.
+        # scipy returns NaN if all values are 0, which is no evidence against 0.
         p_value=1.0 if not np.any(values) else float(test.pvalue),
         detectable=detectable_mean(float(np.std(values, ddof=1)), len(values)),
     )
 
 
 def detectable_mean(deviation: float, count: int) -> float:
-    """The expectation that a t test tells from 0 with a probability of 80 %.
+    """The expectation that a t test detects with 80 % power.
 
-    The test is two-sided at 5 %, and what it finds has the right sign. Its statistic has the
-    noncentral t distribution.
+    The test is two-sided at 5 %; detection in the wrong direction does not count. Its statistic has
+    the noncentral t distribution.
 
     Args:
         deviation: standard deviation of the values.

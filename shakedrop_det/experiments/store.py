@@ -1,4 +1,4 @@
-"""What was measured, as JSON files that are kept: one per experiment, in one folder."""
+"""Keeping the results of experiments as JSON files, one per experiment."""
 
 from __future__ import annotations
 
@@ -46,8 +46,9 @@ class Result:
 class Store:
     """The JSON files of a folder.
 
-    A run is known by its seed and by what its config changes of the defaults. So a run that two
-    experiments share is trained once, and an experiment goes on wherever its file is copied.
+    A run is identified by its seed and the config keys that differ from the defaults. So a run that
+    two experiments share is trained once, and an experiment can be continued wherever its file is
+    copied to.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -70,7 +71,8 @@ class Store:
                     content["configs"][run["config"]], run["setting"], run["variant"], run["seed"]
             except (json.JSONDecodeError, KeyError, TypeError) as error:
                 raise ValueError(
-                    f"{path} is no file of results ({type(error).__name__}: {error}): move it away"
+                    f"{path} is not a valid results file "
+                    f"({type(error).__name__}: {error}): move it away"
                 ) from None
             self._contents[path.stem] = content
 

@@ -90,7 +90,7 @@ def test_a_section_has_the_setting_the_choice_the_tables_and_the_plot(
 ) -> None:
     section = part(rendered, "experiment")
     assert "Setting: 2026-01-01: so" in section and "Chosen: shaken 0.9." in section
-    assert "4 of 8 runs have ended, which took 2.0 minutes" in section
+    assert "4 of 8 runs have finished, in 2.0 minutes" in section
     assert "| **+1.01 (+0.88 to +1.14)** [0.16]" in section
     assert "![Which?](results/which.png)" in section and "(a CPU; commit abc; 2026" in section
     assert Image.open(tmp_path / "results" / "which.png").size == (1500, 600)

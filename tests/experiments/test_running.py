@@ -49,7 +49,7 @@ def test_runs_of_a_seed_begin_alike_and_see_the_same_images(experiment) -> None:
     assert comparison.difference("all", "never dropped", "classification/top1").mean == 0
 
 
-def test_each_run_that_has_ended_is_told_of(experiment) -> None:
+def test_each_run_that_has_ended_is_reported(experiment) -> None:
     plan, folder, said = experiment
     assert len(said) == 3
     top1 = Store(folder).results(plan)[plan.runs[0]].metrics["classification/top1"]
@@ -75,7 +75,7 @@ def test_what_has_ended_is_not_trained_again(experiment) -> None:
     said: list[str] = []
     assert run_plan(plan, Store(folder), folder, jobs=1, say=said.append) == {}
     assert [path.stat().st_mtime_ns for path in results] == before
-    assert said == ["3 of 3 runs are there already"]
+    assert said == ["3 of 3 runs are already finished"]
 
 
 def test_the_json_alone_is_enough_to_go_on_elsewhere(experiment, tmp_path: Path) -> None:
@@ -86,7 +86,7 @@ def test_the_json_alone_is_enough_to_go_on_elsewhere(experiment, tmp_path: Path)
     (tmp_path / "which.json").write_text(json.dumps(content))
     said: list[str] = []
     assert run_plan(plan, Store(tmp_path), tmp_path, jobs=1, say=said.append) == {}
-    assert said[0] == "2 of 3 runs are there already" and len(said) == 2
+    assert said[0] == "2 of 3 runs are already finished" and len(said) == 2
     found, before = Store(tmp_path).results(plan), Store(folder).results(plan)
     assert {run: result.metrics for run, result in found.items()} == {
         run: result.metrics for run, result in before.items()
@@ -104,7 +104,7 @@ def test_a_run_that_takes_too_long_is_ended(tmp_path: Path) -> None:
     options = {**TINY, "SOLVER.MAX_ITER": 10**6}
     plan = plan_of(tmp_path, options=options, variants={"plain": {}})
     failed = run_plan(plan, Store(tmp_path), tmp_path, jobs=1, limit=1.0)
-    assert failed == {plan.runs[0]: "it took longer than 1 s, and was ended"}
+    assert failed == {plan.runs[0]: "stopped after 1 s"}
     assert Store(tmp_path).results(plan) == {}
 
 
@@ -118,7 +118,9 @@ def test_results_of_another_config_are_not_taken_for_those_of_this(experiment, t
         run_plan(other, Store(tmp_path), folder, jobs=1)
 
 
-def test_what_fails_and_what_diverges_are_told_apart_and_the_others_go_on(tmp_path: Path) -> None:
+def test_what_fails_and_what_diverges_are_distinguished_and_the_others_go_on(
+    tmp_path: Path,
+) -> None:
     variants = {
         "good": {"MODEL.SHAKEDROP.ENABLED": False},
         "diverging": {"SOLVER.BASE_LR": 1e30, "MODEL.SHAKEDROP.ENABLED": False},
@@ -153,8 +155,8 @@ def test_runs_take_the_visible_gpus_in_turn(monkeypatch, visible, expected) -> N
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     if visible is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    places = [environment(place, jobs=3) for place in range(3)]
-    assert [place["CUDA_VISIBLE_DEVICES"] for place in places] == expected
+    found = [environment(slot, jobs=3) for slot in range(3)]
+    assert [each["CUDA_VISIBLE_DEVICES"] for each in found] == expected
 
 
 def test_without_gpus_runs_share_the_cores(monkeypatch) -> None:

@@ -117,7 +117,7 @@ def test_a_metric_that_was_not_evaluated_is_named_with_those_that_were(
 @pytest.mark.parametrize("text", ["{", '{"runs": [{}], "configs": {}}', '{"runs": 3}'])
 def test_a_damaged_file_is_named(tmp_path: Path, text: str) -> None:
     (tmp_path / "which.json").write_text(text)
-    with pytest.raises(ValueError, match="which.json is no file of results .*: move it away"):
+    with pytest.raises(ValueError, match="which.json is not a valid results file .*: move it away"):
         Store(tmp_path)
 
 

@@ -20,7 +20,7 @@ def test_with_its_defaults_it_writes_the_documents_that_lie_beside_it(
         shutil.copytree(ROOT / name, tmp_path / name)
     shutil.copy(ROOT / "README.md", tmp_path)
     before = (tmp_path / "docs" / "results.md").read_text()
-    broken = before.replace("runs have ended", "runs are lost")
+    broken = before.replace("runs have finished", "runs are lost")
     (tmp_path / "docs" / "results.md").write_text(broken)
     process = start(tmp_path / "tools" / "render_results.py")
     out, err = process.communicate(timeout=300)
