@@ -118,10 +118,12 @@ def mean_table(comparison: Comparison, metric: str) -> str:
     """A markdown table of means, variants by settings, each with half of its interval's length."""
     plan = comparison.plan
 
+    decimals = _decimals(comparison, metric)
+
     def cell(setting: str, variant: str) -> str:
         diverged = comparison.num_diverged(setting, variant)
         estimate = comparison.mean(setting, variant, metric)
-        return _mean(estimate, of=len(plan.seeds), diverged=diverged)
+        return _mean(estimate, of=len(plan.seeds), diverged=diverged, decimals=decimals)
 
     return _table(plan, metric, list(plan.variants), cell)
 
@@ -131,8 +133,10 @@ def difference_table(comparison: Comparison, metric: str) -> str:
     are bold, and each is followed by the smallest detectable difference in brackets."""
     plan = comparison.plan
 
+    decimals = _decimals(comparison, metric)
+
     def cell(setting: str, variant: str) -> str:
-        return _difference(comparison.difference(setting, variant, metric))
+        return _difference(comparison.difference(setting, variant, metric), decimals)
 
     return _table(plan, f"{metric}, minus {plan.baseline}", plan.variants_compared, cell)
 
@@ -143,22 +147,31 @@ def _table(plan: Plan, title: str, variants: list[str], cell: Callable[[str, str
     return tabulate(rows, headers=headers, tablefmt="pipe", disable_numparse=True)
 
 
-def _mean(estimate: Estimate, *, of: int, diverged: int) -> str:
+def _decimals(comparison: Comparison, metric: str) -> int:
+    """Decimals for a metric: losses near 0 need more than percentages."""
+    values = [result.metrics.get(metric, 0.0) for result in comparison.results.values()]
+    return 2 if max(map(abs, values), default=0.0) >= 1 else 4
+
+
+def _mean(estimate: Estimate, *, of: int, diverged: int, decimals: int) -> str:
     notes = [] if estimate.count + diverged == of else [f"{estimate.count} of {of} runs"]
     notes += [f"{diverged} diverged"] if diverged else []
     lacking = f" ({', '.join(notes)})" if notes else ""
     if not estimate.count:
         return f"{diverged} diverged" if diverged else "-"
     if estimate.count < 2:
-        return f"{estimate.mean:.2f}{lacking}"
-    return f"{estimate.mean:.2f} ± {estimate.half_width:.2f}{lacking}"
+        return f"{estimate.mean:.{decimals}f}{lacking}"
+    return f"{estimate.mean:.{decimals}f} ± {estimate.half_width:.{decimals}f}{lacking}"
 
 
-def _difference(estimate: Estimate) -> str:
+def _difference(estimate: Estimate, decimals: int = 2) -> str:
     if not estimate.count:
         return "-"
     if estimate.count < 2:
-        return f"{estimate.mean:+.2f}"
-    text = f"{estimate.mean:+.2f} ({estimate.low:+.2f} to {estimate.high:+.2f})"
+        return f"{estimate.mean:+.{decimals}f}"
+    mean, low, high = (
+        f"{value:+.{decimals}f}" for value in (estimate.mean, estimate.low, estimate.high)
+    )
+    text = f"{mean} ({low} to {high})"
     text = f"**{text}**" if estimate.excludes_zero else text
-    return f"{text} [{estimate.detectable:.2f}]"
+    return f"{text} [{estimate.detectable:.{decimals}f}]"

@@ -18,6 +18,7 @@ from shakedrop_det.utils.atomic import write_atomically
 from .plan import Plan, Run
 
 _OF_EACH_RUN = ("SEED", "OUTPUT_DIR")
+_ALWAYS = "MODEL.SHAKEDROP."
 
 
 @dataclass(frozen=True)
@@ -46,9 +47,10 @@ class Result:
 class Store:
     """The JSON files of a folder.
 
-    A run is identified by its seed and the config keys that differ from the defaults. So a run that
-    two experiments share is trained once, and an experiment can be continued wherever its file is
-    copied to.
+    A run is identified by its seed and its config. So a run that two experiments share is trained
+    once, and an experiment can be continued wherever its file is copied to. Of a config, the keys
+    that differ from the defaults are recorded, and all of ``MODEL.SHAKEDROP``, whose defaults may
+    change between versions.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -82,31 +84,34 @@ class Store:
         Raises:
             ValueError: if the experiment's file has the run, but with another config.
         """
-        changed = changed_keys(plan.config(run))
-        wanted = digest(changed)
+        recorded = recorded_keys(plan.config(run))
+        wanted = digest(recorded)
         own = self._contents.get(plan.name)
         for found in own["runs"] if own else ():
             if Run(found["setting"], found["variant"], found["seed"]) == run:
-                if own and found["config"] != wanted:
+                old = own["configs"][found["config"]] if own else {}
+                if digest(old) != wanted:
                     raise ValueError(
                         f"{self._path(plan)} has {run} with another config "
-                        f"({_first_difference(own['configs'][found['config']], changed)}): give "
-                        "another --results, or remove the run from the file"
+                        f"({_first_difference(old, recorded)}): give another --results, or remove "
+                        "the run from the file"
                     )
                 return _result(found)
         for content in self._contents.values():
+            same = {name for name, keys in content["configs"].items() if digest(keys) == wanted}
             for found in content["runs"]:
-                if (found["config"], found["seed"]) == (wanted, run.seed):
+                if found["config"] in same and found["seed"] == run.seed:
                     return _result(found)
         return None
 
     def add(self, plan: Plan, run: Run, result: Result) -> None:
         """Write a result into the experiment's file, in one step."""
-        changed = changed_keys(plan.config(run))
+        recorded = recorded_keys(plan.config(run))
+        name = digest(recorded)
         content = self._contents.setdefault(plan.name, {"configs": {}, "runs": []})
         content["question"] = plan.question
-        content["configs"][digest(changed)] = changed
-        content["runs"].append({**asdict(run), "config": digest(changed), **asdict(result)})
+        content["configs"][name] = recorded
+        content["runs"].append({**asdict(run), "config": name, **asdict(result)})
         self.folder.mkdir(parents=True, exist_ok=True)
         with write_atomically(str(self._path(plan)), "w") as file:
             file.write(_dump(content))
@@ -142,24 +147,37 @@ class Store:
         return self.folder / f"{plan.name}.json"
 
 
-def changed_keys(cfg: CfgNode) -> dict[str, Any]:
-    """The config keys whose values are not the defaults, but for ``SEED`` and ``OUTPUT_DIR``.
-
-    A key that a later version adds with a default changes nothing here.
-    """
-    defaults = _defaults()
-    changed = {
+def recorded_keys(cfg: CfgNode) -> dict[str, Any]:
+    """The config keys that differ from the defaults, and all of ``MODEL.SHAKEDROP``, but for
+    ``SEED`` and ``OUTPUT_DIR``."""
+    recorded = {
         key: value
         for key, value in _flat(cfg)
-        if key not in _OF_EACH_RUN and (key not in defaults or defaults[key] != value)
+        if key not in _OF_EACH_RUN and (key.startswith(_ALWAYS) or _differs(key, value))
     }
     # As it comes back from JSON, which has no tuples.
-    return dict(json.loads(json.dumps(changed, sort_keys=True)))
+    return dict(json.loads(json.dumps(recorded, sort_keys=True)))
 
 
-def digest(changed: Mapping[str, Any]) -> str:
-    """A short name for the result of :func:`changed_keys`."""
+def digest(recorded: Mapping[str, Any]) -> str:
+    """A short name for a config, by the keys that differ from today's defaults.
+
+    So a key that a later version adds with a default changes nothing.
+
+    Args:
+        recorded: see :func:`recorded_keys`.
+    """
+    changed = {key: value for key, value in recorded.items() if _differs(key, value)}
     return hashlib.sha256(json.dumps(changed, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _differs(key: str, value: Any) -> bool:
+    defaults = _defaults()
+    return key not in defaults or _plain(defaults[key]) != _plain(value)
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
 
 
 @cache

@@ -62,6 +62,15 @@ def test_means_with_half_of_their_intervals(comparison: Comparison) -> None:
     ]
 
 
+def test_losses_near_zero_have_more_decimals(comparison: Comparison) -> None:
+    small = {
+        run: replace(result, metrics={"top1": 50.0, "total_loss": 0.001 * run.seed})
+        for run, result in comparison.results.items()
+    }
+    table = cells(mean_table(Comparison(PLAN, small), "total_loss"))
+    assert table[1][1] == "0.0020 ± 0.0025"
+
+
 def test_differences_are_paired_and_bold_where_they_exclude_zero(comparison: Comparison) -> None:
     assert cells(difference_table(comparison, "top1")) == [
         ["top1, minus plain", "small", "large"],

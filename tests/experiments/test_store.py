@@ -7,10 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from detectron2.config import CfgNode
 
 from shakedrop_det.experiments import Plan, Result, Run, Store, load_plan
-from shakedrop_det.experiments.store import changed_keys, digest
+from shakedrop_det.experiments import store as store_file
+from shakedrop_det.experiments.store import digest, recorded_keys
 
 from .test_plan import write
 
@@ -82,25 +82,40 @@ def test_a_run_with_another_config_is_named_with_the_key(plan: Plan, tmp_path: P
 def test_a_key_that_a_later_version_adds_with_a_default_changes_no_run(
     plan: Plan, monkeypatch
 ) -> None:
-    from shakedrop_det.experiments import store
-
     cfg = plan.config(FIRST)
-    before = digest(changed_keys(cfg))
-    later, defaults = cfg.clone(), dict(store._defaults())
-    later.MODEL.NEW = CfgNode({"KEY": 3})
-    monkeypatch.setattr(store, "_defaults", lambda: {**defaults, "MODEL.NEW.KEY": 3})
-    assert digest(changed_keys(later)) == before
-    later.MODEL.NEW.KEY = 4
-    assert digest(changed_keys(later)) != before
+    before = recorded_keys(cfg)
+    later, defaults = cfg.clone(), dict(store_file._defaults())
+    later.MODEL.SHAKEDROP.NEW = 3
+    monkeypatch.setattr(store_file, "_defaults", lambda: {**defaults, "MODEL.SHAKEDROP.NEW": 3})
+    assert digest(recorded_keys(later)) == digest(before)
+    later.MODEL.SHAKEDROP.NEW = 4
+    assert digest(recorded_keys(later)) != digest(before)
+
+
+def test_a_default_of_shakedrop_that_a_later_version_changes_is_seen(
+    plan: Plan, tmp_path: Path, monkeypatch
+) -> None:
+    """A run that relied on it is another then, and one that sets the key is the same."""
+    store = Store(tmp_path)
+    store.add(plan, FIRST, RESULT)
+    key = "MODEL.SHAKEDROP.SURVIVAL_PROB"
+    defaults = {**store_file._defaults(), key: 0.25}
+    monkeypatch.setattr(store_file, "_defaults", lambda: defaults)
+    assert Store(tmp_path).find(plan, FIRST) == RESULT
+    later = load_plan(
+        write(tmp_path, options={"SOLVER.MAX_ITER": 3, "SOLVER.STEPS": [], key: 0.25})
+    )
+    with pytest.raises(ValueError, match=f"with another config .{key} was 0.5, now 0.25"):
+        Store(tmp_path).find(later, FIRST)
 
 
 def test_a_run_is_known_apart_from_its_seed_and_folder(plan: Plan) -> None:
     cfg = plan.config(FIRST)
     other = cfg.clone()
     other.SEED, other.OUTPUT_DIR = 77, "elsewhere"
-    assert changed_keys(other) == changed_keys(cfg)
-    assert not {"SEED", "OUTPUT_DIR"} & changed_keys(cfg).keys()
-    assert changed_keys(cfg)["SOLVER.IMS_PER_BATCH"] == 2
+    assert recorded_keys(other) == recorded_keys(cfg)
+    assert not {"SEED", "OUTPUT_DIR"} & recorded_keys(cfg).keys()
+    assert recorded_keys(cfg)["SOLVER.IMS_PER_BATCH"] == 2
 
 
 def test_a_metric_that_was_not_evaluated_is_named_with_those_that_were(
