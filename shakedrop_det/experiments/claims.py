@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from .comparison import Comparison
-from .plan import Claim
+from .plan import Claim, Plan, Run
 from .samples import images_factor
 from .statistics import Estimate, estimate_difference, estimate_mean, holm
 
@@ -23,7 +23,8 @@ class Finding:
             the factor, see :func:`~shakedrop_det.experiments.samples.images_factor`.
         adjusted: its p-value, by Holm's method over the claims of the experiment.
         verdict: "supported" or "refuted" where ``adjusted`` is below 5 %, by the side on which the
-            effect lies; else "undecided"; "not run" without two pairs of runs.
+            effect lies; else "undecided". While runs of it are missing, "unfinished", since a test
+            that is repeated as runs come in finds too much; "not run" without two pairs of runs.
     """
 
     claim: Claim
@@ -38,7 +39,7 @@ def findings(comparison: Comparison) -> list[Finding]:
     effects = [_effect(comparison, claim) for claim in claims]
     adjusted = holm([effect.p_value for effect in effects])
     return [
-        Finding(claim, effect, p_value, _verdict(claim, effect, p_value))
+        Finding(claim, effect, p_value, _verdict(comparison, claim, effect, p_value))
         for claim, effect, p_value in zip(claims, effects, adjusted, strict=True)
     ]
 
@@ -77,9 +78,23 @@ def num_images(setting: str) -> int:
     return int(first)
 
 
-def _verdict(claim: Claim, effect: Estimate, adjusted: float) -> str:
+def _verdict(comparison: Comparison, claim: Claim, effect: Estimate, adjusted: float) -> str:
     if math.isnan(effect.low):
         return "not run"
+    if any(run not in comparison.results for run in _runs(comparison.plan, claim)):
+        return "unfinished"
     if adjusted >= _LEVEL:
         return "undecided"
     return "supported" if effect.mean > (1.0 if claim.as_images else 0.0) else "refuted"
+
+
+def _runs(plan: Plan, claim: Claim) -> list[Run]:
+    """The runs that a claim is about."""
+    settings = {claim.setting, claim.beyond} if claim.beyond is not None else {claim.setting}
+    runs = [run for run in plan.runs if run.setting in settings or claim.as_images]
+    return [
+        run
+        for run in runs
+        if run.variant == claim.against
+        or (run.variant == claim.variant and run.setting in settings)
+    ]

@@ -140,7 +140,9 @@ def claims_of(experiments: Iterable[Experiment]) -> str:
         command, spent = f"`{experiment.command}`", f"{experiment.minutes:.0f}"
         for finding in findings(experiment.comparison):
             row = [finding.claim.text, name, _effect(experiment, finding)]
-            rows.append([*row, _pairs(finding), _verdict(experiment, finding), command, spent])
+            rows.append(
+                [*row, _pairs(experiment, finding), _verdict(experiment, finding), command, spent]
+            )
             name = command = spent = ""
     headers = ["claim", "experiment", _EFFECT, "pairs", "verdict", "command", "minutes"]
     return _table(rows, headers)
@@ -152,7 +154,7 @@ def verdicts_of(experiments: Iterable[Experiment]) -> str:
         [
             finding.claim.text,
             _effect(experiment, finding),
-            _pairs(finding),
+            _pairs(experiment, finding),
             _verdict(experiment, finding),
         ]
         for experiment in experiments
@@ -168,8 +170,10 @@ def _effect(experiment: Experiment, finding: Finding) -> str:
     return f"{text} {experiment.plan.metrics[0]}"
 
 
-def _pairs(finding: Finding) -> str:
-    return str(finding.effect.count) if finding.verdict != "not run" else "-"
+def _pairs(experiment: Experiment, finding: Finding) -> str:
+    if finding.verdict == "not run":
+        return "-"
+    return f"{finding.effect.count} of {len(experiment.plan.seeds)}"
 
 
 def _verdict(experiment: Experiment, finding: Finding) -> str:
@@ -181,7 +185,7 @@ def missing_of(experiments: Iterable[Experiment]) -> str:
     """A markdown table of the experiments with runs that have not ended."""
     rows = [
         [
-            experiment.plan.question,
+            f"[{experiment.plan.name}](#{experiment.plan.name})",
             f"{experiment.num_missing} of {experiment.num_runs}",
             f"{experiment.plan.core_hours * experiment.num_missing / experiment.num_runs:.1f}",
             f"`{experiment.command}`",
@@ -189,7 +193,7 @@ def missing_of(experiments: Iterable[Experiment]) -> str:
         for experiment in experiments
         if experiment.num_missing
     ]
-    return _table(rows, ["question", "runs missing", "hours of one core", "command"])
+    return _table(rows, ["experiment", "runs missing", "hours of one core", "command"])
 
 
 def _section(experiment: Experiment, results: Path, document: Path) -> str:

@@ -80,8 +80,25 @@ def test_claims_of_an_experiment_are_a_family() -> None:
     assert first.effect == found.effect
 
 
+def test_there_is_no_verdict_while_runs_are_missing() -> None:
+    """Else whoever looks after each run would find something sooner or later."""
+    claims = [
+        Claim("It is better", "better", "plain", "small"),
+        Claim("It gains more on the large", "better", "plain", "large", "small"),
+        Claim("It is worse", "worse", "plain", "small"),
+    ]
+    given = comparison(*claims)
+    assert [found.verdict for found in findings(given)] == ["supported", "supported", "refuted"]
+    missing = Run("small", "better", 4)
+    results = {run: result for run, result in given.results.items() if run != missing}
+    found = findings(Comparison(given.plan, results))
+    assert [each.verdict for each in found] == ["unfinished", "unfinished", "refuted"]
+    assert found[0].effect.count == 3
+
+
 def test_runs_that_diverged_are_in_no_pair() -> None:
     given = comparison(Claim("It is better", "better", "plain", "small"))
     diverged = {Run("small", "better", 4): Result({}, 1.0, diverged="infinite")}
     [found] = findings(Comparison(given.plan, {**given.results, **diverged}))
     assert found.effect.count == 3 and math.isfinite(found.effect.low)
+    assert found.verdict != "unfinished"

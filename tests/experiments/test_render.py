@@ -76,7 +76,7 @@ def test_claims_with_effect_verdict_command_and_minutes(rendered: str) -> None:
         "[which](#which)",
         # The gains are 1 and 1.02: 1.01 +- 12.706 * 0.01, and 11.550 * 0.01414 is detectable.
         "+1.01 (+0.88 to +1.14) [0.16] classification/top1",
-        "2",
+        "2 of 2",
         "supported",
         "`tools/run_experiment.py configs/Experiments/which.yaml`",
         "4",  # eight runs of half a minute, four of them the search's
