@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import json
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -139,6 +140,24 @@ def test_what_fails_and_what_diverges_are_distinguished_and_the_others_go_on(
     }
     assert any("all, failing, seed 1: failed: error" in line for line in said)
     assert any("all, diverging, seed 1: diverged: iteration " in line for line in said)
+
+
+IMPORT = """
+import torch
+
+def asked(*args):
+    raise AssertionError("asked for GPUs")
+
+torch._C._cuda_getDeviceCount = torch.cuda.is_available = torch.cuda.device_count = asked
+import shakedrop_det.experiments.single_run
+print("initialized:", torch.cuda.is_initialized())
+"""
+
+
+def test_the_process_that_runs_are_forked_from_has_not_asked_for_a_gpu() -> None:
+    """CUDA cannot be used in a process that is forked from one that has."""
+    done = subprocess.run([sys.executable, "-c", IMPORT], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "initialized: False\n"), done.stderr
 
 
 @pytest.mark.parametrize("jobs", [0, -1])
