@@ -185,7 +185,7 @@ def missing_of(experiments: Iterable[Experiment]) -> str:
     """A markdown table of the experiments with runs that have not ended."""
     rows = [
         [
-            f"[{experiment.plan.name}](#{experiment.plan.name})",
+            experiment.plan.name,
             f"{experiment.num_missing} of {experiment.num_runs}",
             f"{experiment.plan.core_hours * experiment.num_missing / experiment.num_runs:.1f}",
             f"`{experiment.command}`",
