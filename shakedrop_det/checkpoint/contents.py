@@ -97,6 +97,7 @@ def _no_weights(content: Any, found_in: str, names: tuple[str, ...], path: str) 
         return f"{path!r} holds no weights, but a value of type {type(content).__name__}"
     kinds = [f"{key} ({type(value).__name__})" for key, value in content.items()]
     shown = ", ".join(kinds[:10]) + (", ..." if len(kinds) > 10 else "")
+    shown = shown or "nothing"
     if found_in:
         others = [
             kind
@@ -111,7 +112,7 @@ def _no_weights(content: Any, found_in: str, names: tuple[str, ...], path: str) 
             f"{path!r} holds weights under {found_in!r} that are no tensors by name: {shown}; "
             "take a file with the state_dict of a model"
         )
-    return f"{path!r} holds no weights under {', '.join(names)} or at its top, but: {shown or 'nothing'}"
+    return f"{path!r} holds no weights under {', '.join(names)} or at its top, but: {shown}"
 
 
 def _as_tensor(value: Tensor | np.ndarray, key: str, path: str) -> Tensor:

@@ -28,6 +28,9 @@ from .console import LOGGERS, keep_console_brief
 from .options import merge_options, replace_none
 from .progress import log_to_file_only
 
+_SEEDS = 2**31
+"""numpy's seeds are below 2**32, and each process has another one."""
+
 
 def setup(args: argparse.Namespace, *, quiet: bool = False) -> CfgNode:
     """Read the config, set up the logs in ``OUTPUT_DIR`` and seed this process.
@@ -130,6 +133,8 @@ def load_config(
     replace_none(cfg, defaults)
     merge_options(cfg, opts)
     use_coco_files(cfg, given=[part.partition("=")[0] for part in opts])
+    if cfg.SEED >= _SEEDS:
+        raise ValueError(f"SEED must be less than {_SEEDS}, or -1 to draw one, got {cfg.SEED}")
     return cfg
 
 

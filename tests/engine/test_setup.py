@@ -99,7 +99,15 @@ def test_options_win_over_overlays_and_those_over_the_file(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(
-    "opts", [["MODEL.NO_SUCH_KEY", "1"], ["SOLVER.MAX_ITER"], ["SOLVER.MAX_ITER", "many"]]
+    "opts",
+    [
+        ["MODEL.NO_SUCH_KEY", "1"],
+        ["SOLVER.MAX_ITER"],
+        ["SOLVER.MAX_ITER", "many"],
+        ["SOLVER.MAX_ITER", "1e999"],
+        ["SOLVER.BASE_LR", "1e999"],
+        ["SEED", "99999999999"],
+    ],
 )
 def test_wrong_options_are_named(opts: list[str]) -> None:
     with pytest.raises(ValueError, match=opts[0]):
