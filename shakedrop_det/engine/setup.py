@@ -24,7 +24,7 @@ from shakedrop_det.utils.claim import check_unclaimed
 from shakedrop_det.utils.output_folder import make_output_folder
 from shakedrop_det.utils.safe_yaml import merge_config_file
 
-from .console import LOGGERS, keep_console_brief
+from .console import LOGGERS, close_logs_quietly, keep_console_brief
 from .options import merge_options, replace_none
 from .progress import log_to_file_only
 
@@ -63,6 +63,7 @@ def setup(args: argparse.Namespace, *, quiet: bool = False) -> CfgNode:
         for name in LOGGERS:
             setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name=name)
         keep_console_brief()
+    close_logs_quietly()
     _describe(cfg, args)
     if comm.is_main_process():
         _save_config(cfg, keep=eval_only)
