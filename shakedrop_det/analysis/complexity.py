@@ -17,6 +17,7 @@ from fvcore.nn.jit_analysis import JitModelAnalysis
 from torch import nn
 
 from shakedrop_det.engine import Trainer
+from shakedrop_det.utils.config_errors import errors_of_config
 
 _ASPECT = 4 / 3
 """Width over height of an image whose size nobody gave; that of most photographs."""
@@ -81,7 +82,8 @@ def build_for_counting(cfg: CfgNode) -> nn.Module:
     cfg = cfg.clone()
     cfg.defrost()
     cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST = 0.0
-    model = Trainer.build_model(cfg)
+    with errors_of_config(cfg):
+        model = Trainer.build_model(cfg)
     for module in model.modules():
         is_norm = isinstance(module, (nn.modules.batchnorm._BatchNorm, FrozenBatchNorm2d))
         weight = module.weight if is_norm else None

@@ -196,8 +196,8 @@ class Checkpointer(DetectionCheckpointer):
     def _restore(self, name: str, state: Any) -> None:
         self.logger.info("Loading %s from %s ...", name, self._source)
         try:
-            if name == "trainer" and not isinstance(state["iteration"], int):
-                raise TypeError(f"iteration is {state['iteration']!r}")
+            if name == "trainer":
+                _check_iteration(state["iteration"])
             self.checkpointables[name].load_state_dict(state)
         except Exception as error:  # Of what another program wrote there any can come.
             reason = f"{type(error).__name__}: {error}".partition("\n")[0]
@@ -270,3 +270,8 @@ class Checkpointer(DetectionCheckpointer):
                 self._source,
                 remedy,
             )
+
+
+def _check_iteration(iteration: Any) -> None:
+    if not isinstance(iteration, int) or iteration < 0:
+        raise ValueError(f"iteration is {iteration!r}")

@@ -97,13 +97,17 @@ def _no_weights(content: Any, found_in: str, names: tuple[str, ...], path: str) 
         return f"{path!r} holds no weights, but a value of type {type(content).__name__}"
     kinds = [f"{key} ({type(value).__name__})" for key, value in content.items()]
     shown = ", ".join(kinds[:10]) + (", ..." if len(kinds) > 10 else "")
+    shown = shown or "nothing"
     if found_in:
         others = [
             kind
             for kind, value in zip(kinds, content.values(), strict=True)
             if not isinstance(value, (Tensor, np.ndarray))
         ]
-        shown = ", ".join(others[:_AT_MOST]) or "nothing"
+        if not others:
+            fault = "names that are not text" if kinds else "nothing"
+            return f"{path!r} holds no weights under {found_in!r}, but {fault}"
+        shown = ", ".join(others[:_AT_MOST])
         return (
             f"{path!r} holds weights under {found_in!r} that are no tensors by name: {shown}; "
             "take a file with the state_dict of a model"
@@ -113,11 +117,34 @@ def _no_weights(content: Any, found_in: str, names: tuple[str, ...], path: str) 
 
 def _as_tensor(value: Tensor | np.ndarray, key: str, path: str) -> Tensor:
     if isinstance(value, Tensor):
+        _check_plain(value, key, path)
         return value.detach()
     try:
-        return torch.from_numpy(np.array(value))
+        tensor = torch.from_numpy(np.array(value))
     except (TypeError, ValueError) as error:
         raise ValueError(f"{path!r}: weight {key!r} is not an array of numbers: {error}") from error
+    _check_plain(tensor, key, path)
+    return tensor
+
+
+def _check_plain(value: Tensor, key: str, path: str) -> None:
+    """Stop if a tensor cannot be a weight: of complex ones, ``copy_`` drops a half in silence.
+
+    Raises:
+        ValueError: naming it.
+    """
+    kinds = {
+        "without values": value.is_meta,
+        "quantized": value.is_quantized,
+        "sparse": value.layout != torch.strided,
+        "complex": value.is_complex(),
+    }
+    wrong = next((kind for kind, applies in kinds.items() if applies), None)
+    if wrong is not None:
+        raise ValueError(
+            f"{path!r}: weight {key!r} is a tensor of another kind ({wrong}, {value.dtype}): save "
+            "dense tensors of real numbers"
+        )
 
 
 def without_shared_prefix(

@@ -99,7 +99,7 @@ class AnnotationCheck:
         if not self._needs.training:
             if "iscrowd" not in annotation:
                 yield "has no 'iscrowd', which COCO's metrics need: 0 for a single object"
-            if not _is_finite(get("area")):
+            if not _is_finite(get("area")) or annotation["area"] < 0:
                 yield f"has area {get('area')!r}, of which COCO's metrics need a number of pixels"
 
     def _segmentation(

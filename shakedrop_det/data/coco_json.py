@@ -26,7 +26,10 @@ def read_coco(json_file: str) -> Any:
     """
     state = _state(json_file)
     with PathManager.open(json_file) as file, _without_collection():
-        content = json.load(file)
+        try:
+            content = json.load(file)
+        except RecursionError as error:
+            raise ValueError(f"its lists are nested too deeply: {error}") from error
     categories = content.get("categories") if isinstance(content, dict) else None
     listed = categories if isinstance(categories, list) else []
     _known[state] = [category for category in listed if isinstance(category, dict)]

@@ -11,6 +11,8 @@ from detectron2.data.detection_utils import SizeMismatchError
 
 from shakedrop_det.utils.reading import UnreadableImageError, naming_file, refuse_deep
 
+from .image_formats import check_mapping
+
 
 class DetectionMapper(DatasetMapper):
     """:class:`detectron2.data.DatasetMapper`, which reports a truncated image without its name."""
@@ -28,7 +30,12 @@ class DetectionMapper(DatasetMapper):
 
     @classmethod
     def from_config(cls, cfg: CfgNode, is_train: bool = True) -> dict[str, Any]:
-        """As in the base class; ``DATASETS.SKIP_BAD_ANNOTATIONS`` counts in training."""
+        """As in the base class; ``DATASETS.SKIP_BAD_ANNOTATIONS`` counts in training.
+
+        Raises:
+            ValueError: see :func:`~shakedrop_det.data.image_formats.check_mapping`.
+        """
+        check_mapping(cfg, is_train=is_train)
         skip = bool(cfg.DATASETS.get("SKIP_BAD_ANNOTATIONS", False))
         return {**super().from_config(cfg, is_train), "skip_bad": is_train and skip}
 

@@ -57,8 +57,9 @@ def _record_problem(image: Any, seen: set[Any]) -> str | None:
         return "has no 'file_name'"
     for side in ("height", "width"):
         value = image.get(side)
-        if not isinstance(value, (int, float)) or not value > 0:
-            return f"has {side} {value!r}, which must be a number of pixels"
+        # detectron2 makes arrays of this size.
+        if not isinstance(value, int) or not value > 0:
+            return f"has {side} {value!r}, which must be a whole number of pixels"
     return None
 
 

@@ -62,6 +62,11 @@ def check_keypoints(cfg: CfgNode, name: str, *, training: bool) -> None:
             "it to as many numbers, the standard deviations of the annotations relative to the "
             f"size of objects, such as {[0.05] * expected}"
         )
+    if not training and not all(sigma > 0 for sigma in cfg.TEST.KEYPOINT_OKS_SIGMAS):
+        wrong.append(
+            "TEST.KEYPOINT_OKS_SIGMAS must be positive, being divided by, got "
+            f"{list(cfg.TEST.KEYPOINT_OKS_SIGMAS)}"
+        )
     if wrong:
         raise ValueError("; ".join(wrong))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import logging
 import sys
@@ -84,3 +85,19 @@ def keep_console_brief() -> None:
                 handler.addFilter(for_console)
                 if handler.formatter is not None and not isinstance(handler.formatter, _Brief):
                     handler.setFormatter(_Brief(handler.formatter))
+
+
+def close_logs_quietly() -> None:
+    """Close the files of the logs at the end of the process, before detectron2 does: on a full disk
+    its last words would be about them, not about the file that the run could not write."""
+    atexit.unregister(_close_logs)
+    atexit.register(_close_logs)  # The last one is called first.
+
+
+def _close_logs() -> None:
+    for name in LOGGERS:
+        for handler in logging.getLogger(name).handlers:
+            stream = getattr(handler, "stream", None)
+            if stream is not None and stream not in (sys.stdout, sys.stderr):
+                with contextlib.suppress(OSError):
+                    stream.close()

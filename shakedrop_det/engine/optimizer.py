@@ -32,7 +32,8 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
         model: whose trainable parameters are to be optimized.
 
     Raises:
-        ValueError: if ``SOLVER.OPTIMIZER`` or the type of gradient clipping is unknown.
+        ValueError: if ``SOLVER.OPTIMIZER`` or the type of gradient clipping is unknown, or
+            gradients would be clipped to nothing.
     """
     name = cfg.SOLVER.OPTIMIZER
     if name not in OPTIMIZERS:
@@ -42,6 +43,10 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
         raise ValueError(
             f"SOLVER.CLIP_GRADIENTS.CLIP_TYPE must be one of {', '.join(CLIP_TYPES)}, got "
             f"{clipping.CLIP_TYPE!r}"
+        )
+    if clipping.ENABLED and not clipping.CLIP_VALUE > 0:  # A negative one turns gradients round.
+        raise ValueError(
+            f"SOLVER.CLIP_GRADIENTS.CLIP_VALUE must be positive, got {clipping.CLIP_VALUE!r}"
         )
     if not clipping.ENABLED or clipping.CLIP_TYPE != "full_model":
         return _build(cfg, model)

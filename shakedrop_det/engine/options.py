@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import math
 from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
 from typing import Any
@@ -140,6 +141,7 @@ def _nothing(key: str, expected: Any) -> Any:
 
 def _number(key: str, text: str, value: Any, current: float) -> float:
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    is_number = is_number and math.isfinite(value)
     if isinstance(current, float):
         if not is_number:
             raise ValueError(f"{key} must be a number, such as {current!r}, got {text!r}")

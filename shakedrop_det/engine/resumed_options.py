@@ -44,16 +44,16 @@ def restore_options(
         optimizer, scheduler: with the state of a checkpoint.
         configured: :func:`options` before that was loaded.
     """
+    changes: dict[tuple[Any, ...], None] = {}  # Once, where groups agree, in their order.
     for loaded, ours in zip(options(optimizer), configured, strict=True):
         for name, key in KEYS.items():
             if name in ours and loaded.get(name, ours[name]) != ours[name]:
-                logging.getLogger(__name__).warning(
-                    "Resuming with %s %g in place of the checkpoint's %g, as %s of the config says",
-                    "base learning rate" if name == _BASE_RATE else name.replace("_", " "),
-                    ours[name],
-                    loaded[name],
-                    key,
-                )
+                what = "base learning rate" if name == _BASE_RATE else name.replace("_", " ")
+                changes[what, ours[name], loaded[name], key] = None
+    for change in changes:
+        logging.getLogger(__name__).warning(
+            "Resuming with %s %g in place of the checkpoint's %g, as %s of the config says", *change
+        )
     for group, ours in zip(optimizer.param_groups, configured, strict=True):
         group.update(ours)
     scheduler.base_lrs = [group[_BASE_RATE] for group in optimizer.param_groups]

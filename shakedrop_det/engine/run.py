@@ -10,6 +10,7 @@ from detectron2.utils import comm
 
 from shakedrop_det.checkpoint import Checkpointer
 from shakedrop_det.checkpoint.classes import CLASSES, check_same_classes, checked_classes
+from shakedrop_det.utils.config_errors import errors_of_config
 
 from .checks import check_config
 from .trainer import Trainer
@@ -56,7 +57,8 @@ def evaluate(cfg: CfgNode, *, resume: bool = False, allow_pickle: bool = False) 
             the file lacks weights of the model, has them in another shape, or is of other classes.
     """
     check_config(cfg, train=False)
-    model = Trainer.build_model(cfg)
+    with errors_of_config(cfg):
+        model = Trainer.build_model(cfg)
     checkpointer = Checkpointer(
         model,
         save_dir=cfg.OUTPUT_DIR,

@@ -24,9 +24,12 @@ from shakedrop_det.utils.claim import check_unclaimed
 from shakedrop_det.utils.output_folder import make_output_folder
 from shakedrop_det.utils.safe_yaml import merge_config_file
 
-from .console import LOGGERS, keep_console_brief
+from .console import LOGGERS, close_logs_quietly, keep_console_brief
 from .options import merge_options, replace_none
 from .progress import log_to_file_only
+
+_SEEDS = 2**31
+"""numpy's seeds are below 2**32, and each process has another one."""
 
 
 def setup(args: argparse.Namespace, *, quiet: bool = False) -> CfgNode:
@@ -60,6 +63,7 @@ def setup(args: argparse.Namespace, *, quiet: bool = False) -> CfgNode:
         for name in LOGGERS:
             setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name=name)
         keep_console_brief()
+    close_logs_quietly()
     _describe(cfg, args)
     if comm.is_main_process():
         _save_config(cfg, keep=eval_only)
@@ -130,6 +134,8 @@ def load_config(
     replace_none(cfg, defaults)
     merge_options(cfg, opts)
     use_coco_files(cfg, given=[part.partition("=")[0] for part in opts])
+    if cfg.SEED >= _SEEDS:
+        raise ValueError(f"SEED must be less than {_SEEDS}, or -1 to draw one, got {cfg.SEED}")
     return cfg
 
 

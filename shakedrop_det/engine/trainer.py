@@ -33,6 +33,7 @@ from shakedrop_det.data import (
     build_classification_train_loader,
 )
 from shakedrop_det.utils.claim import claimed
+from shakedrop_det.utils.config_errors import errors_of_config
 
 from .checks import check_config, is_classifier
 from .console import one_line_errors
@@ -88,9 +89,10 @@ class Trainer(DefaultTrainer):
             setup_logger()  # Nobody did: let a notebook show the progress.
         check_config(cfg)
         cfg = self.auto_scale_workers(cfg, comm.get_world_size())
-        model = self.build_model(cfg)
-        optimizer = self.build_optimizer(cfg, model)
-        data_loader = self.build_train_loader(cfg)
+        with errors_of_config(cfg):
+            model = self.build_model(cfg)
+            optimizer = self.build_optimizer(cfg, model)
+            data_loader = self.build_train_loader(cfg)
         if cfg.SOLVER.EXACT_RESUME or uses_epochs(cfg) or uses_policies(cfg):
             ranks = {"rank": comm.get_rank(), "world_size": comm.get_world_size()}
             data_loader = resumable(data_loader, **ranks)
@@ -109,7 +111,8 @@ class Trainer(DefaultTrainer):
             policies=self.policies,
             while_waiting=self.interruption.allowed,
         )
-        self.scheduler = self.build_lr_scheduler(cfg, optimizer)
+        with errors_of_config(cfg):
+            self.scheduler = self.build_lr_scheduler(cfg, optimizer)
         # A proxy, since the trainer owns the checkpointer.
         saved: dict[str, Any] = {"trainer": weakref.proxy(self)}
         self.ema: ModelEMA | None = None

@@ -33,6 +33,7 @@ from shakedrop_det.checkpoint.state_dict import load_exactly
 from shakedrop_det.checkpoint.weight_files import read_weights
 from shakedrop_det.modeling import ShakenBlock, fold
 from shakedrop_det.utils.addresses import local_file
+from shakedrop_det.utils.config_errors import errors_of_config
 
 from .comparison import (
     absolute_differences,
@@ -158,7 +159,8 @@ def build_on_cpu(cfg: CfgNode) -> nn.Module:
     cfg = cfg.clone()
     cfg.defrost()
     cfg.MODEL.DEVICE = "cpu"
-    return build_model(cfg).eval()
+    with errors_of_config(cfg):
+        return build_model(cfg).eval()
 
 
 def without_shakedrop(model: nn.Module) -> nn.Module:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import re
 from pathlib import Path
 from typing import Iterator, Sequence
 
@@ -46,4 +47,7 @@ def message(error: Exception) -> str:
     """What an exception says. ``str`` of a ``KeyError`` would put it in quotes."""
     if isinstance(error, OSError):
         return str(error)
-    return str(error.args[0]) if error.args else repr(error)
+    text = str(error.args[0]) if error.args else repr(error)
+    # Of a key with keys of its own, yacs shows all of them.
+    found = re.search(r" vs\. (.*)\) for config key: (\S+)$", text) if "\n" in text else None
+    return f"{found[2]} must hold keys of its own, got {found[1]}" if found else text

@@ -15,6 +15,7 @@ from shakedrop_det.checkpoint import Checkpointer
 from shakedrop_det.checkpoint.classes import CLASSES, checked_classes
 from shakedrop_det.data import ClassificationMapper
 from shakedrop_det.modeling import ShakenBlock, fold
+from shakedrop_det.utils.config_errors import errors_of_config
 
 from .formats import is_colour
 
@@ -52,7 +53,8 @@ class Predictor(DefaultPredictor):
         unloaded.MODEL.WEIGHTS = ""
         if not is_colour(cfg.INPUT.FORMAT):
             unloaded.INPUT.FORMAT = "BGR"  # DefaultPredictor leaves such images as they are.
-        super().__init__(unloaded)
+        with errors_of_config(unloaded):
+            super().__init__(unloaded)
         self.cfg = cfg.clone()
         checkpointer = Checkpointer(
             self.model, cfg=cfg, heads_may_be_missing=False, allow_pickle=allow_pickle

@@ -16,13 +16,14 @@ from PIL import Image
 from tqdm import tqdm
 
 from shakedrop_det.data import num_classes
+from shakedrop_det.data.image_formats import check_channels
 from shakedrop_det.evaluation.instance_drawing import with_names
 from shakedrop_det.utils.output_folder import make_output_folder
 from shakedrop_det.utils.reading import UnreadableImageError, naming_file
 from shakedrop_det.utils.written import save_picture
 
 from .drawing import draw_frame, draw_output
-from .formats import check_channels, in_format, is_colour
+from .formats import in_format, is_colour
 from .inputs import Inputs, Video, find_inputs
 from .large_images import read_bounded
 from .predictor import Predictor, class_names
@@ -114,7 +115,8 @@ class _Run:
                 with naming_file(str(path)):
                     image, size = read_bounded(str(path))
                     taken = self._as_taken(image, path)
-                output = self._predict(taken, size=size, file_name=str(path))
+                    # Nothing is left of an image of a thousand by one pixels that is made smaller.
+                    output = self._predict(taken, size=size, file_name=str(path))
                 self.summary.num_images += 1
                 drawn = draw_output(image, output, **self._classes)
                 suffix = path.suffix if path.suffix.lower() in (".jpg", ".jpeg") else ".png"

@@ -52,6 +52,11 @@ def check_path(path: str, *, key: str = "--output") -> None:
         raise ValueError(
             f"{key} {path!r} is an address: set it to a folder of a file system of this machine"
         )
+    if path.startswith("~"):  # Python would make a folder of that name.
+        raise ValueError(
+            f"{key} {path!r} begins with ~, which stands for your home only where a shell sees it: "
+            f"set it to {os.path.expanduser(path)!r}"
+        )
     if "?" in path or not path.isprintable():
         raise ValueError(
             f"{key} {path!r} has a question mark or a line break in it, or another character that "

@@ -95,6 +95,8 @@ def read_yaml(path: str) -> Any:
         with naming_address(path), CfgNode._open_cfg(path) as file:
             return yaml.safe_load(file)
     except yaml.constructor.ConstructorError as error:
+        if "tag" not in str(error.problem):
+            raise ValueError(f"{_place(path, error)} is not valid yaml: {error.problem}") from error
         raise ValueError(
             f"{_place(path, error)} cannot be read without running code ({error.problem}): write "
             "the value itself, a tuple as [1, 2]"

@@ -318,7 +318,9 @@ def test_what_cannot_be_resumed_from_is_named(tmp_path: Path, state: Any) -> Non
     assert str(path) in str(error.value) and "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("state", [{"iteration": "7"}, {"iteration": None}, {}, 7])
+@pytest.mark.parametrize(
+    "state", [{"iteration": "7"}, {"iteration": None}, {"iteration": -2}, {}, 7]
+)
 def test_a_run_that_does_not_say_how_far_it_was_is_named(
     tiny: Tiny, tmp_path: Path, state: Any
 ) -> None:

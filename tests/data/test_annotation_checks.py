@@ -84,6 +84,7 @@ def test_good_annotations_pass(written: Callable[..., None], needs: Needs) -> No
         (first(ignore=1), "has 'ignore'"),
         (lambda c: c["annotations"].append(3), "is no record but 3"),
         (lambda c: c["images"][1].pop("height"), "image 2 has height None"),
+        (lambda c: c["images"][1].update(height=64.0), "image 2 has height 64.0, .* whole number"),
         (lambda c: c["images"][1].pop("file_name"), "image 2 has no 'file_name'"),
         (lambda c: c["images"][1].update(id=1), "image 1 has the 'id' of another image"),
         (lambda c: c["images"][2].update(file_name="gone.png"), "image 3 has no file .*gone.png"),
@@ -105,6 +106,7 @@ def test_mistakes_are_named(
     "change, needs, message",
     [
         (without("area"), EVALUATED, "has area None, of which COCO's metrics need a number"),
+        (first(area=-1), EVALUATED, "has area -1, of which COCO's metrics need a number"),
         (without("iscrowd"), EVALUATED, "has no 'iscrowd', which COCO's metrics need"),
         (first(segmentation=[[5, 5, 9, 9]]), EVALUATED, "a polygon of 4 numbers"),
         (each(lambda a: a.update(segmentation=RLE)), POLYGONS, "'polygon': set it to 'bitmask'"),

@@ -72,7 +72,7 @@ def test_missing_image_folder(register: Callable, tmp_path: Path) -> None:
         check_dataset(NAME, num_classes=None)
 
 
-@pytest.mark.parametrize("text", ["", "{", "not json", json.dumps(GOOD)[:-5]])
+@pytest.mark.parametrize("text", ["", "{", "not json", json.dumps(GOOD)[:-5], "[" * 99999])
 def test_annotation_file_that_is_not_json(register: Callable, text: str) -> None:
     file = register(text)
     with pytest.raises(ValueError, match=f"{file} of data set '{NAME}' is not JSON"):

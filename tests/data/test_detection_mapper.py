@@ -64,3 +64,30 @@ def test_images_of_another_size_are_named_or_left_out(
     # A loader takes another in its place.
     mapped = MapDataset([record, DatasetCatalog.get("tiny_scenes_train")[1]], DetectionMapper(cfg))
     assert mapped[0]["image_id"] == mapped[1]["image_id"]
+
+
+@pytest.mark.parametrize(
+    "key, value, message",
+    [
+        ("INPUT.FORMAT", "rgb", "INPUT.FORMAT 'rgb' is not an image format"),
+        ("INPUT.FORMAT", "L", "PIXEL_MEAN has 3 channels, and .* 'L' have 1"),
+        ("INPUT.MASK_FORMAT", "rle", "INPUT.MASK_FORMAT must be polygon or bitmask, got 'rle'"),
+        ("INPUT.MIN_SIZE_TRAIN", [], r"INPUT.MIN_SIZE_TRAIN must be positive .* got \(\)"),
+        ("INPUT.MIN_SIZE_TRAIN", [800, -5], "INPUT.MIN_SIZE_TRAIN must be positive"),
+    ],
+)
+def test_settings_that_the_first_image_would_fail_at_are_named(
+    tiny: Callable[..., CfgNode], key: str, value: object, message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        DetectionMapper(tiny("mask_rcnn", key, value), True)
+
+
+def test_a_test_size_of_zero_leaves_images_as_they_are(tiny: Callable[..., CfgNode]) -> None:
+    cfg = tiny("mask_rcnn", "INPUT.MIN_SIZE_TEST", 0)
+    record = DatasetCatalog.get("tiny_scenes_val")[0]
+    found = DetectionMapper(cfg, False)(dict(record))["image"]
+    assert found.shape[1:] == (record["height"], record["width"])
+    cfg.INPUT.MIN_SIZE_TEST = -1
+    with pytest.raises(ValueError, match="INPUT.MIN_SIZE_TEST must be positive .* got -1"):
+        DetectionMapper(cfg, False)

@@ -52,6 +52,16 @@ def test_what_agrees_passes(cfg: CfgNode, metadata: Metadata, training: bool) ->
     check_keypoints(cfg, NAME, training=training)
 
 
+@pytest.mark.parametrize("sigma", [0.0, -0.1, float("nan")])
+def test_sigmas_that_give_no_similarity_are_named(
+    cfg: CfgNode, metadata: Metadata, sigma: float
+) -> None:
+    cfg.TEST.KEYPOINT_OKS_SIGMAS = [sigma, 0.1, 0.1]
+    with pytest.raises(ValueError, match="TEST.KEYPOINT_OKS_SIGMAS must be positive"):
+        check_keypoints(cfg, NAME, training=False)
+    check_keypoints(cfg, NAME, training=True)
+
+
 def test_all_that_disagrees_is_told_at_once(cfg: CfgNode, metadata: Metadata) -> None:
     cfg.MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS = 17
     cfg.TEST.KEYPOINT_OKS_SIGMAS = []

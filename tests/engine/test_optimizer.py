@@ -118,6 +118,16 @@ def test_an_unknown_type_of_clipping_is_refused_by_name() -> None:
         build_optimizer(cfg, network())
 
 
+@pytest.mark.parametrize("value", [0.0, -1.0])
+def test_gradients_are_not_clipped_to_nothing(value: float) -> None:
+    cfg = solver()
+    cfg.SOLVER.CLIP_GRADIENTS.update(ENABLED=True, CLIP_VALUE=value)
+    with pytest.raises(
+        ValueError, match=f"CLIP_GRADIENTS.CLIP_VALUE must be positive, got {value}"
+    ):
+        build_optimizer(cfg, network())
+
+
 def test_an_unknown_optimizer_is_refused_by_name() -> None:
     with pytest.raises(ValueError, match="SOLVER.OPTIMIZER must be one of SGD, ADAMW, got 'LION'"):
         build_optimizer(solver(OPTIMIZER="LION"), network())

@@ -36,6 +36,8 @@ def test_rates_and_decay_are_those_of_the_config(
     assert "base learning rate 0.001 in place of the checkpoint's 0.01, as SOLVER" in caplog.text
     assert "weight decay 0.03 in place of the checkpoint's 0.0001" in caplog.text
     assert ("momentum 0.8 in place of the checkpoint's 0.9" in caplog.text) == (optimizer == "SGD")
+    messages = [m for m in caplog.messages if "Resuming with" in m]
+    assert len(messages) == len(set(messages)), "once for all groups of parameters"
     (group,) = (g for g in trainer.optimizer.param_groups if g["weight_decay"] > 0)
     assert group["weight_decay"] == 0.03
     assert group.get("momentum", 0.8) == 0.8

@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -99,8 +100,33 @@ def test_options_win_over_overlays_and_those_over_the_file(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(
-    "opts", [["MODEL.NO_SUCH_KEY", "1"], ["SOLVER.MAX_ITER"], ["SOLVER.MAX_ITER", "many"]]
+    "opts",
+    [
+        ["MODEL.NO_SUCH_KEY", "1"],
+        ["SOLVER.MAX_ITER"],
+        ["SOLVER.MAX_ITER", "many"],
+        ["SOLVER.MAX_ITER", "1e999"],
+        ["SOLVER.BASE_LR", "1e999"],
+        ["SEED", "99999999999"],
+    ],
 )
 def test_wrong_options_are_named(opts: list[str]) -> None:
     with pytest.raises(ValueError, match=opts[0]):
         load_config("", opts)
+
+
+FULL = """
+import argparse, resource, sys
+from shakedrop_det.engine import reported_to_user, setup
+resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+with reported_to_user():
+    setup(argparse.Namespace(config_file="", opts=["OUTPUT_DIR", sys.argv[1]], eval_only=False))
+"""
+
+
+def test_the_last_line_is_about_the_file_that_a_full_disk_did_not_take(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", FULL, str(tmp_path / "run")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 2
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith(f"error: cannot write '{tmp_path}/run/config.yaml': File too large")

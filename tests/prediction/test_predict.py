@@ -124,6 +124,7 @@ def test_pictures_and_skipped_files(trained: Trained, scenes: list[Path], tmp_pa
     shutil.copy(scenes[0], folder / "a.png")
     (folder / "broken.png").write_bytes(scenes[0].read_bytes()[:900])
     (folder / "film.mp4").write_text("no film")
+    Image.new("RGB", (3000, 1)).save(folder / "thin.png")
     other = tmp_path / "other"
     other.mkdir()
     Image.open(scenes[1]).save(other / "a.png")
@@ -131,6 +132,7 @@ def test_pictures_and_skipped_files(trained: Trained, scenes: list[Path], tmp_pa
     assert done.num_images == 2
     assert [reason.split(" (")[0].split(":")[0] for reason in done.skipped] == [
         f"cannot read image {folder}/broken.png",
+        f"cannot read image {folder}/thin.png",  # Smaller, it has no pixel left.
         f"cannot read video {folder}/film.mp4",
     ]
     drawn = tmp_path / "out" / "drawn"

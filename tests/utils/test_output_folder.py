@@ -37,3 +37,13 @@ def test_folder_whose_weights_could_not_be_loaded(tmp_path: Path, name: str) -> 
     with pytest.raises(ValueError, match="OUTPUT_DIR .*(an address|question mark)"):
         make_output_folder(f"{tmp_path}/{name}", key="OUTPUT_DIR")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_home_folder_is_not_taken_for_a_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", "/home/me")
+    with pytest.raises(ValueError, match="--output '~/run' begins with ~.*set it to '/home/me/run"):
+        make_output_folder("~/run")
+    assert list(tmp_path.iterdir()) == []

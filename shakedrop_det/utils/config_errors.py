@@ -1,0 +1,60 @@
+"""Errors of what is built from a config, as errors of the config."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import traceback
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+_LIBRARIES = ("detectron2", "fvcore", "torch")
+
+
+@contextlib.contextmanager
+def errors_of_config(cfg: Mapping[str, Any]) -> Iterator[None]:
+    """Let what detectron2 or torch raise while they build from a config be a ``ValueError``: they
+    have assertions and lookups where values are not allowed. Other errors pass through, such as
+    those of a backbone that the user wrote.
+
+    Args:
+        cfg: of what is built within the context.
+
+    Raises:
+        ValueError: with the error, where it is from, and the keys with a value that it names.
+    """
+    try:
+        yield
+    except Exception as error:
+        library = _library(error)
+        if library is None:
+            raise
+        raise ValueError(_message(cfg, error, library)) from error
+
+
+def _message(cfg: Mapping[str, Any], error: Exception, library: str) -> str:
+    *_, frame = traceback.extract_tb(error.__traceback__)
+    text = " ".join((str(error) or frame.line or "").split())[:200]
+    named = list(_keys_naming(cfg, text))[:3]
+    hint = f"correct {' or '.join(named)}" if named else "correct the key that this is about"
+    return (
+        f"nothing can be built from this config: {type(error).__name__}: {text} ({library}'s "
+        f"{os.path.basename(frame.filename)}, line {frame.lineno}); {hint}"
+    )
+
+
+def _library(error: BaseException) -> str | None:
+    """The library whose function raised an error, if it is one of them."""
+    frames = list(traceback.walk_tb(error.__traceback__))
+    name = str(frames[-1][0].f_globals.get("__name__", "")).partition(".")[0]
+    return name if name in _LIBRARIES else None
+
+
+def _keys_naming(cfg: Mapping[str, Any], text: str, prefix: str = "") -> Iterator[str]:
+    """Keys whose value stands in a text as Python writes it, or is all of it."""
+    for name, value in cfg.items():
+        parts = value if isinstance(value, (list, tuple)) else [value]
+        if isinstance(value, Mapping):
+            yield from _keys_naming(value, text, f"{prefix}{name}.")
+        elif any(str(x) == text or (isinstance(x, str) and x and repr(x) in text) for x in parts):
+            yield f"{prefix}{name} {value!r}"

@@ -1,0 +1,59 @@
+"""What cannot be built from a config takes one line, which names the key where it can."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from detectron2.config import CfgNode
+from detectron2.modeling import BACKBONE_REGISTRY
+
+from shakedrop_det.engine import Trainer
+from shakedrop_det.engine.run import evaluate
+from shakedrop_det.export.folding import build_on_cpu
+from shakedrop_det.prediction import Predictor
+from shakedrop_det.utils.errors import message_for_user
+
+Tiny = Callable[..., CfgNode]
+
+
+@pytest.mark.parametrize(
+    "key, value, named",
+    [
+        ("MODEL.META_ARCHITECTURE", "Foo", "correct MODEL.META_ARCHITECTURE 'Foo'"),
+        ("MODEL.BACKBONE.NAME", "foo", "correct MODEL.BACKBONE.NAME 'foo'"),
+        ("MODEL.RESNETS.DEPTH", 77, "correct MODEL.RESNETS.DEPTH 77"),
+        ("MODEL.RESNETS.NORM", "XN", "correct MODEL.RESNETS.NORM 'XN'"),
+        ("MODEL.FPN.IN_FEATURES", ["res9"], r"correct MODEL.FPN.IN_FEATURES \['res9'\]"),
+        ("MODEL.RESNETS.OUT_FEATURES", ["res9"], "detectron2's resnet.py"),
+        ("MODEL.PIXEL_STD", [1.0, 2.0], "have different shapes"),
+        ("MODEL.DEVICE", "gpu", "device string: gpu"),
+        ("SOLVER.BASE_LR", -1.0, "Invalid learning rate: -1.0"),
+        ("SOLVER.WARMUP_METHOD", "foo", "Unknown warmup method: foo"),
+        ("DATALOADER.NUM_WORKERS", -1, "num_workers"),
+        ("DATALOADER.SAMPLER_TRAIN", "foo", "Unknown training sampler: foo"),
+        ("INPUT.RANDOM_FLIP", "sideways", "horiz or vert"),
+    ],
+)
+def test_a_run_that_cannot_be_built_takes_one_line(
+    tiny: Tiny, key: str, value: Any, named: str
+) -> None:
+    with pytest.raises(ValueError, match=f"nothing can be built from this config: .*{named}") as e:
+        Trainer(tiny("mask_rcnn", key, value))
+    assert message_for_user(e.value) and "\n" not in str(e.value)
+
+
+@pytest.mark.parametrize("use", [evaluate, build_on_cpu, Predictor])
+def test_so_does_a_network_that_is_used(tiny: Tiny, use: Callable[[CfgNode], Any]) -> None:
+    with pytest.raises(ValueError, match="built from this config: KeyError: 77"):
+        use(tiny("mask_rcnn", "MODEL.RESNETS.DEPTH", 77, "MODEL.WEIGHTS", "a.pth"))
+
+
+def test_errors_of_a_backbone_of_ones_own_keep_their_traceback(tiny: Tiny) -> None:
+    def build_broken_backbone(cfg: CfgNode, input_shape: Any) -> None:
+        raise KeyError("mine")
+
+    BACKBONE_REGISTRY.register(build_broken_backbone)
+    with pytest.raises(KeyError, match="mine"):
+        Trainer(tiny("mask_rcnn", "MODEL.BACKBONE.NAME", "build_broken_backbone"))
