@@ -8,10 +8,11 @@ PIP := $(PY) -m pip --quiet --disable-pip-version-check
 RUNTIME := $(VENV)/.runtime-installed
 DEV := $(VENV)/.dev-installed
 
-.PHONY: help demo test test-slow lint format bench gpu-check clean install requirements
+.PHONY: help demo demo-compare test test-slow lint format bench gpu-check clean install requirements
 
 help:
 	@echo "make demo       pretrain, fine-tune, evaluate and draw, in some ten minutes on two cores"
+	@echo "make demo-compare  the same, and the plain network beside, in twice the time"
 	@echo "make test       run the tests (test-slow: those too that take minutes each)"
 	@echo "make lint       ruff, black, mypy (format: let ruff and black mend what they can)"
 	@echo "make bench      time ShakeDrop against stock detectron2"
@@ -44,6 +45,9 @@ $(DEV): $(RUNTIME) requirements/dev.txt requirements/optional.txt
 
 demo: $(RUNTIME)
 	$(PY) tools/demo.py --output $(OUTPUT)
+
+demo-compare: $(RUNTIME)
+	$(PY) tools/demo.py --compare --output $(OUTPUT)
 
 # Two processes of one thread each: tiny networks gain nothing from more threads.
 PYTEST := OMP_NUM_THREADS=1 $(PY) -m pytest --numprocesses 2 --dist loadfile

@@ -12,8 +12,8 @@ from shakedrop_det.layers import ShakeDropSpec
 def add_shakedrop_config(cfg: CfgNode) -> None:
     """Add the keys that this package's backbones read to a detectron2 config, in place.
 
-    They are ``MODEL.SHAKEDROP`` and three under ``MODEL.RESNETS``. A key that is there already, set
-    by you or by another extension, stays as it is.
+    They are ``MODEL.SHAKEDROP`` and three under ``MODEL.RESNETS``. Keys that exist already, set by
+    you or by another extension, are kept.
 
     Args:
         cfg: as made by :func:`detectron2.config.get_cfg`.
@@ -26,7 +26,7 @@ def add_training_config(cfg: CfgNode) -> None:
 
     They are those of :func:`add_shakedrop_config`, ``MODEL.IMAGE_CLASSIFIER``,
     ``INPUT.CLASSIFICATION``, and some under ``MODEL``, ``DATASETS``, ``DATALOADER``, ``SOLVER`` and
-    ``TEST`` that detectron2 lacks. A key that is there already stays as it is.
+    ``TEST`` that detectron2 lacks. Keys that exist already are kept.
 
     Args:
         cfg: as made by :func:`detectron2.config.get_cfg`.
@@ -54,11 +54,10 @@ def _nodes(*names: str) -> CfgNode:
 
 def _backbone_keys() -> CfgNode:
     _C = _nodes("MODEL.SHAKEDROP", "MODEL.RESNETS")
-    # False gives the stock network, for comparisons that differ in this key alone.
+    # False builds the stock network, for comparisons that differ only in this key.
     _C.MODEL.SHAKEDROP.ENABLED = True
-    # Range of the uniform coefficient of the residual in the forward pass, where the gate is
-    # closed. [0, 0] suits networks with a ReLU at the end of a block (stock ones);
-    # [-1, 1] needs ERASE_RELU.
+    # Range of the uniform coefficient of the residual in the forward pass while the gate is
+    # closed. Use [0, 0] if blocks end in a ReLU, as stock ones do; [-1, 1] needs ERASE_RELU.
     _C.MODEL.SHAKEDROP.ALPHA = [0.0, 0.0]
     # Range of the uniform coefficient of the gradient in the backward pass.
     _C.MODEL.SHAKEDROP.BETA = [0.0, 1.0]
@@ -68,34 +67,34 @@ def _backbone_keys() -> CfgNode:
     # "linear": the probability falls from the first block to P_L at the last.
     # "constant": P_L for each block.
     _C.MODEL.SHAKEDROP.DECAY = "linear"
-    # What shares a draw of the coefficients: "batch", "image", "channel" or "pixel".
+    # Draw the coefficients once per "batch", "image", "channel" or "pixel".
     _C.MODEL.SHAKEDROP.LEVEL = "image"
-    # What shares a draw of the gate: "batch" (as in the paper) or "image".
+    # Draw the gate once per "batch" (as in the paper) or "image".
     _C.MODEL.SHAKEDROP.GATE_LEVEL = "batch"
-    # Whether to leave out the ReLU after the addition. It changes the function of a pretrained
-    # network: use it with weights that were trained so.
+    # Remove the ReLU after the addition. This changes the function of a pretrained network: use it
+    # only with weights that were trained without that ReLU.
     _C.MODEL.SHAKEDROP.ERASE_RELU = False
-    # Divide the scales in training by their expectation, so that the scale at test time is 1, as
-    # weights expect that were trained without ShakeDrop. False is the paper's form, for training
-    # from scratch and for weights that were trained so.
+    # Divide the scales in training by their expectation, so that the scale at test time is 1: for
+    # weights that were trained without ShakeDrop. False is the paper's scaling, for training from
+    # scratch and for weights that were trained with it.
     _C.MODEL.SHAKEDROP.INVERTED = True
-    # When a branch that is dropped for the whole batch (BETA [0.0, 0.0]) is left out of a step:
-    # "exact", where nothing else depends on it; "always", also where BatchNorm would have updated
-    # its running statistics from it, which then see only the steps in which the branch runs.
+    # Which branches are not computed when they are dropped for the whole batch (BETA [0.0, 0.0]).
+    # "exact": those that nothing else depends on. "always": also those with trainable BatchNorm,
+    # whose running statistics then include only the steps in which the branch runs.
     _C.MODEL.SHAKEDROP.SKIP = "exact"
-    # In blocks of two branches, what is scaled: "sum", the two together (type A of the paper);
-    # "each", by scales of its own (type B); or "shake_shake", by a and 1 - a, without gates, which
-    # needs SURVIVAL_PROB 0.0, DECAY "constant" and INVERTED False.
+    # What to scale in blocks with two branches: "sum", their sum (type A of the paper); "each",
+    # each branch with scales of its own (type B); or "shake_shake", the branches by a and 1 - a
+    # without gates, which needs SURVIVAL_PROB 0.0, DECAY "constant" and INVERTED False.
     _C.MODEL.SHAKEDROP.BRANCHES = "sum"
 
-    # Whether residual blocks begin as the identity, the weight of their last norm being 0: for
-    # training from scratch.
+    # Initialize the weight of the last norm in each residual branch to 0, so that blocks start as
+    # the identity. For training from scratch.
     _C.MODEL.RESNETS.ZERO_INIT_RESIDUAL = False
     # Residual block of the networks for CIFAR: "basic", for a DEPTH of 6 n + 2; or "bottleneck",
     # for one of 9 n + 2. n is the number of blocks in each of the three stages.
     _C.MODEL.RESNETS.BLOCK = "basic"
-    # Widening factor of a PyramidNet: its last block has so many channels more than its stem
-    # (bottlenecks: four times as many as both together).
+    # Widening factor of a PyramidNet: its last block has this many channels more than its stem
+    # (bottlenecks: four times the sum of both).
     _C.MODEL.RESNETS.PYRAMID_ALPHA = 48.0
     return _C
 
@@ -107,79 +106,80 @@ def _training_keys() -> CfgNode:
     _C.MODEL.IMAGE_CLASSIFIER.NUM_CLASSES = 1000
     # Name of the backbone's feature map that is pooled and classified.
     _C.MODEL.IMAGE_CLASSIFIER.IN_FEATURE = "res5"
-    # Part of each target, in [0, 1), that is spread evenly over all classes.
+    # Fraction of each target, in [0, 1), that is spread evenly over all classes.
     _C.MODEL.IMAGE_CLASSIFIER.LABEL_SMOOTHING = 0.0
-    # Parameter of the Beta distribution of mixup's, and of CutMix's, share of the other image in
-    # training; 0 switches it off. With both, each batch gets one of them at random.
+    # Parameter of the Beta distribution from which mixup and CutMix draw the share of the other
+    # image; 0 disables them. If both are enabled, each batch gets one of them at random.
     _C.MODEL.IMAGE_CLASSIFIER.MIXUP_ALPHA = 0.0
     _C.MODEL.IMAGE_CLASSIFIER.CUTMIX_ALPHA = 0.0
 
-    # How classification images become squares of one size; detectors use detectron2's own keys.
+    # The size of classification images; detectors use detectron2's own keys.
     # Side of a training image, in pixels.
     _C.INPUT.CLASSIFICATION.TRAIN_SIZE = 224
-    # What the short side of a test image is resized to, and the side of the center crop then.
+    # Short side of a resized test image, and side of the center crop taken from it, in pixels.
     _C.INPUT.CLASSIFICATION.TEST_RESIZE = 256
     _C.INPUT.CLASSIFICATION.TEST_SIZE = 224
     # "resized": a crop of random area and aspect ratio, resized, as for ImageNet.
     # "padded": the image padded and cropped at random, as for CIFAR.
     # "none": the center.
     _C.INPUT.CLASSIFICATION.CROP = "resized"
-    # Least and greatest part of the image's area in a "resized" crop.
+    # Smallest and largest fraction of the image's area in a "resized" crop.
     _C.INPUT.CLASSIFICATION.CROP_SCALE = [0.08, 1.0]
     # Black pixels added to each side for a "padded" crop.
     _C.INPUT.CLASSIFICATION.CROP_PADDING = 4
-    # A random chain of changes of colour and geometry, after crop and flip: "", "autoaugment"
-    # (ImageNet's policy), "autoaugment_cifar10", "randaugment" or "trivialaugment".
+    # Random changes of colour and geometry after crop and flip: "", "autoaugment" (the policy for
+    # ImageNet), "autoaugment_cifar10", "randaugment" or "trivialaugment".
     _C.INPUT.CLASSIFICATION.AUTO_AUGMENT = ""
-    # Probability that a random rectangle of a training image is erased, to MODEL.PIXEL_MEAN.
+    # Probability that a random rectangle of a training image is replaced by MODEL.PIXEL_MEAN.
     _C.INPUT.CLASSIFICATION.RANDOM_ERASING = 0.0
 
-    # What an image of a classification data set that cannot be read does: "error" stops the run;
-    # "skip" warns, counts, and goes on: with another image in training, without it in evaluation.
+    # What to do about images of a classification dataset that cannot be read: "error" stops the
+    # run; "skip" warns and counts them, and takes another image in training, none in evaluation.
     _C.DATALOADER.UNREADABLE_IMAGES = "error"
-    # With SAMPLER_TRAIN "RandomSubsetTrainingSampler", the part of the training images, in (0, 1],
-    # that is trained on; which ones follows from SEED. detectron2 reads this key, and lacks it.
+    # With SAMPLER_TRAIN "RandomSubsetTrainingSampler", the fraction of the training images, in
+    # (0, 1], to train on; SEED determines which. detectron2 reads this key but does not define it.
     _C.DATALOADER.RANDOM_SUBSET_RATIO = 1.0
 
-    # Own data: [name, COCO json, folder of its images] for each data set. The names are for TRAIN
-    # and TEST, which also take "json:folder" itself. The number of classes is taken from the json
-    # where the config leaves it at detectron2's default.
+    # Your own data: [name, COCO json, folder of images] for each dataset. Use the names in TRAIN
+    # and TEST, which also accept "json:folder". If the config has detectron2's default number of
+    # classes, it is taken from the json.
     _C.DATASETS.COCO_FILES = []
-    # Whether images and annotations of COCO files that cannot be used are left out, with a warning
-    # that lists them, instead of stopping the run.
+    # Skip unusable images and annotations of COCO files, with a warning that lists them, instead of
+    # stopping the run.
     _C.DATASETS.SKIP_BAD_ANNOTATIONS = False
 
     # Optimizer: "SGD", detectron2's, with SOLVER.MOMENTUM; or "ADAMW".
     _C.SOLVER.OPTIMIZER = "SGD"
-    # Lengths in epochs, passes over DATASETS.TRAIN, that replace those in iterations when training
-    # starts: MAX_ITER, WARMUP_ITERS, STEPS, CHECKPOINT_PERIOD and TEST.EVAL_PERIOD. 0.0, or () for
-    # the steps, leaves the iterations as they are. To be written with a point, as in 90.0.
+    # Lengths in epochs over DATASETS.TRAIN. When training starts, they replace the lengths in
+    # iterations: MAX_ITER, WARMUP_ITERS, STEPS, CHECKPOINT_PERIOD and TEST.EVAL_PERIOD. 0.0, or ()
+    # for the steps, keeps the iterations. Write them with a decimal point, as in 90.0.
     _C.SOLVER.MAX_EPOCHS = 0.0
     _C.SOLVER.WARMUP_EPOCHS = 0.0
     _C.SOLVER.STEP_EPOCHS = ()
     _C.SOLVER.CHECKPOINT_EPOCHS = 0.0
     _C.TEST.EVAL_EPOCHS = 0.0
-    # Who computes COCO's metrics: "detectron2", its C++ where that is built, else pycocotools;
-    # "pycocotools"; or "faster_coco_eval", an optional package, with the numbers of pycocotools.
+    # Implementation of the COCO metrics: "detectron2" (its C++ if built, otherwise pycocotools),
+    # "pycocotools", or "faster_coco_eval", an optional package that gives the same numbers.
     _C.TEST.COCO_BACKEND = "detectron2"
-    # Whether an evaluation on COCO's metrics also draws precision over recall, and AP by size.
+    # Also draw precision over recall, and AP by object size, in each COCO evaluation.
     _C.TEST.COCO_PLOTS = False
-    # Number of parts that a batch of IMS_PER_BATCH images goes through the network in, one after
-    # the other, for one step of the optimizer with the mean of their losses.
+    # Split each batch of IMS_PER_BATCH images into this many parts, which run one after the other
+    # before one step of the optimizer with the mean of their losses.
     _C.SOLVER.ACCUMULATION_STEPS = 1
-    # What SOLVER.AMP computes in: "float16" or "bfloat16". It is bfloat16 on CPUs whatever is set.
+    # Precision of SOLVER.AMP: "float16" or "bfloat16". CPUs always use bfloat16.
     _C.SOLVER.AMP.DTYPE = "float16"
-    # Decay of an exponential moving average of the weights and statistics, such as 0.9999. It is
-    # evaluated too, its metrics having "_ema" in their names, and saved as "ema". 0 keeps none.
+    # Decay of an exponential moving average of the weights and statistics, such as 0.9999. The
+    # average is also evaluated (as metrics with "_ema" in their names) and saved as "ema". 0
+    # disables it.
     _C.SOLVER.EMA_DECAY = 0.0
-    # The metric, such as "classification/top1" or "bbox/AP", whose highest value's weights are kept
-    # as model_best.pth. "" keeps none.
+    # Keep the weights with the highest value of this metric, such as "classification/top1" or
+    # "bbox/AP", as model_best.pth. "" keeps none.
     _C.SOLVER.BEST_CHECKPOINT_METRIC = ""
-    # Whether a run that is resumed goes on as if it had never stopped: on a CPU, to the bit. What
-    # is random about an image then follows from its place in the run.
+    # Let a resumed run continue as if it had never stopped, on a CPU bit for bit. The random
+    # augmentation of an image then depends on its position in the run.
     _C.SOLVER.EXACT_RESUME = True
 
-    # Whether the backbone computes with channels last in memory, which is faster on tensor cores.
+    # Run the backbone in the channels_last memory format, which is faster on tensor cores.
     _C.MODEL.CHANNELS_LAST = False
     return _C
 
@@ -188,7 +188,7 @@ def spec_from_config(cfg: CfgNode) -> ShakeDropSpec:
     """The settings under ``MODEL.SHAKEDROP``, validated.
 
     Raises:
-        ValueError: for a value that is not allowed, naming the key, the value and what is.
+        ValueError: for an invalid value, naming the key, the value and the allowed values.
     """
     if "SHAKEDROP" not in cfg.MODEL:
         raise ValueError(
@@ -202,6 +202,6 @@ def spec_from_config(cfg: CfgNode) -> ShakeDropSpec:
     try:
         return ShakeDropSpec(**fields)
     except ValueError as error:
-        # Each message begins with the name of the field: say it as the config does.
+        # Each message begins with the name of the field: use the config's name instead.
         field, _, rest = str(error).partition(" ")
         raise ValueError(f"MODEL.SHAKEDROP.{field.upper()} {rest}") from None

@@ -12,6 +12,7 @@ import torch
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.utils import logger as detectron2_logger
+from torch.utils.data import _utils
 
 from shakedrop_det.data import build_digit_scenes, register_digit_scenes
 from shakedrop_det.engine import load_config
@@ -23,6 +24,14 @@ CONFIGS = Path(__file__).parent / "configs"
 def same_random_numbers() -> None:
     """Let a test draw the same whichever tests ran before it."""
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def short_wait_for_data_workers() -> Iterator[None]:
+    """Where an error ended a loader, torch otherwise waits five seconds for each worker."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_utils, "MP_STATUS_CHECK_INTERVAL", 0.5)
+        yield
 
 
 @pytest.fixture(scope="session")

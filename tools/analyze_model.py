@@ -1,13 +1,13 @@
 #!/usr/bin/env python
-"""What a network costs, and what ShakeDrop does in it.
+"""Print the cost of a network, and the survival probability and test scale of each block.
 
-Prints, and writes to OUTPUT/model.md, parameters, FLOPs and activations by module for an image; how
-many parameters are trained; and for each residual block l its survival probability p_l, its scale
-at test time e, and whether it is frozen. OUTPUT/blocks.png shows the blocks.
+Prints, and writes to OUTPUT/model.md, parameters, FLOPs and activations by module for one image;
+the number of trainable parameters; and for each residual block l its survival probability p_l, its
+scale at test time e, and whether it is frozen. OUTPUT/blocks.png plots the blocks.
 
-Counted by fvcore: convolutions and matrix products, of which a multiplication with its addition is
-one FLOP, as in papers on classification. A detector's heads see as many proposals and objects as it
-is set to keep, which is the most they can. No weights are needed; the image is noise.
+fvcore counts convolutions and matrix products, one FLOP per multiply-add, as in papers on
+classification. A detector's heads are counted at their maximum: with as many proposals and objects
+as the config keeps. No weights are needed; the image is noise.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from command_line import ToolParser, run
 EXAMPLES = """
   tools/analyze_model.py --config-file configs/Demo/mask_rcnn_digit_scenes.yaml
 
-  # at another size of the image, modules two levels further down, without ShakeDrop
+  # for another image size, with modules two levels deeper, without ShakeDrop
   tools/analyze_model.py --config-file FILE --size 640 960 --depth 4 --output output/analysis \\
       MODEL.SHAKEDROP.ENABLED False
 """
@@ -28,18 +28,22 @@ EXAMPLES = """
 
 def parse_args() -> argparse.Namespace:
     parser = ToolParser(__doc__, examples=EXAMPLES)
-    parser.add_config("of the model")
+    parser.add_config("config of the model")
     parser.add_argument(
         "--size",
         type=int,
         nargs=2,
         metavar=("HEIGHT", "WIDTH"),
         default=(None, None),
-        help="of the image, in pixels; default: that of the config at test time, 4:3 for detectors",
+        help="image size in pixels; default: the test size of the config, 4:3 for detectors",
     )
-    parser.add_argument("--depth", type=int, default=2, help="levels of modules")
+    parser.add_argument("--depth", type=int, default=2, help="levels of modules in the table")
     parser.add_argument(
-        "--output", type=Path, default=Path("output/analysis"), metavar="FOLDER", help="to write to"
+        "--output",
+        type=Path,
+        default=Path("output/analysis"),
+        metavar="FOLDER",
+        help="output folder",
     )
     return parser.parse_args()
 

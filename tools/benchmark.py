@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Time ShakeDrop against stock detectron2, in one process with interleaved variants."""
+"""Time ShakeDrop against stock detectron2; all variants alternate in one process."""
 
 from __future__ import annotations
 
@@ -15,19 +15,21 @@ def main() -> None:
         type=Path,
         default=Path("output/benchmark"),
         metavar="FOLDER",
-        help="to write to",
+        help="output folder",
     )
-    parser.add_argument("--rounds", type=int, default=21, help="timings of each variant")
-    parser.add_argument("--threads", type=int, default=1, help="threads of torch, on a CPU")
-    parser.add_argument("--device", help="default: cuda where there is one, else cpu")
+    parser.add_argument("--rounds", type=int, default=21, help="number of timings of each variant")
+    parser.add_argument("--threads", type=int, default=1, help="number of torch's threads on a CPU")
+    parser.add_argument("--device", help="default: cuda if available, otherwise cpu")
     parser.add_argument(
-        "--only", default="", help='only the cases whose name contains this; "memory": only memory'
+        "--only",
+        default="",
+        help='only cases whose name contains this; "memory": only memory',
     )
-    parser.add_argument("--variant", help="time only this variant, in a process that runs no other")
+    parser.add_argument("--variant", help="time only this variant, in a process of its own")
     parser.add_argument(
         "--system-allocator",
         action="store_true",
-        help="let the C library return freed memory to the system, as is its default",
+        help="let the C library return freed memory to the system, which is its default",
     )
     args = parser.parse_args()
     import torch

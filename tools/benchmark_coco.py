@@ -1,9 +1,8 @@
 #!/usr/bin/env python
-"""Time the backends of COCO's metrics side by side, on the same detections.
+"""Time the implementations of the COCO metrics on the same detections.
 
-Detections are made up from the annotations: each object, moved a little, several times over. The
-first backend, pycocotools, is what the ratios are to. On a CPU it is the process's CPU time, of all
-threads, that counts.
+The detections are generated from the annotations: each object several times, slightly moved. Ratios
+are relative to the first backend, pycocotools. The tool measures the CPU time of all threads.
 """
 
 from __future__ import annotations
@@ -21,16 +20,16 @@ EXAMPLES = """
 def main() -> None:
     parser = ToolParser(__doc__, examples=EXAMPLES)
     parser.add_argument(
-        "--dataset", default="digit_scenes_val", help="a registered data set with COCO annotations"
+        "--dataset", default="digit_scenes_val", help="a registered dataset with COCO annotations"
     )
-    parser.add_argument("--per-image", type=int, default=100, help="detections in each image")
-    parser.add_argument("--rounds", type=int, default=15, help="timings of each backend")
+    parser.add_argument("--per-image", type=int, default=100, help="detections per image")
+    parser.add_argument("--rounds", type=int, default=15, help="number of timings of each backend")
     parser.add_argument(
         "--output",
         type=Path,
         default=Path("output/benchmark_coco"),
         metavar="FOLDER",
-        help="to write to",
+        help="output folder",
     )
     args = parser.parse_args()
     from detectron2.data import MetadataCatalog

@@ -8,10 +8,10 @@ from command_line import ToolParser, run
 
 def main() -> None:
     parser = ToolParser(__doc__)
-    parser.add_argument("root", help="folder of class folders with images, as of ImageNet")
-    parser.add_argument("--batch-size", type=int, default=32, help="images")
-    parser.add_argument("--batches", type=int, default=16, help="per round")
-    parser.add_argument("--rounds", type=int, default=9, help="timings of each loader")
+    parser.add_argument("root", help="folder with one folder of images per class, as for ImageNet")
+    parser.add_argument("--batch-size", type=int, default=32, help="images per batch")
+    parser.add_argument("--batches", type=int, default=16, help="batches per round")
+    parser.add_argument("--rounds", type=int, default=9, help="number of timings of each loader")
     parser.add_argument("--workers", type=int, default=1, help="worker processes of each loader")
     args = parser.parse_args()
     from shakedrop_det.benchmark.input_pipeline import time_input_pipelines
@@ -28,7 +28,7 @@ def main() -> None:
         )
     print(machine("cpu"))
     for name, timing in timings.items():
-        # A ratio of speeds is one over that of times.
+        # The ratio of speeds is the inverse of the ratio of times.
         high, low = (1 / ratio for ratio in timing.ratio_interval())
         print(
             f"{name:22s} {1 / timing.median:7.1f} images/s, {1 / timing.ratio:.3f} times the "

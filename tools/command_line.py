@@ -79,14 +79,17 @@ class ToolParser(argparse.ArgumentParser):
             action="append",
             default=[],
             metavar="NAME_OR_FILE",
-            help="yaml to lay over the config, such as random_drop or R_152; repeatable",
+            help="overlay to merge into the config, such as random_drop or R_152; repeatable",
         )
         if weights:
             self._has_weights = True
             self.add_argument("--weights", metavar="FILE", help=weights)
             self.add_allow_pickle()
         self.add_argument(
-            "opts", nargs="*", metavar="KEY VALUE", help="options of the config, instead of its own"
+            "opts",
+            nargs="*",
+            metavar="KEY VALUE",
+            help="options that override the config",
         )
 
     def add_allow_pickle(self) -> None:
@@ -94,7 +97,7 @@ class ToolParser(argparse.ArgumentParser):
         self.add_argument(
             "--allow-pickle",
             action="store_true",
-            help="run code that the weights may carry: do you trust them?",
+            help="allow weights to run code when they are read; only for files you trust",
         )
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:

@@ -1,9 +1,9 @@
 #!/usr/bin/env python
-"""Convert ImageNet weights of a ResNet for MODEL.WEIGHTS, or trained ones for other libraries.
+"""Convert ImageNet weights of a ResNet for MODEL.WEIGHTS, or trained weights for other libraries.
 
-ResNet-18 to 152, ResNeXts and wide ResNets. Both networks then run on the same images; if a stage
-differs by more than 1e-4 of its largest value, nothing is written. The file says which pixels the
-weights expect, and training with other ones is refused.
+Supports ResNet-18 to 152, ResNeXt and wide ResNet. Both networks run on the same images; if a stage
+differs by more than 1e-4 of its largest value, nothing is written. The file records which pixels
+the weights expect, and training with other pixels is an error.
 """
 
 from __future__ import annotations
@@ -37,35 +37,37 @@ def parse_args() -> argparse.Namespace:
         "--output",
         required=True,
         metavar="FILE",
-        help="to write: .safetensors, or else as torch.save does",
+        help="output file: in safetensors format if so named, otherwise written by torch.save",
     )
-    parser.add_argument("--to", choices=TARGETS, default=TARGETS[0], help="whose names it gets")
+    parser.add_argument("--to", choices=TARGETS, default=TARGETS[0], help="library to convert to")
     parser.add_argument(
-        "--weights", metavar="FILE", help="weights of the network named, instead of a download"
+        "--weights", metavar="FILE", help="weights of the named network, instead of a download"
     )
-    parser.add_argument("--images", nargs="+", default=[], metavar="FILE", help="to compare on")
-    parser.add_argument("--no-ema", action="store_true", help="leave averaged weights aside")
+    parser.add_argument(
+        "--images", nargs="+", default=[], metavar="FILE", help="images for the comparison"
+    )
+    parser.add_argument("--no-ema", action="store_true", help="ignore averaged weights")
     parser.add_argument(
         "--fold",
         action="store_true",
-        help="multiply ShakeDrop's test scale into the weights; always so for other libraries",
+        help="multiply ShakeDrop's test scale into the weights; implied for other libraries",
     )
     parser.add_allow_pickle()
     parser.add_argument(
-        "--bn-eps", type=float, metavar="EPS", help="of the norms of a file; default: 1e-5"
+        "--bn-eps", type=float, metavar="EPS", help="eps of a file's norms; default: 1e-5"
     )
-    group = parser.add_argument_group("what the weights expect, where the file does not say it")
+    group = parser.add_argument_group("what the weights expect, if the file does not say")
     group.add_argument("--format", choices=("RGB", "BGR"), help="order of the channels")
     for name in ("mean", "std"):
         group.add_argument(
-            f"--pixel-{name}", nargs=3, type=float, metavar="X", help="per channel, of 0 to 255"
+            f"--pixel-{name}", nargs=3, type=float, metavar="X", help="per channel, from 0 to 255"
         )
     group.add_argument("--stride-in-1x1", action=argparse.BooleanOptionalAction)
     return parser.parse_args()
 
 
 def conventions(args: argparse.Namespace) -> dict[str, Any]:
-    """Those that are given."""
+    """The conventions that are given on the command line."""
     given = {
         "INPUT.FORMAT": args.format,
         "MODEL.PIXEL_MEAN": args.pixel_mean,

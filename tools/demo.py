@@ -16,10 +16,13 @@ def main() -> None:
         type=Path,
         default=Path("output/demo"),
         metavar="FOLDER",
-        help="for data and results",
+        help="folder for data and results",
+    )
+    parser.add_argument(
+        "--compare", action="store_true", help="train the plain network too, for as long"
     )
     args = parser.parse_args()
-    # Registration of the data sets reads this: hence before the import.
+    # Set before the import, since the registration of the datasets reads it.
     os.environ["DETECTRON2_DATASETS"] = str((args.output / "datasets").resolve())
 
     from shakedrop_det.engine import reported_to_user
@@ -28,7 +31,7 @@ def main() -> None:
 
     with reported_to_user():
         make_output_folder(args.output)
-        run_demo(args.output)
+        run_demo(args.output, compare=args.compare)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 #!/usr/bin/env python
 """Export a trained network, without ShakeDrop, to TorchScript, ONNX or torch.export.
 
-The file needs neither this package nor, but for operators of torchvision, detectron2. It is read
-again and run on an image, and the largest difference of each of its outputs is printed.
+The file needs neither this package nor detectron2, only torchvision for its operators. The tool
+reads it back, runs it on an image, and prints the largest difference of each output.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ FORMATS = ("tracing", "scripting", "onnx", "torch_export")
 def parse_args() -> argparse.Namespace:
     parser = ToolParser(__doc__, examples=EXAMPLES)
     parser.add_config(
-        "of the training", weights="that came of it; default: MODEL.WEIGHTS of the config"
+        "config of the training", weights="trained weights; default: MODEL.WEIGHTS of the config"
     )
-    parser.add_argument("--format", required=True, choices=FORMATS, help="of the file")
-    parser.add_argument("--output", required=True, metavar="FILE", help="to write")
-    parser.add_argument("--backbone-only", action="store_true", help="leave out the heads")
-    parser.add_argument("--image", metavar="FILE", help="to trace with; default: noise")
-    parser.add_argument("--no-ema", action="store_true", help="leave averaged weights aside")
+    parser.add_argument("--format", required=True, choices=FORMATS, help="file format")
+    parser.add_argument("--output", required=True, metavar="FILE", help="output file")
+    parser.add_argument("--backbone-only", action="store_true", help="export only the backbone")
+    parser.add_argument("--image", metavar="FILE", help="image to trace with; default: noise")
+    parser.add_argument("--no-ema", action="store_true", help="ignore averaged weights")
     return parser.parse_args()
 
 
@@ -46,7 +46,7 @@ def main() -> None:
             format=args.format,
             backbone_only=args.backbone_only,
         )
-    print("Outputs, and the largest difference of each from the network in PyTorch:")
+    print("Outputs, with the largest difference of each from the network in PyTorch:")
     print(listed(differences))
     print(f"Wrote {args.output}")
 

@@ -1,10 +1,10 @@
 #!/usr/bin/env python
 """Turn a trained network into one without ShakeDrop, for stock detectron2.
 
-Writes ``model.pth`` and ``config.yaml``, which detectron2 loads without this package: keys,
-builders and weights are its own. Both networks first run on an image; if their features differ by
-more than 1e-4 of the largest value, nothing is written. Networks trained with ERASE_RELU have no
-counterpart in stock detectron2: see tools/export_model.py.
+Writes model.pth and config.yaml, which detectron2 loads without this package, since keys, builders
+and weights are its own. Both networks first run on an image. If their features differ by more than
+1e-4 of the largest value, nothing is written. Networks trained with ERASE_RELU have no counterpart
+in stock detectron2: use tools/export_model.py for them.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ EXAMPLES = """
 def parse_args() -> argparse.Namespace:
     parser = ToolParser(__doc__, examples=EXAMPLES)
     parser.add_config(
-        "of the training", weights="that came of it; default: MODEL.WEIGHTS of the config"
+        "config of the training", weights="trained weights; default: MODEL.WEIGHTS of the config"
     )
-    parser.add_argument("--output", required=True, metavar="FOLDER", help="to write to")
-    parser.add_argument("--image", metavar="FILE", help="to compare on; default: noise")
-    parser.add_argument("--no-ema", action="store_true", help="leave averaged weights aside")
+    parser.add_argument("--output", required=True, metavar="FOLDER", help="output folder")
+    parser.add_argument("--image", metavar="FILE", help="image for the comparison; default: noise")
+    parser.add_argument("--no-ema", action="store_true", help="ignore averaged weights")
     args = parser.parse_args()
     if (Path(args.output) / "config.yaml").resolve() == Path(args.config_file).resolve():
         parser.error(
@@ -65,8 +65,8 @@ def report(result: FoldedCheckpoint, folder: Path) -> None:
         print(f"Not for stock detectron2. {reason}")
     if result.not_stock:
         print(
-            "config.yaml needs this package, and scales nothing. tools/export_model.py makes "
-            "TorchScript or ONNX, which need neither it nor detectron2."
+            "config.yaml needs this package; all its scales are 1. tools/export_model.py makes "
+            "TorchScript or ONNX, which need neither this package nor detectron2."
         )
 
 

@@ -1,16 +1,16 @@
 #!/usr/bin/env python
-"""Predict for images and videos: draw what is found, and write it in COCO's format.
+"""Run a model on images and videos, draw its predictions, and write them in COCO's format.
 
-A network under ShakeDrop is folded into a plain one first, which computes the same. The folder
-OUTPUT gets
+A network with ShakeDrop is first folded into a plain one, which computes the same. The tool writes
+to OUTPUT:
 
-  drawn/           each image and video, with what was found; small images enlarged
-  results.json     COCO's format of results; of a classifier, the five likeliest classes
-  image_info.json  the images by their number, and the categories; pycocotools reads both files:
+  drawn/           each image and video with its predictions; small images are enlarged
+  results.json     COCO's results format; for a classifier, the five most likely classes
+  image_info.json  the list of images, and the categories; pycocotools reads both files:
                    COCO("image_info.json").loadRes("results.json")
 
-Files that cannot be read are named and left out. Exit status 2 if none could be, or for another
-mistake.
+Files that cannot be read are reported and skipped. The exit status is 2 if no file could be read,
+or for any other user error.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ EXAMPLES = """
   tools/predict.py photos/ --config-file configs/Demo/mask_rcnn_digit_scenes.yaml \\
       --weights output/model_final.pth --output output/predictions
 
-  # what is found with 80 % confidence, in files that match a pattern, and in a video
+  # only predictions with at least 80 % confidence, for a pattern of files and a video
   tools/predict.py 'photos/**/*.jpg' street.mp4 --config-file FILE --weights FILE --confidence 0.8
 
-  # on the CPU, at a smaller size; options are those of the config file
+  # on the CPU, at a smaller size, by config options
   tools/predict.py photo.jpg --config-file FILE --weights FILE \\
       MODEL.DEVICE cpu INPUT.MIN_SIZE_TEST 480
 """
@@ -39,23 +39,25 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         "inputs",
         nargs="+",
-        help="images, videos, folders of them, or quoted patterns ('**' is any)",
+        help="images, videos, folders of them, or quoted patterns ('**' matches any folders)",
     )
-    parser.add_config("of the model", weights="checkpoint; default: MODEL.WEIGHTS of the config")
+    parser.add_config(
+        "config of the model", weights="checkpoint; default: MODEL.WEIGHTS of the config"
+    )
     parser.add_argument(
         "--output",
         type=Path,
         default=Path("output/predictions"),
         metavar="FOLDER",
-        help="to write to",
+        help="output folder",
     )
     parser.add_argument(
         "--confidence",
         type=float,
         default=0.5,
-        help="least score of an object, from 0 to 1",
+        help="minimum score of an object, from 0 to 1",
     )
-    parser.add_argument("--no-fold", action="store_true", help="keep the network under ShakeDrop")
+    parser.add_argument("--no-fold", action="store_true", help="do not fold the network")
     return parser.parse_args()
 
 

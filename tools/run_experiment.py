@@ -1,9 +1,9 @@
 #!/usr/bin/env python
-"""Compare configs over seeds: train every variant in every setting, and tell what differs.
+"""Compare configs over seeds: train every variant in every setting, and report the differences.
 
-Writes tables with intervals to OUTPUT/experiment.md, all numbers to experiment.json, and a picture
-to experiment.png. Each run has a folder below, with its whole config, log, metrics and checkpoint.
-What was interrupted goes on when the command is given again; what has ended is not trained again.
+Writes tables with confidence intervals to OUTPUT/experiment.md, all numbers to experiment.json, and
+a plot to experiment.png. Each run has a folder in OUTPUT with its complete config, log, metrics and
+checkpoint. Run the same command again to continue interrupted runs; finished runs are not repeated.
 """
 
 from __future__ import annotations
@@ -18,25 +18,25 @@ from command_line import ToolParser, run
 EXAMPLES = """
   tools/run_experiment.py configs/Experiments/cifar10_images.yaml --jobs 2
 
-  # the tables of what has ended so far
+  # the tables of the runs that have finished so far
   tools/run_experiment.py configs/Experiments/cifar10_images.yaml --report-only
 """
 
 
 def parse_args() -> argparse.Namespace:
     parser = ToolParser(__doc__, examples=EXAMPLES)
-    parser.add_argument("plan", type=Path, metavar="FILE", help="what to compare, a yaml file")
+    parser.add_argument("plan", type=Path, metavar="FILE", help="yaml file of the experiment")
     parser.add_argument(
         "--jobs",
         type=int,
         metavar="N",
-        help="runs side by side, each on a GPU or a share of the cores; default: as many as GPUs",
+        help="parallel runs, each on a GPU or a share of the cores; default: the number of GPUs",
     )
     parser.add_argument(
         "--output", type=Path, metavar="FOLDER", help="default: output/experiments/NAME_OF_FILE"
     )
     parser.add_allow_pickle()
-    parser.add_argument("--report-only", action="store_true", help="train nothing")
+    parser.add_argument("--report-only", action="store_true", help="report without training")
     return parser.parse_args()
 
 
@@ -49,7 +49,7 @@ def main() -> None:
     from shakedrop_det.utils.output_folder import make_output_folder
 
     jobs = max(torch.cuda.device_count(), 1) if args.jobs is None else args.jobs
-    # As on Ctrl-C: the runs are ended too, lest they write where those of the next call do.
+    # As on Ctrl-C: end the runs too, so that they do not write where those of the next call do.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     failed = {}
     with reported_to_user():
@@ -63,7 +63,7 @@ def main() -> None:
         text = report(Comparison(plan, results), output, device=device)
     print(f"\n{text}\nWritten to {output}/")
     if failed:
-        print(f"{len(failed)} runs failed, and are not in the tables", file=sys.stderr)
+        print(f"{len(failed)} runs failed and are not in the tables", file=sys.stderr)
         sys.exit(1)
 
 

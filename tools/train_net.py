@@ -1,8 +1,8 @@
 #!/usr/bin/env python
 """Train or evaluate an image classifier or a detector.
 
-Without a GPU, --num-gpus N starts N processes on the CPU. Ctrl-C ends training after the step with
-a checkpoint, from which --resume goes on.
+Without a GPU, --num-gpus N starts N processes on the CPU. Ctrl-C ends training after the current
+step and saves a checkpoint, from which --resume continues.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ without_noise()  # Here, so that spawned processes and their data workers do it 
 EXAMPLES = """
   tools/train_net.py --config-file configs/Demo/mask_rcnn_digit_scenes.yaml --output output/run
 
-  # on eight GPUs, with other options of the config; going on after an interruption
+  # on eight GPUs, with changed config options; resuming after an interruption
   tools/train_net.py --config-file FILE --num-gpus 8 SOLVER.BASE_LR 0.01 SEED 1
   tools/train_net.py --config-file FILE --num-gpus 8 SOLVER.BASE_LR 0.01 SEED 1 --resume
 
@@ -32,25 +32,27 @@ def parse_args() -> argparse.Namespace:
     """The flags of detectron2's ``tools/train_net.py``, and those that all tools here have."""
     parser = ToolParser(__doc__, examples=EXAMPLES)
     parser.add_config(
-        "what to train; without it, options of detectron2's defaults",
-        weights="to begin from, or to evaluate; default: MODEL.WEIGHTS of the config",
+        "config to train; if omitted, detectron2's defaults with the given options",
+        weights="weights to start from, or to evaluate; default: MODEL.WEIGHTS of the config",
         required=False,
     )
     parser.add_argument("--output", metavar="FOLDER", help="default: OUTPUT_DIR of the config")
     parser.add_argument(
-        "--resume", action="store_true", help="go on from the last checkpoint in the folder, if any"
+        "--resume",
+        action="store_true",
+        help="continue from the last checkpoint, if there is one",
     )
-    parser.add_argument("--eval-only", action="store_true", help="evaluate, and train nothing")
+    parser.add_argument("--eval-only", action="store_true", help="evaluate without training")
     parser.add_argument("--num-gpus", type=int, default=1, help="processes on this machine")
-    parser.add_argument("--num-machines", type=int, default=1, help="that train together")
-    parser.add_argument("--machine-rank", type=int, default=0, help="number of this one, from 0")
+    parser.add_argument("--num-machines", type=int, default=1, help="number of machines")
+    parser.add_argument("--machine-rank", type=int, default=0, help="index of this machine, from 0")
     # As detectron2 does: a port per user, so that an occupied one tells of processes left over.
     port = 2**15 + 2**14 + hash(os.getuid()) % 2**14
     parser.add_argument(
         "--dist-url",
         metavar="URL",
         default=f"tcp://127.0.0.1:{port}",
-        help="where several processes meet; 'auto' for any free port of this machine",
+        help="address for distributed training; 'auto' picks a free port on this machine",
     )
     args = parser.parse_args()
     if not args.config_file and not args.opts:

@@ -1,9 +1,9 @@
 #!/usr/bin/env python
-"""Draw the images of DATASETS.TRAIN as training sees them: after augmentation, with their labels.
+"""Draw the images of DATASETS.TRAIN with their labels, as training sees them after augmentation.
 
-Detection: one file per image in OUTPUT, with boxes, masks, keypoints and names of classes. Image
-classification: all images on one sheet, OUTPUT/images.png. With a SEED in the config the images are
-the same each time.
+For detection, OUTPUT gets one file per image, with boxes, masks, keypoints and class names. For
+image classification, all images are on one sheet, OUTPUT/images.png. With a fixed SEED in the
+config, the images are the same each time.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from pathlib import Path
 from command_line import ToolParser, run
 
 EXAMPLES = """
-  # what the detector of the demo is trained on
+  # the training images of the demo's detector
   DETECTRON2_DATASETS=output/demo/datasets tools/visualize_data.py \\
       --config-file configs/Demo/mask_rcnn_digit_scenes.yaml --output output/data
 
-  # another data set, another augmentation
+  # another dataset and augmentation
   tools/visualize_data.py --config-file FILE --num-images 50 --output output/data \\
       DATASETS.TRAIN "('coco_2017_val',)" INPUT.CROP.ENABLED True
 """
@@ -26,10 +26,10 @@ EXAMPLES = """
 
 def parse_args() -> argparse.Namespace:
     parser = ToolParser(__doc__, examples=EXAMPLES)
-    parser.add_config("as for training")
-    parser.add_argument("--num-images", type=int, default=16, help="how many")
+    parser.add_config("config to train with")
+    parser.add_argument("--num-images", type=int, default=16, help="number of images")
     parser.add_argument(
-        "--output", type=Path, default=Path("output/data"), metavar="FOLDER", help="to write to"
+        "--output", type=Path, default=Path("output/data"), metavar="FOLDER", help="output folder"
     )
     return parser.parse_args()
 

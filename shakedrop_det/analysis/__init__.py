@@ -1,4 +1,4 @@
-"""What a config amounts to: its training images, and the size and ShakeDrop of its network."""
+"""Analysis of a config: its training images, and the cost and ShakeDrop of its network."""
 
 from .blocks import block_rows, block_table, draw_blocks
 from .complexity import (

@@ -1,4 +1,4 @@
-"""ShakeDrop in each residual block of a network."""
+"""Tables and plots of ShakeDrop in each residual block of a network."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ class BlockRow:
     Attributes:
         name: in the network.
         type: of the block, as it is called without ShakeDrop.
-        is_shaken: whether it is under ShakeDrop.
+        is_shaken: whether it has ShakeDrop.
         is_frozen: whether its weights are; it then behaves as at test time in training too.
         survival_prob: p_l, the probability that it is not perturbed in a step; 1 if nothing
             perturbs it.
         test_scale: what its residual, the first if there are two, is multiplied by at test time: e,
-            eq. 8 of the paper; 1 in the inverted form.
+            eq. 8 of the paper; 1 if the scales are inverted.
         parameters, flops: of the block, see :class:`~shakedrop_det.analysis.Complexity`.
     """
 
@@ -47,7 +47,7 @@ def block_rows(model: nn.Module, complexity: Complexity) -> list[BlockRow]:
     """The residual blocks of a network, in their order.
 
     Args:
-        model: holds residual blocks, under ShakeDrop or not.
+        model: holds residual blocks, with or without ShakeDrop.
         complexity: of the model.
     """
     rows = []

@@ -1,4 +1,4 @@
-"""The images that training sees."""
+"""Drawing the training images of a config."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The memory allocator, which would otherwise be timed as well."""
+"""Settings of the memory allocator, which would otherwise distort the timings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is timed, and whose memory is measured."""
+"""The cases to time, and those whose memory is measured."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What COCO's metrics take, by backend."""
+"""Timing the backends of the COCO metrics."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a training step keeps for its backward pass, and what it needs at most."""
+"""Bytes that a training step saves for its backward pass, and its peak memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which weights of a model belong to its backbone, and whether a file has them."""
+"""The weights of a model that belong to its backbone, and whether a file has them."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ CLASSIFIER_BACKBONE = "backbone.bottom_up."
 CLASSIFIER_HEAD = "linear."
 RES5_HEAD = "roi_heads.res5."
 STATISTICS = (".running_mean", ".running_var")
+_MOST = 10
 _BLOCK = re.compile(r"(?:^|\.)(res[2-5])\.(\d+)\.")
 
 
@@ -60,16 +61,16 @@ def check_backbone(
         source: the file's path, for the message.
 
     Raises:
-        ValueError: listing all those keys.
+        ValueError: listing the first of those keys.
     """
     problems = _misfits(state, model_state)
     if problems:
-        lines = "\n".join(f"  {problem}" for problem in problems)
         raise ValueError(
-            f"{source!r} does not fit the backbone, in {len(problems)} weights:\n{lines}\n"
-            "Point MODEL.WEIGHTS to weights of this network, or make the network that of the file "
-            "(MODEL.RESNETS.DEPTH, WIDTH_PER_GROUP, NUM_GROUPS, STEM_OUT_CHANNELS, "
-            'RES2_OUT_CHANNELS, NORM), or set MODEL.WEIGHTS "" to start from random weights.'
+            f"{source!r} does not fit the backbone, in {len(problems)} weights: "
+            f"{_first(problems)}. Point MODEL.WEIGHTS to weights of this network, or make the "
+            "network that of the file (MODEL.RESNETS.DEPTH, WIDTH_PER_GROUP, NUM_GROUPS, "
+            'STEM_OUT_CHANNELS, RES2_OUT_CHANNELS, NORM), or set MODEL.WEIGHTS "" to start from '
+            "random weights."
         )
 
 
@@ -112,15 +113,21 @@ def check_complete(
         remedy: the end of the message.
 
     Raises:
-        ValueError: listing the modules that they belong to.
+        ValueError: listing the first of the modules that they belong to.
     """
     keys = [key for key in missing if not key.endswith(".num_batches_tracked")]
     if keys:
-        modules = "\n".join(f"  {m}" for m in dict.fromkeys(key.rpartition(".")[0] for key in keys))
+        modules = list(dict.fromkeys(key.rpartition(".")[0] for key in keys))
         raise ValueError(
             f"{source!r} lacks {len(keys)} weights of this model, or has them in another shape; "
-            f"they would be random numbers, in\n{modules}\n{remedy}"
+            f"they would be random numbers, in {_first(modules)}. {remedy}"
         )
+
+
+def _first(names: list[str]) -> str:
+    """Some of them, and how many more there are."""
+    more = len(names) - _MOST
+    return ", ".join(names[:_MOST]) + (f", and {more} more" if more > 0 else "")
 
 
 def _num_blocks(state: Mapping[str, Tensor]) -> dict[str, int]:

@@ -131,11 +131,11 @@ class Checkpointer(DetectionCheckpointer):
         try:
             path: str = super().get_checkpoint_file()
         except UnicodeDecodeError as error:
-            raise ValueError(f"{note!r} is no text: {_NAME_A_CHECKPOINT}") from error
+            raise ValueError(f"{note!r} is not a text file: {_NAME_A_CHECKPOINT}") from error
         name = path.removeprefix(os.path.join(self.save_dir, ""))
         if not name or name != os.path.basename(name) or name in (".", ".."):
             raise ValueError(
-                f"{note!r} names {name[:100]!r}, which is no file of its own folder: "
+                f"{note!r} names {name[:100]!r}, which is not a file in that folder: "
                 f"{_NAME_A_CHECKPOINT}"
             )
         return path
@@ -202,7 +202,7 @@ class Checkpointer(DetectionCheckpointer):
         except Exception as error:  # Of what another program wrote there any can come.
             reason = f"{type(error).__name__}: {error}".partition("\n")[0]
             raise ValueError(
-                f"what {self._source!r} holds as {name!r} is not what this run would save there "
+                f"entry {name!r} of {self._source!r} does not fit this run "
                 f"({reason}). {RESUME_REMEDY}"
             ) from error
 

@@ -1,4 +1,4 @@
-"""The classes that weights tell apart, kept with them."""
+"""The class names and ids that a checkpoint stores."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def check_same_classes(
         difference = names and classes and class_difference(classes["names"], names)
         if difference:
             raise ValueError(
-                f"the classes of the weights in {source!r}, here, are not those of data set "
-                f"{name!r}, there: {difference}. Evaluate on a data set with the same classes in "
-                "the same order, or train on this one"
+                f"the weights in {source!r} and data set {name!r} do not have the same classes: "
+                f"{difference}. Evaluate on a data set with the same classes in the same order, or "
+                "train on this one"
             )

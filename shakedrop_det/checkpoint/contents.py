@@ -1,4 +1,4 @@
-"""What is in a file of weights: taking off wrappers, and checking what is under them."""
+"""The contents of a weights file: removing wrappers, and checking the weights."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def _as_tensor(value: Tensor | np.ndarray, key: str, path: str) -> Tensor:
     try:
         return torch.from_numpy(np.array(value))
     except (TypeError, ValueError) as error:
-        raise ValueError(f"{path!r}: weight {key!r} is an array of no numbers: {error}") from error
+        raise ValueError(f"{path!r}: weight {key!r} is not an array of numbers: {error}") from error
 
 
 def without_shared_prefix(
@@ -155,7 +155,7 @@ def check_finite(
         more = f" and {len(wrong) - _AT_MOST} more" if len(wrong) > _AT_MOST else ""
         raise ValueError(
             f"{source!r} holds NaN or infinite numbers in {len(wrong)} weights, "
-            f"{', '.join(wrong[:_AT_MOST])}{more}, as of training that diverged: take an earlier "
+            f"{', '.join(wrong[:_AT_MOST])}{more}, as after training that diverged: use an earlier "
             "checkpoint"
         )
 

@@ -1,4 +1,4 @@
-"""What weights expect of the pixels, and of ShakeDrop, around them."""
+"""The pixel format and ShakeDrop settings that weights were trained with."""
 
 from __future__ import annotations
 
@@ -80,8 +80,8 @@ def _is_number(value: Any) -> bool:
 
 def _not_ours(source: str, key: str, reason: str) -> ValueError:
     return ValueError(
-        f"what {source!r} holds as {key!r} is not what this package saves there ({reason}): take "
-        "that entry out of the file, or another file"
+        f"entry {key!r} of {source!r} is not one that this package saves ({reason}): remove the "
+        "entry from the file, or use another file"
     )
 
 

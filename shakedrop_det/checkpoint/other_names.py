@@ -1,4 +1,4 @@
-"""Weights under other names than the model's: inside another model, or of another library."""
+"""Weights under names other than the model's: inside another model, or of another library."""
 
 from __future__ import annotations
 

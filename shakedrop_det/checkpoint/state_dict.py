@@ -1,4 +1,4 @@
-"""Filling a network from a state dict, all of it or none."""
+"""Filling a network from a state dict, completely or not at all."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files of weights: reading without running their code, and writing."""
+"""Weights files: reading without running their code, and writing."""
 
 from __future__ import annotations
 
@@ -105,8 +105,8 @@ def read_content(path: str, *, allow_pickle: bool = False) -> Any:
         except Exception as error:
             reasons.append(_reason(error))
     raise ValueError(
-        f"{path!r} is damaged, is no file of weights, or needs a package that is not installed "
-        f"({reasons[2]}): get it once more, or convert it where it was made"
+        f"{path!r} is damaged, is not a file of weights, or needs a package that is not installed "
+        f"({reasons[2]}): download it again, or convert it where it was made"
     )
 
 

@@ -1,4 +1,4 @@
-"""Which ResNet a set of weights belongs to, and that network in detectron2 and torchvision."""
+"""Finding the ResNet that weights belong to, in detectron2 and torchvision."""
 
 from __future__ import annotations
 
@@ -90,6 +90,12 @@ def infer_architecture(state: StateDict) -> ResNetArchitecture:
         raise ValueError(
             f"The weights lack {missing[0]}, in detectron2's names, which each ResNet has: the "
             "file is not whole, or of another network"
+        )
+    channels = state["stem.conv1.weight"].shape[1]
+    if channels != 3:
+        raise ValueError(
+            f"The weights are of a network for images of {channels} channels, and those of other "
+            "libraries are for 3: use them as MODEL.WEIGHTS as they are"
         )
     if not is_bottleneck and state[last].shape[0] != 64:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""ResNet weights of torchvision, timm and classification training to detectron2, and back."""
+"""Converting ResNet weights of torchvision, timm and this package's classifiers, and back."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where weights to convert come from: torchvision and timm by name, or files."""
+"""Sources of weights to convert: networks of torchvision and timm by name, or files."""
 
 from __future__ import annotations
 
@@ -213,7 +213,7 @@ def _check_complete(conventions: dict[str, Any], path: str) -> None:
 def build_backbone(
     architecture: ResNetArchitecture, conventions: dict[str, Any], settings: dict[str, Any]
 ) -> ResNet:
-    """detectron2's ResNet, under ShakeDrop if the settings say so; in test mode."""
+    """detectron2's ResNet, with ShakeDrop if the settings say so; in test mode."""
     network = build_detectron2(architecture, stride_in_1x1=conventions[STRIDE_KEY])
     if settings["MODEL.SHAKEDROP.ENABLED"]:
         prefix = "MODEL.SHAKEDROP."

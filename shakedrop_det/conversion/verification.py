@@ -1,4 +1,4 @@
-"""Whether two networks compute the same, stage by stage."""
+"""Comparing two networks stage by stage."""
 
 from __future__ import annotations
 
@@ -119,7 +119,11 @@ def read_images(paths: Sequence[str], conventions: Mapping[str, Any]) -> list[Te
     Raises:
         UnreadableImageError: if a file is no image, naming it.
     """
-    mapper = ClassificationMapper(is_train=False, image_format=conventions["INPUT.FORMAT"])
+    mapper = ClassificationMapper(
+        is_train=False,
+        image_format=conventions["INPUT.FORMAT"],
+        pixel_mean=conventions["MODEL.PIXEL_MEAN"],
+    )
     mean = torch.tensor(conventions["MODEL.PIXEL_MEAN"]).view(-1, 1, 1)
     std = torch.tensor(conventions["MODEL.PIXEL_STD"]).view(-1, 1, 1)
     images = (mapper({"file_name": path, "label": 0})["image"] for path in paths)

@@ -13,6 +13,8 @@ from typing import Any
 
 from detectron2.config import CfgNode
 
+from .rle import run_lengths
+
 
 @dataclass(frozen=True)
 class Needs:
@@ -162,10 +164,21 @@ def _rle(mask: dict[str, Any], size: tuple[float, float] | None) -> Iterator[str
         yield "has a mask in RLE without 'size' and 'counts'"
     elif size is not None and tuple(mask["size"]) != tuple(size):
         yield f"has a mask of {mask['size']}, height and width, in an image of {list(size)}"
-    elif isinstance(counts, list) and (
-        not _are_finite(counts) or sum(counts) != math.prod(mask["size"])
-    ):
+    elif not _add_up(counts, mask["size"]):
         yield f"has a mask whose 'counts' are not those of its size {mask['size']}"
+
+
+def _add_up(counts: list[Any] | str, size: list[Any]) -> bool:
+    """Whether run lengths are those of a mask of some size."""
+    if len(size) != 2 or not _are_finite(size):
+        return False
+    if isinstance(counts, list):
+        return _are_finite(counts) and sum(counts) == math.prod(size)
+    try:
+        lengths = run_lengths(counts)
+    except ValueError:
+        return False
+    return bool((lengths >= 0).all()) and int(lengths.sum()) == math.prod(size)
 
 
 def _are_finite(values: list[Any]) -> bool:

@@ -1,4 +1,4 @@
-"""The data sets that are there by name once ``shakedrop_det`` is imported."""
+"""The datasets that importing ``shakedrop_det`` registers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Find mistakes in data sets before training starts, and say what to change."""
+"""Checks of datasets before training starts."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def _check_coco(
     write_cleaned(usable, cleaned)
     read_from(name, cleaned)
     logging.getLogger(__name__).warning(
-        "Left out %s of %s, see %s:\n%s",
+        "Skipped %s of %s, see %s:\n%s",
         " and ".join(left[part] for part in ("images", "annotations") if part in left),
         *(subject, cleaned, problems),
     )
@@ -139,9 +139,9 @@ def _check_registered_classes(name: str, metadata: Metadata, json_file: str) -> 
     difference = known and not is_coco_file(name) and class_difference(known, names)
     if difference:
         raise ValueError(
-            f"data set {name!r} is registered with other classes, here, than {json_file} has, "
-            f"there: {difference}. Give the file and the folder of its images in place of the "
-            f"name: {json_file}:{metadata.get('image_root')}"
+            f"data set {name!r} is registered with other classes than those of {json_file}: "
+            f"{difference}. Give the file and the folder of its images instead of the name: "
+            f"{json_file}:{metadata.get('image_root')}"
         )
 
 

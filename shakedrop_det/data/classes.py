@@ -1,4 +1,4 @@
-"""The classes that a model has to tell apart."""
+"""The classes of models and datasets."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def check_same_classes(name: str, other: str) -> None:
     difference = class_difference(names, others) if names and others else ""
     if difference:
         raise ValueError(
-            f"data sets {name!r}, here, and {other!r}, there, do not have the same classes in the "
+            f"data sets {name!r} and {other!r} do not have the same classes in the "
             f"same order: {difference}. Give both the same"
         )
 
@@ -82,8 +82,10 @@ def class_difference(names: Sequence[str], others: Sequence[str]) -> str:
     if sorted(names) == sorted(others):
         pairs = zip(names, others, strict=True)
         number, (one, other) = next((i, p) for i, p in enumerate(pairs) if p[0] != p[1])
-        return f"in another order: number {number} is {one!r} here and {other!r} there"
-    return f"{_listed(names)} here and {_listed(others)} there"
+        return (
+            f"in another order: number {number} is {one!r} in the first and {other!r} in the second"
+        )
+    return f"{_listed(names)} in the first and {_listed(others)} in the second"
 
 
 def _listed(names: Sequence[str], most: int = 10) -> str:

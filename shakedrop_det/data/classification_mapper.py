@@ -1,4 +1,4 @@
-"""From the record of a classification data set to the input of ``ImageClassifier``."""
+"""The mapper from records of classification datasets to inputs of ``ImageClassifier``."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from detectron2.data.detection_utils import read_image
 from PIL import Image
 from torchvision.transforms import v2
 
-from shakedrop_det.utils.reading import naming_file
+from shakedrop_det.utils.reading import naming_file, refuse_deep
 
 from .augmentation import AUTO_AUGMENTS, erase_at_random
 
 _CROPS = ("resized", "padded", "none")
 _FLIPS = {"horizontal": v2.RandomHorizontalFlip, "vertical": v2.RandomVerticalFlip, "none": None}
-_FORMATS = ("RGB", "BGR")
+_FORMATS = {"RGB": 3, "BGR": 3, "L": 1}
+"""The values of ``INPUT.FORMAT``, and how many channels the images then have."""
 
 
 class ClassificationMapper:
@@ -45,7 +46,7 @@ class ClassificationMapper:
         """
         Args:
             is_train: whether to crop, flip, augment and erase at random.
-            image_format: order of the channels of the output, "RGB" or "BGR".
+            image_format: channels of the output: "RGB", "BGR", or "L" for grey.
             train_size: side of a training image, in pixels.
             test_resize: what the short side of a test image is resized to, in pixels.
             test_size: side of the center crop of a test image, in pixels.
@@ -74,6 +75,13 @@ class ClassificationMapper:
         _check("CLASSIFICATION.CROP_PADDING", crop_padding, crop_padding >= 0, "at least 0")
         _check("RANDOM_FLIP", random_flip, random_flip in _FLIPS, f"one of {', '.join(_FLIPS)}")
         _check("FORMAT", image_format, image_format in _FORMATS, f"one of {', '.join(_FORMATS)}")
+        channels = _FORMATS[image_format]
+        if len(pixel_mean) != channels:
+            raise ValueError(
+                f"INPUT.FORMAT {image_format!r} gives images of {channels} channels, and "
+                f"MODEL.PIXEL_MEAN has {len(pixel_mean)} values: set it and MODEL.PIXEL_STD to "
+                f"{channels}, or INPUT.FORMAT to one of {', '.join(_FORMATS)}"
+            )
         policies = ", ".join(repr(policy) for policy in AUTO_AUGMENTS)
         is_policy = auto_augment in AUTO_AUGMENTS
         _check("CLASSIFICATION.AUTO_AUGMENT", auto_augment, is_policy, f"one of {policies}")
@@ -118,15 +126,16 @@ class ClassificationMapper:
     def __call__(self, dataset_dict: dict[str, Any]) -> dict[str, Any]:
         """
         Args:
-            dataset_dict: ``label``, an int, and either ``image``, (H, W, 3) uint8 RGB, or
+            dataset_dict: ``label``, an int, and either ``image``, (H, W, 3) uint8 RGB (or, for
+                the format "L", (H, W, 1)), or
                 ``file_name``; it is left as it is.
 
         Returns:
-            The same, where ``image`` is a (3, size, size) uint8 tensor in the format of the config,
+            The same, where ``image`` is a (C, size, size) uint8 tensor in the format of the config,
             and ``height`` and ``width`` are those of the image before the transforms.
 
         Raises:
-            UnreadableImageError: if the image cannot be read, naming it.
+            UnreadableImageError: if the image cannot be read, or has more than 8 bits, naming it.
             ValueError: if there is no label.
         """
         if "label" not in dataset_dict:
@@ -136,10 +145,12 @@ class ClassificationMapper:
             )
         pixels = dataset_dict.get("image")
         if pixels is None:
+            refuse_deep(dataset_dict["file_name"])
             with naming_file(dataset_dict["file_name"]):
                 pixels = read_image(dataset_dict["file_name"], format="RGB")
         height, width = pixels.shape[:2]
-        image = self.transform(Image.fromarray(pixels))
+        picture = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
+        image = self.transform(picture.convert("L") if self.image_format == "L" else picture)
         if self.image_format == "BGR":
             image = image.flip(0)
         if self.erase is not None:

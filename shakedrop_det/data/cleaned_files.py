@@ -1,4 +1,4 @@
-"""COCO files without what is wrong in them, in place of those that data sets came with."""
+"""Copies of COCO files without their bad images and annotations."""
 
 from __future__ import annotations
 

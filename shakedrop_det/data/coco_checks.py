@@ -1,4 +1,4 @@
-"""Mistakes in COCO files, found before training, and told or left out."""
+"""Checks of COCO files before training: mistakes are reported or skipped."""
 
 from __future__ import annotations
 
@@ -31,7 +31,9 @@ def read_checked(json_file: str, *, name: str, training: bool) -> dict[str, Any]
         if part == "annotations" and not training and part not in content:
             continue
         if not isinstance(content, dict) or not isinstance(content.get(part), list):
-            raise ValueError(f"{subject} is no COCO file: it has no list {part!r} at its top level")
+            raise ValueError(
+                f"{subject} is not a COCO file: it has no list {part!r} at its top level"
+            )
         if not content[part] and (part != "annotations" or training):
             raise ValueError(f"{subject} has no {part}: its list {part!r} is empty")
     _check_categories(content["categories"], subject)

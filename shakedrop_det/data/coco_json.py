@@ -1,4 +1,4 @@
-"""Reading COCO files, of which categories are asked for often and take as long as all else."""
+"""Reading COCO files, with a cache for their categories."""
 
 from __future__ import annotations
 

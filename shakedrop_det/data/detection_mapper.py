@@ -9,7 +9,7 @@ from detectron2.config import CfgNode, configurable
 from detectron2.data import DatasetMapper
 from detectron2.data.detection_utils import SizeMismatchError
 
-from shakedrop_det.utils.reading import UnreadableImageError, naming_file
+from shakedrop_det.utils.reading import UnreadableImageError, naming_file, refuse_deep
 
 
 class DetectionMapper(DatasetMapper):
@@ -36,10 +36,11 @@ class DetectionMapper(DatasetMapper):
         """As in the base class; None for an image that is left out.
 
         Raises:
-            OSError: if the image cannot be read, naming it.
+            OSError: if the image cannot be read, or has more than 8 bits, naming it.
             ValueError: if it has another size than the data set says.
         """
         try:
+            refuse_deep(dataset_dict["file_name"])
             with naming_file(dataset_dict["file_name"]):
                 return super().__call__(dataset_dict)
         except (UnreadableImageError, SizeMismatchError) as error:

@@ -1,4 +1,4 @@
-"""How handwritten digits are drawn: shared by digit scenes and by the single digits."""
+"""Drawing handwritten digits, for digit scenes and for single digits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Single digits, drawn as in digit scenes: the classification stage before the scenes."""
+"""Single digits, drawn as in digit scenes, for the classification stage."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Mistakes in the images of COCO files, of which only a few are opened."""
+"""Checks of the images of COCO files, of which only a few are opened."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any
 from PIL import Image
 
 from shakedrop_det.utils.atomic import is_local
+from shakedrop_det.utils.reading import DEEP
 
-SAMPLE = 20
-"""So many images are opened, over the whole length of the list."""
+SAMPLE = 300
+"""Of about so many images the header is read, over the whole length of the list."""
 
-_DEEP = ("I", "F")  # Pillow's modes of 16 and 32 bits, of integers and floating-point numbers.
 _ORIENTATION = 0x0112
 _TURNED = (5, 6, 7, 8)  # EXIF orientations that exchange height and width.
 
@@ -76,7 +76,7 @@ def file_problem(path: str, image: dict[str, Any]) -> str | None:
             mode = file.mode
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         return f"has a file {path} that cannot be read ({error})"
-    if mode.startswith(_DEEP):
+    if mode.startswith(DEEP):
         return f"has mode {mode!r}, whose values would be cut at 255: convert {path} to 8 bits"
     width, height = image["width"], image["height"]
     if size != (width, height):

@@ -1,4 +1,4 @@
-"""Classification data sets that are folders of images, one folder per class, as ImageNet."""
+"""Classification datasets with one folder of images per class, as for ImageNet."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What has to be known of keypoints: how many, their names, and which change places in a mirror."""
+"""The metadata of keypoints: their number, names, and which are swapped in a mirrored image."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""detectron2's data loaders, for classification."""
+"""detectron2's data loaders for classification."""
 
 from __future__ import annotations
 
@@ -75,8 +75,8 @@ def _build_sampler(cfg: CfgNode, num_images: int) -> Sampler:
     if name == "RandomSubsetTrainingSampler":
         return RandomSubsetTrainingSampler(num_images, cfg.DATALOADER.RANDOM_SUBSET_RATIO)
     raise ValueError(
-        f"DATALOADER.SAMPLER_TRAIN {name!r} is none for classification: set it to TrainingSampler "
-        "or RandomSubsetTrainingSampler"
+        f"DATALOADER.SAMPLER_TRAIN {name!r} is not supported for classification: set it to "
+        "TrainingSampler or RandomSubsetTrainingSampler"
     )
 
 

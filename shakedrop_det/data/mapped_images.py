@@ -1,4 +1,4 @@
-"""A data set through its mapper, and what to do about images that cannot be read."""
+"""A dataset with its mapper, and the handling of images that cannot be read."""
 
 from __future__ import annotations
 

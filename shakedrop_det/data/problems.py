@@ -1,4 +1,4 @@
-"""Many mistakes in one message."""
+"""Collecting many mistakes in one message."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Mistakes in the records of data sets that a function gives, in detectron2's format."""
+"""Checks of records in detectron2's format from datasets that a function returns."""
 
 from __future__ import annotations
 

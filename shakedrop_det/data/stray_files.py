@@ -1,4 +1,4 @@
-"""What file managers, notebooks and servers leave among images."""
+"""Files that file managers, notebooks and servers leave among images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which metrics an evaluation will give."""
+"""The names of the metrics that an evaluation will compute."""
 
 from __future__ import annotations
 
@@ -42,17 +42,17 @@ def check_best_metric(cfg: CfgNode) -> None:
 
 
 def metric_names(cfg: CfgNode) -> list[str] | None:
-    """Names of the metrics of ``DATASETS.TEST``; None where that cannot be told beforehand."""
+    """Names of the metrics of ``DATASETS.TEST``; None if they are not known in advance."""
     names: list[str] = []
-    forms = ("", "_ema") if cfg.SOLVER.EMA_DECAY else ("",)
+    suffixes = ("", "_ema") if cfg.SOLVER.EMA_DECAY else ("",)
     for dataset in cfg.DATASETS.TEST:
         tasks = _tasks(cfg, dataset)
         if tasks is None:
             return None
-        for form in forms:
+        for suffix in suffixes:
             for task, metrics in tasks.items():
                 several = len(cfg.DATASETS.TEST) > 1
-                prefix = f"{dataset}{form}/{task}" if several else f"{task}{form}"
+                prefix = f"{dataset}{suffix}/{task}" if several else f"{task}{suffix}"
                 names += [f"{prefix}/{metric}" for metric in metrics]
     return names
 

@@ -1,4 +1,4 @@
-"""What can be known to be wrong before hours of training."""
+"""Checks of a config before training starts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the console shows of a run, beside ``OUTPUT_DIR/log.txt``, which has everything."""
+"""The console output of a run; ``OUTPUT_DIR/log.txt`` has everything."""
 
 from __future__ import annotations
 

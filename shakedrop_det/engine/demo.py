@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import shutil
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,36 +22,72 @@ from .setup import setup
 
 PRETRAINING = "Demo/digits_classification.yaml"
 DETECTION = "Demo/mask_rcnn_digit_scenes.yaml"
+NETWORKS: dict[str, list[str]] = {
+    "ShakeDrop": [],
+    "plain": ["MODEL.SHAKEDROP.ENABLED", "False"],
+}
+"""Options of both stages, by what the network is called."""
+
 _METRICS = ("AP", "AP50", "AP75", "APs", "APm")
 
+Results = dict[str, dict[str, float]]
+"""COCO metrics in percent, under "bbox" and "segm"."""
 
-def run_demo(output: Path) -> dict[str, dict[str, float]]:
+
+def run_demo(
+    output: Path, *, compare: bool = False, options: Sequence[str] = ()
+) -> dict[str, Results]:
     """Pretrain on single digits, fine-tune Mask R-CNN on scenes of them, evaluate and draw.
 
     Both stages train with ShakeDrop. Progress goes to the console, the full logs to the folder.
 
     Args:
         output: folder for everything that is made. Results of an earlier run are replaced.
+        compare: whether to train the plain network too, for as long and with the same seed.
+        options: of the configs of both stages, as KEY and VALUE in turn.
 
     Returns:
-        dict: the COCO metrics of the held-out scenes, under "bbox" and "segm", in percent.
+        dict: for each of :data:`NETWORKS` that was trained, its metrics on the held-out scenes.
     """
     begin = time.perf_counter()
-    pretraining, detection = output / "pretraining", output / "detection"
-    for folder in (pretraining, detection):
-        shutil.rmtree(folder, ignore_errors=True)
-    print("1/4  Drawing digit scenes", flush=True)
+    names = list(NETWORKS) if compare else ["ShakeDrop"]
+    for name in NETWORKS:
+        for stage in ("pretraining", "detection"):
+            shutil.rmtree(_folder(output, name) / stage, ignore_errors=True)
+    say = _Steps(2 + 2 * len(names))
+    say("Drawing digit scenes")
     DatasetCatalog.get("digit_scenes_train")
-    print("2/4  Pretraining the backbone: classification of single digits", flush=True)
-    accuracy = _train(PRETRAINING, pretraining)["classification"]
-    print(f"     top-1 accuracy on held-out digits: {accuracy['top1']:.1f} %", flush=True)
-    print("3/4  Fine-tuning Mask R-CNN on digit scenes", flush=True)
-    weights = pretraining / "model_final.pth"
-    results = _train(DETECTION, detection, "MODEL.WEIGHTS", str(weights))
-    print("4/4  Drawing", flush=True)
-    pictures = _draw(detection, output)
+    results = {name: _train_both(name, output, options, say=say) for name in names}
+    say("Drawing")
+    pictures = _draw(names, output, options)
     print(_report(results, pictures, output, minutes=(time.perf_counter() - begin) / 60))
     return results
+
+
+class _Steps:
+    """Says which of how many steps begins."""
+
+    def __init__(self, number: int) -> None:
+        self._number, self._begun = number, 0
+
+    def __call__(self, what: str) -> None:
+        self._begun += 1
+        print(f"{self._begun}/{self._number}  {what}", flush=True)
+
+
+def _folder(output: Path, name: str) -> Path:
+    return output if name == "ShakeDrop" else output / name
+
+
+def _train_both(name: str, output: Path, options: Sequence[str], *, say: _Steps) -> Results:
+    """The two stages of one network."""
+    folder, options = _folder(output, name), [*NETWORKS[name], *options]
+    say(f"Pretraining the backbone ({name}): classification of single digits")
+    accuracy = _train(PRETRAINING, folder / "pretraining", *options)["classification"]
+    print(f"     top-1 accuracy on held-out digits: {accuracy['top1']:.1f} %", flush=True)
+    say(f"Fine-tuning Mask R-CNN ({name}) on digit scenes")
+    weights = folder / "pretraining" / "model_final.pth"
+    return _train(DETECTION, folder / "detection", *options, "MODEL.WEIGHTS", str(weights))
 
 
 def _config(name: str, output: Path, *options: str) -> CfgNode:
@@ -66,23 +103,29 @@ def _train(name: str, output: Path, *options: str) -> dict[str, Any]:
     return results
 
 
-def _draw(detection: Path, output: Path) -> list[Path]:
-    cfg = _config(DETECTION, detection, "MODEL.WEIGHTS", str(detection / "model_final.pth"))
+def _draw(names: Sequence[str], output: Path, options: Sequence[str]) -> list[Path]:
+    """Predictions with ShakeDrop, and the learning curves of all."""
+    detection = output / "detection"
+    weights = ["MODEL.WEIGHTS", str(detection / "model_final.pth")]
+    cfg = _config(DETECTION, detection, *options, *weights)
     pictures = [output / f"{name}.png" for name in ("predictions", "best_predictions", "curves")]
     dataset, predictor = cfg.DATASETS.TEST[0], DefaultPredictor(cfg)
     draw_predictions(dataset, predictor, pictures[0])
     shown = ("image", "predicted")
     draw_predictions(dataset, predictor, pictures[1], num_images=2, best=True, columns=shown)
-    draw_curves({"Mask R-CNN": detection / "metrics.json"}, pictures[2])
+    draw_curves(
+        {name: _folder(output, name) / "detection" / "metrics.json" for name in names}, pictures[2]
+    )
     return pictures
 
 
 def _report(
-    results: dict[str, dict[str, float]], pictures: list[Path], output: Path, *, minutes: float
+    results: dict[str, Results], pictures: list[Path], output: Path, *, minutes: float
 ) -> str:
     rows = [
-        [name, *(f"{results[task][metric]:.1f}" for metric in _METRICS)]
-        for name, task in (("box", "bbox"), ("mask", "segm"))
+        [f"{shape}, {name}", *(f"{metrics[task][metric]:.1f}" for metric in _METRICS)]
+        for shape, task in (("box", "bbox"), ("mask", "segm"))
+        for name, metrics in results.items()
     ]
     table = tabulate(rows, headers=["held-out scenes", *_METRICS], tablefmt="simple")
     drawn = "\n".join(f"  {picture}" for picture in pictures)
@@ -97,7 +140,7 @@ Took {minutes:.1f} minutes. Pictures:
 Logs, metrics and checkpoints are in {output}/pretraining and {output}/detection.
 
 What to try next:
-  the plain network:        {train_net} {config} MODEL.SHAKEDROP.ENABLED False
+  the plain network beside: make demo-compare, which takes twice as long
   the same with your own:   {train_net} {config} \\
                               DATASETS.TRAIN mine/train.json:mine/images \\
                               DATASETS.TEST mine/val.json:mine/images

@@ -1,4 +1,4 @@
-"""What to do about a loss that is no finite number."""
+"""Errors and advice for a loss that is not finite."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which evaluator belongs to a data set."""
+"""Choosing the evaluator of a dataset."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a checkpoint needs so that a resumed run equals one that never stopped."""
+"""The state that a checkpoint needs so that a resumed run equals an uninterrupted one."""
 
 from __future__ import annotations
 

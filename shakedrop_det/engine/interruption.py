@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM stop training between two steps, where nothing is lost."""
+"""Ctrl-C and SIGTERM stop training between two steps, without losing work."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ from detectron2.utils import comm
 from .exact_resume import ExactResume
 from .trained import Trained
 
-_SAME = 1.0
-"""Seconds within which another signal is the same: with several processes, a terminal sends one to
-each, and so does the process that started them."""
+_SAME, _SAME_OF_SEVERAL = 1.0, 10.0
+"""Seconds within which another signal is the same, for one and for several processes: a terminal or
+a scheduler sends one to each of them, and so does the process that started them, which may have to
+wait for a busy machine."""
 
 
 class Interrupted(KeyboardInterrupt):
@@ -41,7 +42,7 @@ class Interruption:
 
     It does so after a step, in all processes after the same one, by :class:`StopBetweenSteps`; and
     where there is one process, also within :meth:`allowed`. A second signal, more than a second
-    after the first, stops at once.
+    after the first (ten with several processes), stops at once.
 
     Attributes:
         received: number of the signal; None if there was none.
@@ -58,8 +59,8 @@ class Interruption:
         self._pid = os.getpid()
 
     @contextlib.contextmanager
-    def watched(self) -> Iterator[None]:
-        """Note signals within the block; Python gives them to the main thread alone."""
+    def handled(self) -> Iterator[None]:
+        """Handle signals within the block. Only the main thread can; others leave them alone."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
@@ -71,12 +72,17 @@ class Interruption:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+            if self.received is not None and comm.get_world_size() > 1:
+                # torch ends the others with it as soon as one has left: let each have its last
+                # word.
+                signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
     def _note(self, signum: int, frame: FrameType | None) -> None:
         if os.getpid() != self._pid:
             return  # A data worker, which ends with its process.
         again, now = self.received is not None, time.monotonic()
-        if again and now - self._since < _SAME:
+        same = _SAME if comm.get_world_size() == 1 else _SAME_OF_SEVERAL
+        if again and now - self._since < same:
             return
         self.received, self._since = signum, now
         # What ends a whole group of processes ends data workers too. torch would raise an error

@@ -1,4 +1,4 @@
-"""Where infinite numbers and NaNs come from."""
+"""Finding the layer that infinite numbers and NaNs come from."""
 
 from __future__ import annotations
 

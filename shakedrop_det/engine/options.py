@@ -1,4 +1,4 @@
-"""Config options as people type them."""
+"""Parsing config options as users type them."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def _pairs(options: Sequence[str], cfg: CfgNode) -> Iterator[tuple[str, str]]:
         key, has_value, value = first.partition("=")
         if not has_value:
             if not parts:
-                raise ValueError(f"{first!r} comes without a value: options are KEY VALUE pairs")
+                raise ValueError(f"{first!r} has no value: options are KEY VALUE pairs")
             value = parts.pop(0)
         _find(cfg, key)
         yield key, value

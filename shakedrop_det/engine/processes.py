@@ -1,4 +1,4 @@
-"""Starting the processes of a run, and passing on to them what ends it."""
+"""Starting the processes of a run, and forwarding signals to them."""
 
 from __future__ import annotations
 

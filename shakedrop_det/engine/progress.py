@@ -1,4 +1,4 @@
-"""One line of progress instead of a wall of log."""
+"""A progress line on the console instead of log messages."""
 
 from __future__ import annotations
 

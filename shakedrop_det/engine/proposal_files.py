@@ -1,4 +1,4 @@
-"""Files of precomputed proposals, which detectron2 unpickles as they are."""
+"""Checks of precomputed proposals, which detectron2 would unpickle."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A training loader whose every image is determined by its place in the run."""
+"""A training loader whose every image is determined by its position in the run."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import functools
 import itertools
 import logging
 import signal
+from types import FrameType
 from typing import Any, Callable, Iterator
 
 import torch
@@ -32,7 +33,7 @@ def resumable(loader: Any, *, rank: int = 0, world_size: int = 1) -> Any:
     # detectron2's samplers are endless and shuffle by a seed that is known.
     if not isinstance(images, ToIterableDataset) or not hasattr(images.sampler, "_seed"):
         logging.getLogger(__name__).warning(
-            "A run cannot be resumed exactly with a data loader or sampler that is none of "
+            "A run cannot be resumed exactly with a data loader or sampler that is not one of "
             "detectron2's (%s): it will start from another image",
             type(loader).__name__,
         )
@@ -184,11 +185,17 @@ def _with_dataset(loader: DataLoader, dataset: IterableDataset) -> DataLoader:
 
 
 def _init_worker(then: Callable[[int], None] | None, worker_id: int) -> None:
-    """Leave it to the process that reads to end its workers: Ctrl-C, which all of them get, would
-    take away the images that it needs to end its step."""
+    """Leave it to the process that reads to end its workers: what ends all processes of a run at
+    once, as Ctrl-C and schedulers do, would take away the images that it needs to end its step."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, _heed_the_next)
     if then is not None:
         then(worker_id)
+
+
+def _heed_the_next(signum: int, frame: FrameType | None) -> None:
+    """torch and Python send this signal too, to a worker that does not end when it is told to."""
+    signal.signal(signum, signal.SIG_DFL)
 
 
 class _Images(IterableDataset):

@@ -1,4 +1,4 @@
-"""A resumed run follows its config, also where that is not the one it began with."""
+"""A resumed run follows its config where it differs from the checkpoint."""
 
 from __future__ import annotations
 

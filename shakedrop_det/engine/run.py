@@ -1,4 +1,4 @@
-"""A whole run: training, or evaluation only."""
+"""Training runs and evaluations from beginning to end."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from shakedrop_det.checkpoint.classes import CLASSES, check_same_classes, checke
 
 from .checks import check_config
 from .trainer import Trainer
+from .weights_check import check_weights
 
 
 def train(
@@ -28,7 +29,12 @@ def train(
 
     Returns:
         dict: metrics of the last evaluation, if there was one.
+
+    Raises:
+        FileNotFoundError, ValueError: see :func:`check_weights` and :class:`Trainer`.
     """
+    if not allow_pickle:  # or the code of the file would run twice
+        check_weights(cfg, resume=resume)
     trainer = Trainer(cfg, quiet=quiet, allow_pickle=allow_pickle)
     trainer.resume_or_load(resume=resume)
     return trainer.train()

@@ -1,4 +1,4 @@
-"""From the command line to a config, with the logs set up."""
+"""Loading the config of a command line, and setting up the logs."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def setup(args: argparse.Namespace, *, quiet: bool = False) -> CfgNode:
     logger = logging.getLogger(__name__)
     if overlays:
         laid = ", then ".join(overlays)
-        logger.info(f"The config is {args.config_file}, over it {laid}, then the options")
+        logger.info(f"The config is {args.config_file}, then {laid}, then the options")
     if without_cuda:
         logger.warning(
             "MODEL.DEVICE asks for CUDA, which is not available here: running on the CPU, which "

@@ -1,4 +1,4 @@
-"""What hooks and signals need to know of a trainer."""
+"""The interface of a trainer that hooks and signal handlers use."""
 
 from __future__ import annotations
 

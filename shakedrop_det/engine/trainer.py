@@ -150,7 +150,7 @@ class Trainer(DefaultTrainer):
                 stack.enter_context(claimed(self.cfg.OUTPUT_DIR))
             if self.quiet:
                 stack.enter_context(prints_to_log())
-            stack.enter_context(self.interruption.watched())
+            stack.enter_context(self.interruption.handled())
             stack.enter_context(one_line_errors())
             try:
                 super().train()

@@ -1,4 +1,4 @@
-"""The hooks of the trainer, in the order that they need."""
+"""The hooks of the trainer, in their required order."""
 
 from __future__ import annotations
 

@@ -7,11 +7,20 @@ from typing import Any, Sequence
 
 from detectron2.data import MetadataCatalog
 from detectron2.evaluation import COCOEvaluator
+from pycocotools.coco import COCO
 
 from .coco_backends import check_coco_backend, computed_by
 from .coco_plots import draw_precision_recall, draw_sizes
 from .coco_tables import category_table, metrics_by_category, write_category_table
 from .converted import converted_to_coco
+
+
+def _renumber_zero(coco: COCO) -> None:
+    """Give the annotation with the id 0 another one, in place: where pycocotools, and those that
+    follow it, note which object a detection found, 0 stands for none."""
+    if 0 in coco.anns:
+        coco.anns[0]["id"] = max(coco.anns) + 1
+        coco.createIndex()
 
 
 class DetectionEvaluator(COCOEvaluator):
@@ -55,6 +64,8 @@ class DetectionEvaluator(COCOEvaluator):
             # The data set may be another the next time.
             if not has_file and hasattr(metadata, "json_file"):
                 del metadata.json_file
+        if hasattr(self, "_coco_api"):
+            _renumber_zero(self._coco_api)
         if backend == "faster_coco_eval":
             self._use_fast_impl = True  # the name that computed_by() replaces
         self._backend = backend

@@ -1,4 +1,4 @@
-"""Who computes COCO's numbers: pycocotools, detectron2's C++, or faster-coco-eval."""
+"""The backends of the COCO metrics: pycocotools, detectron2 (C++) and faster-coco-eval."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Plots of COCO's numbers: precision over recall, and by size of the objects."""
+"""Plots of the COCO metrics: precision over recall, and AP by object size."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""COCO's numbers by category."""
+"""COCO metrics by category."""
 
 from __future__ import annotations
 

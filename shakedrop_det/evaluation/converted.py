@@ -1,4 +1,4 @@
-"""The COCO file of a data set that has none, made of its records."""
+"""A COCO file for a dataset without one, made from its records."""
 
 from __future__ import annotations
 

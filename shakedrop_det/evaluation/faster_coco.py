@@ -1,4 +1,4 @@
-"""faster-coco-eval, an optional package, with the results of pycocotools to the bit."""
+"""faster-coco-eval, an optional package, with results bit-equal to pycocotools."""
 
 from __future__ import annotations
 

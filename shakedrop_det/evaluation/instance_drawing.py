@@ -1,4 +1,4 @@
-"""Drawing objects into pictures."""
+"""Drawing objects into images."""
 
 from __future__ import annotations
 

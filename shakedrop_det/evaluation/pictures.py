@@ -1,4 +1,4 @@
-"""Pictures of predictions beside the truth."""
+"""Pictures of predictions next to the ground truth."""
 
 from __future__ import annotations
 

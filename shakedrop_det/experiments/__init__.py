@@ -1,4 +1,4 @@
-"""Comparisons of configs over seeds, with intervals."""
+"""Comparing configs over seeds, with confidence intervals."""
 
 from .comparison import Comparison
 from .plan import Plan, Run, load_plan

@@ -1,4 +1,4 @@
-"""What an experiment compares: a yaml file of variants, settings and seeds."""
+"""Reading an experiment: a yaml file of variants, settings and seeds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Means and differences of an experiment as a picture."""
+"""Plotting the means and differences of an experiment."""
 
 from __future__ import annotations
 

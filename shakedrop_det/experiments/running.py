@@ -1,4 +1,4 @@
-"""All runs of an experiment, side by side, each in a process and a folder of its own."""
+"""Running an experiment in parallel, each run in its own process and folder."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def run_plan(
     failed = {}
     number = len(finished)
     if finished:
-        say(f"{number} of {len(plan.runs)} runs are there already")
+        say(f"{number} of {len(plan.runs)} runs are already finished")
     for run, error in _run_side_by_side(missing, output, jobs, allow_pickle):
         number += 1
         if error is not None:
@@ -142,17 +142,17 @@ def _run_side_by_side(
     runs: Iterable[Run], output: Path, jobs: int, allow_pickle: bool
 ) -> Iterable[tuple[Run, str | None]]:
     """Each run as it ends, and what it said if it failed."""
-    places: queue.SimpleQueue[dict[str, str]] = queue.SimpleQueue()
-    for place in range(jobs):
-        places.put(environment(place, jobs))
+    slots: queue.SimpleQueue[dict[str, str]] = queue.SimpleQueue()
+    for slot in range(jobs):
+        slots.put(environment(slot, jobs))
     processes: dict[Run, subprocess.Popen[Any]] = {}
 
     def work(run: Run) -> str | None:
-        place = places.get()
+        variables = slots.get()
         try:
-            return _train(run, output / run.folder, place, processes, allow_pickle)
+            return _train(run, output / run.folder, variables, processes, allow_pickle)
         finally:
-            places.put(place)
+            slots.put(variables)
 
     with ThreadPoolExecutor(jobs) as pool:
         try:
@@ -165,21 +165,21 @@ def _run_side_by_side(
                 process.terminate()
 
 
-def environment(place: int, jobs: int) -> dict[str, str]:
-    """Environment variables of the runs that are the ``place``-th of ``jobs`` side by side, from 0:
-    a GPU of those that this process sees, or a share of the cores."""
+def environment(slot: int, jobs: int) -> dict[str, str]:
+    """Environment variables for parallel run number ``slot``, from 0, of ``jobs``: they select a
+    GPU among those that this process sees, or a share of the cores."""
     gpus = torch.cuda.device_count()
     if not gpus:
         threads = max((os.cpu_count() or 1) // jobs, 1)
         return {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads))}
     visible = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(gpus)))
-    return {"CUDA_VISIBLE_DEVICES": visible.split(",")[place % gpus]}
+    return {"CUDA_VISIBLE_DEVICES": visible.split(",")[slot % gpus]}
 
 
 def _train(
     run: Run,
     folder: Path,
-    place: Mapping[str, str],
+    variables: Mapping[str, str],
     processes: dict[Run, subprocess.Popen[Any]],
     allow_pickle: bool,
 ) -> str | None:
@@ -191,7 +191,7 @@ def _train(
     console = folder / CONSOLE
     with console.open("w") as file:
         process = subprocess.Popen(
-            command, env={**os.environ, **place}, stdout=file, stderr=subprocess.STDOUT
+            command, env={**os.environ, **variables}, stdout=file, stderr=subprocess.STDOUT
         )
         processes[run] = process
         code = process.wait()

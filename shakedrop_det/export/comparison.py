@@ -1,4 +1,4 @@
-"""What a network computes for an image, and how far another network is from it."""
+"""The outputs of a network for an image, and their difference from those of another."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def example_image(cfg: CfgNode, path: str | None = None) -> Tensor:
     image = mapper({"file_name": path, "label": 0})["image"].float()
     if len(image) != channels:
         raise ValueError(
-            f"MODEL.PIXEL_MEAN is of {channels} channels, and {path!r} has {len(image)} in "
+            f"MODEL.PIXEL_MEAN has {channels} channels, and {path!r} has {len(image)} in "
             f"INPUT.FORMAT {cfg.INPUT.FORMAT!r}: leave --image out, for an image of noise"
         )
     return image

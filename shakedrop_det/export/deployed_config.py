@@ -1,4 +1,4 @@
-"""The config of a folded network: of stock detectron2, where that has such a network."""
+"""The config of a folded network, for stock detectron2 if that has such a network."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ def deployed_config(cfg: CfgNode) -> tuple[CfgNode, tuple[str, ...]]:
     else:
         deployed.MODEL.SHAKEDROP.ENABLED = False
     if not reasons:
-        for owner in (deployed.MODEL.BACKBONE, deployed.MODEL.ROI_HEADS):
-            owner.NAME = STOCK_NAMES.get(owner.NAME, owner.NAME)
+        for node in (deployed.MODEL.BACKBONE, deployed.MODEL.ROI_HEADS):
+            node.NAME = STOCK_NAMES.get(node.NAME, node.NAME)
         with_ours = get_cfg()
         add_training_config(with_ours)
         _remove_added_keys(deployed, with_ours, get_cfg())

@@ -1,4 +1,4 @@
-"""From a config and a checkpoint to those of the folded network, shown to compute the same."""
+"""Folding a checkpoint and its config, with a check that the result computes the same."""
 
 from __future__ import annotations
 
@@ -162,7 +162,7 @@ def build_on_cpu(cfg: CfgNode) -> nn.Module:
 
 
 def without_shakedrop(model: nn.Module) -> nn.Module:
-    """A copy of a network, in test mode and folded if it has blocks under ShakeDrop."""
+    """A copy of a network, in test mode and folded if it has blocks with ShakeDrop."""
     duplicate = copy.deepcopy(model).eval()
     is_shaken = any(isinstance(module, ShakenBlock) for module in duplicate.modules())
     return fold(duplicate) if is_shaken else duplicate

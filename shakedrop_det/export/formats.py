@@ -49,7 +49,7 @@ def export_model(
     takes and gives lists of dicts for detectors, and a dict for backbones.
 
     Args:
-        model: a detector or classifier of detectron2, under ShakeDrop or not; it stays as it is.
+        model: a detector or classifier of detectron2, with or without ShakeDrop; it stays as it is.
         image: to trace with and to compare on, (3, H, W).
         path: of the file to write; its folder is made if it is not there.
         format: one of :data:`FORMATS`. "tracing" and "scripting" write TorchScript, "torch_export"

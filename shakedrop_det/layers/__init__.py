@@ -1,7 +1,7 @@
-"""The maths of ShakeDrop. Knows torch, and nothing of detectron2's config.
+"""The maths of ShakeDrop, independent of detectron2's config.
 
-Read :mod:`.spec`, :mod:`.scales` and :mod:`.junction` first: they are the method. :mod:`.fused` and
-:mod:`.skip` compute the same in less time.
+Start with :mod:`.spec`, :mod:`.scales` and :mod:`.junction`, which contain the method.
+:mod:`.fused` and :mod:`.skip` compute the same in less time.
 """
 
 from .fused import FUSED_NORMS, junction

@@ -1,4 +1,4 @@
-"""The junction of a residual block, where the residual meets the shortcut: the plain reference."""
+"""The junction of a residual block, where residual and shortcut are added: the plain reference."""
 
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ def reference_junction(
     norm: Optional[nn.Module] = None,
     relu: bool = True,
 ) -> Tensor:
-    """Join a residual to its shortcut with independent forward and backward scales.
+    """Add a residual to its shortcut, with independent forward and backward scales.
 
     Computes ``y = x + s F`` with ``dL/dF = t dL/dy`` (eqs. 6 and 7 of the paper), then the final
-    ReLU if the block keeps it. Where s is 0, y is exactly x, whatever F holds.
+    ReLU if the block has one. Where s is 0, y is exactly x, even if F is not finite.
 
     Args:
         shortcut: x, of shape (N, C, H, W).
-        residual: F(x), of the shape of ``shortcut``; before ``norm``, if that is given. It may be
-            overwritten, as by detectron2's in-place addition.
+        residual: F(x), of the shape of ``shortcut``; if ``norm`` is given, the input of the norm.
+            It may be overwritten, as by detectron2's in-place addition.
         scales: s and t.
-        norm: the last normalization of the residual branch, if it was not yet applied.
+        norm: the last normalization of the residual branch, unless it was already applied.
         relu: whether a ReLU follows the addition (False for "EraseReLU").
 
     Returns:
-        Tensor: y, of shape (N, C, H, W) and of the dtype of the (normalized) residual, as
-        detectron2's in-place addition gives under mixed precision.
+        Tensor: y, of shape (N, C, H, W). Its dtype is that of the (normalized) residual, as with
+        detectron2's in-place addition under mixed precision.
     """
     if norm is not None:
         residual = norm(residual)
     shortcut = shortcut.to(residual.dtype)
-    # Not where a graph is made, nor of a leaf, nor of a view, whose base is somebody else's.
+    # Not while a graph is recorded, not on a leaf, and not on a view, whose base others may use.
     inplace = runs_python(residual.device) and not residual.is_leaf and not residual._is_view()
     if scales.are_one:
         out = residual.add_(shortcut) if inplace else residual + shortcut
@@ -49,8 +49,8 @@ def reference_junction(
 class _ScaledAdd(torch.autograd.Function):
     """``y = act(x + s f)`` whose gradient with respect to ``f`` is ``t`` times that of the sum.
 
-    Only ``t`` is saved, and the output where the ReLU stays: the next convolution keeps the
-    output alive anyway, so that a boolean mask would cost memory rather than save it.
+    It saves ``t`` and, with a ReLU, the output. The next convolution keeps the output alive anyway,
+    so a boolean mask would take additional memory.
     """
 
     generate_vmap_rule = True
@@ -85,9 +85,9 @@ class _ScaledAdd(torch.autograd.Function):
 def add_scaled(
     shortcut: Tensor, residual: Tensor, scale: Scale, *, relu: bool, inplace: bool = False
 ) -> Tensor:
-    """``act(x + s f)``, which is ``act(x)`` where s is 0, whatever f holds there.
+    """``act(x + s f)``, which is ``act(x)`` where s is 0, even if f is not finite.
 
-    In place, it takes the place of f, but for a scale that is the number 0.
+    With ``inplace``, the result overwrites f, unless the scale is the float 0.
     """
     if _is_zero(scale):
         return shortcut.relu() if relu else shortcut.clone()
@@ -109,14 +109,14 @@ def _is_zero(scale: Scale) -> bool:
 
 
 def zeros_of(scale: Tensor) -> Optional[Tensor]:
-    """Where a scale is 0, and the residual must not be multiplied by it: 0 times Inf is NaN. None
-    if it is known to be so nowhere."""
+    """A mask of where the scale is 0 and the residual must be masked, since 0 times Inf is NaN.
+    None if the scale certainly has no zeros."""
     dropped = scale == 0
     return None if can_read(dropped) and not dropped.any() else dropped
 
 
 def relu_gradient(grad: Tensor, output: Optional[Tensor]) -> Tensor:
-    """The gradient before a ReLU of this output; None for none."""
+    """The gradient before a ReLU with this output; the gradient itself without a ReLU (None)."""
     return grad if output is None else torch.ops.aten.threshold_backward(grad, output, 0)
 
 
@@ -129,15 +129,15 @@ def scaled(grad: Tensor, scale: Scale) -> Tensor:
 
 
 def as_tensor(scale: Tensor | SeededScale, dtype: torch.dtype) -> Tensor:
-    """A scale that is no number, in the dtype of what it multiplies: one that stayed in float32
-    would silently lift the whole network out of half precision."""
+    """A scale as a tensor, in the dtype of what it multiplies. A float32 scale would silently lift
+    the whole network out of half precision."""
     return (scale.make() if isinstance(scale, SeededScale) else scale).to(dtype)
 
 
 def expected_junction(
     shortcut: Tensor, residual: Tensor, test_scale: float, *, relu: bool = True
 ) -> Tensor:
-    """Join a residual to its shortcut as at test time: ``y = x + e F`` (eq. 8 of the paper).
+    """Add a residual to its shortcut as at test time: ``y = x + e F`` (eq. 8 of the paper).
 
     Args:
         shortcut, residual: x and F(x), (N, C, H, W).

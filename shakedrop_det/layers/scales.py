@@ -1,4 +1,4 @@
-"""One block's draw: by what its residual, and the gradient into it, is scaled in one pass."""
+"""The random scales of one block in one step: of its residual, and of the residual's gradient."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ Range = tuple[float, float]
 
 @dataclass(frozen=True)
 class SeededScale:
-    """A scale of each pixel, made from a seed whenever it is needed.
+    """A per-pixel scale that is generated from a seed whenever it is needed.
 
-    Kept from the forward to the backward pass, it would take as much memory as a feature map.
+    Saving it for the backward pass would take as much memory as a feature map.
 
     Attributes:
-        seed: of the generator that the coefficients come from.
+        seed: seed of the generator that draws the coefficients.
         range: low and high end of the uniform coefficient.
-        shape: of the feature map, (N, C, H, W).
-        device: of the feature map.
+        shape: shape of the feature map, (N, C, H, W).
+        device: device of the feature map.
         gate: b of each image, boolean, (N, 1, 1, 1); None if the gate of the batch is closed.
         open_scale: the scale where the gate is open.
     """
@@ -37,7 +37,7 @@ class SeededScale:
     open_scale: float = 1.0
 
     def make(self) -> Tensor:
-        """The scale, float32, (N, C, H, W); the same numbers each time."""
+        """The scale, float32, (N, C, H, W); each call returns the same numbers."""
         generator = torch.Generator(self.device).manual_seed(self.seed)
         scale = torch.empty(self.shape, dtype=torch.float32, device=self.device)
         scale.uniform_(*self.range, generator=generator)
@@ -45,8 +45,8 @@ class SeededScale:
 
 
 Scale = float | Tensor | SeededScale
-"""A number where Python knows it and the whole batch shares it; else of each image, channel (these
-as a float32 tensor that broadcasts to (N, C, H, W)) or pixel."""
+"""A float if the whole batch shares the scale and Python knows it. Otherwise a float32 tensor that
+broadcasts to (N, C, H, W), or a :class:`SeededScale` for each pixel."""
 
 
 class Scales(NamedTuple):
@@ -62,26 +62,26 @@ class Scales(NamedTuple):
 
     @property
     def are_one(self) -> bool:
-        """Whether they are known to leave the block alone."""
+        """Whether the block is certainly not perturbed."""
         return all(isinstance(scale, float) and scale == 1.0 for scale in self)
 
 
 def draw_gate(
     survival_prob: float, *, gate_level: str, shape: Sequence[int], device: torch.device
 ) -> bool | Tensor:
-    """Draw ``b ~ Bernoulli(p_l)`` (eq. 4 of the paper): whether the block is left alone.
+    """Draw ``b ~ Bernoulli(p_l)`` (eq. 4 of the paper): True if the block is not perturbed.
 
-    A gate of the batch is drawn on the CPU, so that Python sees it without waiting for a device.
+    The gate of a batch is drawn on the CPU, so that Python can read it without a device sync.
 
     Args:
         survival_prob: p_l of the block.
         gate_level: "batch" or "image".
-        shape: of the feature map, (N, ...).
-        device: of the feature map.
+        shape: shape of the feature map, (N, ...).
+        device: device of the feature map.
 
     Returns:
-        bool; or, for gates of each image and where no Python runs in a step (in a compiled or
-        captured graph), a boolean tensor of shape (N or 1, 1, ...) on ``device``.
+        bool; or a boolean tensor of shape (N or 1, 1, ...) on ``device`` for the level "image", and
+        in compiled or captured graphs, where Python does not run in each step.
     """
     # rand is in [0, 1): p = 0 never survives and p = 1 always does.
     if gate_level == "batch" and runs_python(device):
@@ -100,16 +100,16 @@ def draw_scales(
     """Draw the coefficients a and B, and combine them with the gate.
 
     ``s = b + a - b a`` and ``t = b + B - b B`` (eqs. 6 and 7 of the paper), with ``a ~ U[alpha]``
-    and ``B ~ U[beta]`` independent of each other; in the inverted form both are divided by E[s].
-    Numbers are drawn in float32, whatever the network computes in, from torch's default generator
-    of the device: uniform numbers in bfloat16 are visibly biased.
+    and ``B ~ U[beta]`` drawn independently. If the spec is inverted, both are divided by E[s].
+    Numbers are drawn from torch's default generator of the device, always in float32, since uniform
+    numbers in bfloat16 are visibly biased.
 
     Args:
-        spec: ranges, level, and whether the form is inverted.
+        spec: ranges, level, and whether the scales are inverted.
         survival_prob: p_l of the block.
         gate: b, see :func:`draw_gate`.
-        shape: of the residual, (N, C, ...).
-        device: of the residual.
+        shape: shape of the residual, (N, C, ...).
+        device: device of the residual.
     """
     divisor = spec.expected_scale(survival_prob) if spec.inverted else 1.0
     if gate is True:
@@ -129,7 +129,7 @@ def _draw_scale(
     shape: torch.Size,
     device: torch.device,
 ) -> Scale:
-    """One of the two scales, where the gate is not open for the whole batch."""
+    """Draw one of the two scales, unless the gate is open for the whole batch."""
     low, high = range
     if low == high:
         closed: float | Tensor = low
@@ -146,16 +146,16 @@ def _draw_scale(
 
 
 def runs_python(device: torch.device) -> bool:
-    """Whether Python runs in each step: not once for many steps, while a graph is compiled or
-    captured, nor once for many samples, under a transform of torch.func."""
+    """Whether Python runs in each step. It does not where a graph is compiled or captured for many
+    steps, or where a transform of torch.func runs it once for many samples."""
     if torch.compiler.is_compiling() or torch._C._functorch.peek_interpreter_stack() is not None:
         return False
     return device.type != "cuda" or not torch.cuda.is_current_stream_capturing()
 
 
 def can_read(tensor: Tensor) -> bool:
-    """Whether Python may look at values: not on a GPU, which it would have to wait for, not in a
-    compiled graph, which it would split, and not under a transform of torch.func."""
+    """Whether Python may read values: not on a GPU, where it would have to wait; not in a compiled
+    graph, which it would break; and not under a transform of torch.func."""
     return (
         tensor.device.type == "cpu"
         and not torch.compiler.is_compiling()

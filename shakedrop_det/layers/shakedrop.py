@@ -1,4 +1,4 @@
-"""ShakeDrop as a plain layer for the output of a residual branch, whatever the network."""
+"""ShakeDrop as a plain layer for the output of a residual branch of any network."""
 
 from __future__ import annotations
 

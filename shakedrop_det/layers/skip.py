@@ -1,4 +1,4 @@
-"""Leaving a dropped residual branch out of a step (RandomDrop, Stochastic Depth)."""
+"""Skipping dropped residual branches (RandomDrop, Stochastic Depth)."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from .junction import relu_gradient
 
 _SKIPPABLE = {Conv2d, DeformConv, ModulatedDeformConv, FrozenBatchNorm2d, nn.BatchNorm2d}
 _SKIPPABLE |= {nn.GroupNorm, nn.Identity, nn.ReLU}
-"""Modules that neither keep a state of their own, but for BatchNorm2d's statistics, nor wait for
-other processes, as synchronized norms do. Subclasses may do anything."""
+"""Modules without a state of their own (except BatchNorm2d's statistics) that do not wait for other
+processes, as synchronized norms do. Subclasses are not included, since they may do anything."""
 
 
 def skip_branch(shortcut: Tensor, parameters: Sequence[Tensor], *, relu: bool) -> Tensor:
     """``act(x)``, with zero gradients for the parameters of a branch that did not run.
 
-    Right where both scales of the branch are 0 for the whole batch. A parameter without any
-    gradient would stop DistributedDataParallel, which waits for all of them.
+    It is correct if both scales of the branch are 0 for the whole batch. The gradients are needed
+    because DistributedDataParallel waits for one of each parameter.
 
     Args:
         shortcut: x, of any shape.
-        parameters: those of the residual branch.
+        parameters: parameters of the residual branch.
         relu: whether a ReLU follows.
     """
     return _SkippedBranch.apply(shortcut, relu, *parameters)
@@ -50,21 +50,21 @@ class _SkippedBranch(torch.autograd.Function):
 
 
 def can_skip(modules: Iterable[nn.Module], *, skip: str) -> bool:
-    """Whether nobody notices if the modules of a branch do not run in a step.
+    """Whether the modules of a branch can be skipped without another effect.
 
-    Somebody does who hooked one of them, and whoever relies on the running statistics of
-    BatchNorm2d, which a step without the branch does not move.
+    They cannot if one of them has a hook or, with "exact", if BatchNorm2d would update its running
+    statistics.
 
     Args:
-        modules: all of the branch.
-        skip: "always" if running statistics count as nothing, else "exact".
+        modules: all modules of the branch.
+        skip: "exact", or "always" to ignore running statistics.
     """
     return not _has_any_global_hook() and all(_is_skippable(m, skip) for m in modules)
 
 
 def _is_skippable(module: nn.Module, skip: str) -> bool:
     is_known = type(module) in _SKIPPABLE and not is_hooked(module)
-    # The weights of DataParallel's copies are no parameters, which could be given zeros.
+    # The weights of DataParallel's copies are not parameters that could get zero gradients.
     is_known = is_known and not any(isinstance(value, Tensor) for value in vars(module).values())
     return is_known and (skip == "always" or not _moves_statistics(module))
 
@@ -74,7 +74,7 @@ def _moves_statistics(module: nn.Module) -> bool:
 
 
 def is_hooked(module: nn.Module) -> bool:
-    """Whether somebody hooked a module to see it run, or replaced its ``forward``."""
+    """Whether a module has a hook, or a replaced ``forward``."""
     return bool(
         module._forward_hooks
         or module._forward_pre_hooks

@@ -1,4 +1,4 @@
-"""What to perturb and how strongly: the settings of ShakeDrop, and its schedule over depth."""
+"""The settings of ShakeDrop, and its schedule over depth."""
 
 from __future__ import annotations
 
@@ -18,35 +18,35 @@ BRANCHES = ("sum", "each", "shake_shake")
 class ShakeDropSpec:
     """The settings of ShakeDrop for a whole network (Yamada et al., IEEE Access 2019).
 
-    The defaults are for stock ResNets and weights that were trained without ShakeDrop: the
-    parameter set that keeps the final ReLU of a residual block, in the inverted form, with few
-    branches dropped at a time. The form and strength that the paper trains with from scratch are
-    ``ShakeDropSpec(survival_prob=0.5, inverted=False)``; its other effective parameter set has
-    ``alpha=(-1, 1), beta=(0, 1), erase_relu=True``.
+    The defaults are for stock ResNets with weights that were trained without ShakeDrop: they keep
+    the final ReLU, and the network computes at test time what it did before. The paper trains from
+    scratch with ``ShakeDropSpec(survival_prob=0.5, inverted=False)``. The other effective set of
+    parameters is ``alpha=(-1, 1), beta=(0, 1), erase_relu=True``.
 
     Attributes:
         alpha: range ``(low, high)`` of the uniform forward coefficient ``a`` (eq. 6).
         beta: range ``(low, high)`` of the uniform backward coefficient, drawn independently.
-        survival_prob: P_L, the probability in [0, 1] that the *last* block is left alone.
+        survival_prob: P_L, the probability in [0, 1] that the *last* block is not perturbed.
         decay: "linear" lowers the probability from the first block to the last;
             "constant" uses ``survival_prob`` for each block.
-        level: what shares one draw of ``a`` (and one of the backward coefficient):
-            the "batch", each "image", each "channel" of each image, or each "pixel".
-        gate_level: what shares one draw of the Bernoulli gate ``b``: the "batch" or each "image".
+        level: draw ``a`` and the backward coefficient once per "batch", "image", "channel" (of
+            each image) or "pixel".
+        gate_level: draw the Bernoulli gate ``b`` once per "batch" or "image".
         erase_relu: whether blocks drop the ReLU after the addition.
-        inverted: divide the training scales by their expectation, so that the test scale is 1: the
-            network computes at test time what it would without ShakeDrop. False is the paper's
-            form, for training from scratch and for weights that were trained so.
-        skip: when a branch whose two scales are 0 for the whole batch (RandomDrop) is left out of a
-            step: "exact", where nothing else depends on it; or "always", also where BatchNorm would
-            have updated its running statistics, which then see only the steps that run the branch.
-        branches: what is scaled in blocks of two branches: their "sum" (type A of the paper), or
-            "each" by scales of its own (type B); or "shake_shake", ``y = x + a F1 + (1 - a) F2``
-            (Gastaldi 2017), whose ``a`` and backward counterpart are uniform in ``alpha`` and
-            ``beta``, no block surviving: it needs survival_prob 0 with constant decay.
+        inverted: divide the training scales by their expectation, so that the test scale is 1.
+            False is the paper's scaling, for weights that were trained with it.
+        skip: which branches are not computed when both scales are 0 for the whole batch
+            (RandomDrop): "exact", those that nothing else depends on; or "always", also those with
+            trainable BatchNorm, whose running statistics then include only the steps that run the
+            branch.
+        branches: what to scale in blocks with two branches: their "sum" (type A of the paper), or
+            "each" with scales of its own (type B); or "shake_shake", ``y = x + a F1 + (1 - a) F2``
+            (Gastaldi 2017), with ``a`` and its backward counterpart uniform in ``alpha`` and
+            ``beta``. No block survives then: it needs survival_prob 0 with constant decay, and
+            inverted False.
 
     Raises:
-        ValueError: for a value that is not allowed; the message names the field and the value.
+        ValueError: for an invalid value; the message names the field and the value.
     """
 
     alpha: tuple[float, float] = (0.0, 0.0)
@@ -96,7 +96,7 @@ class ShakeDropSpec:
             )
 
     def _check_shake_shake(self) -> None:
-        """Two scales that add up to 1 leave no room for a gate or for another expectation."""
+        """Two scales that add up to 1 allow neither a gate nor another expectation."""
         needed = {"survival_prob": (0.0,), "decay": ("constant",), "inverted": (False,)}
         for name, allowed in {**needed, "level": ("batch", "image")}.items():
             if getattr(self, name) not in allowed:
@@ -107,12 +107,12 @@ class ShakeDropSpec:
 
     @property
     def drops_branches(self) -> bool:
-        """Whether a closed gate leaves nothing of a branch in either direction (RandomDrop)."""
+        """Whether a closed gate sets both scales to 0 (RandomDrop)."""
         return self.alpha == self.beta == (0.0, 0.0)
 
     def expected_scale(self, survival_prob: float) -> float:
-        """E[s] = p + (1 - p) E[a]: what the residual is multiplied by at test time, in the
-        paper's form, for a block that survives with probability ``survival_prob``."""
+        """E[s] = p + (1 - p) E[a]: the paper's test scale of the residual, for a block that
+        survives with probability ``survival_prob``."""
         return survival_prob + (1.0 - survival_prob) * (self.alpha[0] + self.alpha[1]) / 2.0
 
     def test_scale(self, survival_prob: float) -> float:
@@ -123,10 +123,11 @@ class ShakeDropSpec:
 def survival_probs(
     num_blocks: int, *, survival_prob: float, decay: str = "linear"
 ) -> tuple[float, ...]:
-    """Probability that the gate leaves a block alone, for blocks 1..L of a network.
+    """Survival probabilities of blocks 1..L of a network.
 
-    Linear decay is eq. (5) of the paper: ``p_l = 1 - (l / L) (1 - P_L)``. Blocks count from 1,
-    so that the first block already has ``1 - (1 - P_L) / L`` rather than 1.
+    A block that survives is not perturbed. Linear decay is eq. (5) of the paper:
+    ``p_l = 1 - (l / L) (1 - P_L)``. Blocks count from 1, so the first one has
+    ``1 - (1 - P_L) / L`` rather than 1.
 
     Args:
         num_blocks: L, the number of residual blocks of the whole network.
@@ -155,7 +156,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _as_range(name: str, value: Any) -> tuple[float, float]:
-    # Any sequence: lazy configs hand over omegaconf's lists.
+    # Any sequence, since lazy configs pass omegaconf's lists.
     is_pair = isinstance(value, Sequence) and len(value) == 2
     if not is_pair or not all(_is_number(v) for v in value) or value[0] > value[1]:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""What an overlay does to a ``CfgNode``."""
+"""Applying an overlay to a ``CfgNode``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where the config files are, and what is wrong with one."""
+"""Finding and reading config files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an overlay does to a lazy config: the counterparts of the keys that it sets."""
+"""Applying an overlay to a lazy config, by the counterparts of its keys."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def lay_over_lazy(cfg: DictConfig, overlay: str, values: Mapping[str, Any]) -> b
 
 
 def put_under_shakedrop(model: DictConfig, spec: ShakeDropSpec | None = None) -> None:
-    """Let the ResNet of a lazy model be built under ShakeDrop, in place; all of its keys stay.
+    """Let the ResNet of a lazy model be built with ShakeDrop, in place; all of its keys stay.
 
     It gets a key ``spec`` with the settings, so that one may say on the command line
     ``model.backbone.bottom_up.spec.survival_prob=0.8``. The ``res5`` in the head of a C4 detector

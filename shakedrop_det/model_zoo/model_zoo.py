@@ -1,4 +1,4 @@
-"""Look up configs by name, from the installed package or from a source checkout."""
+"""Looking up configs by name, in the installed package or in a checkout."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Overlays: small yaml files that change a config in one respect, whichever config it is."""
+"""Overlays: small yaml files that change one aspect of any config."""
 
 from __future__ import annotations
 
@@ -102,6 +102,6 @@ def _refuse_undone(overlays: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
         for other, later in overlays[index + 1 :]:
             if values.keys() <= later.keys():
                 raise ValueError(
-                    f"overlay {overlay!r} is undone by {other!r}, which is laid after it and sets "
-                    "all of its keys: leave it out, or lay it last"
+                    f"overlay {overlay!r} has no effect before {other!r}, which sets all of its "
+                    "keys: omit it, or give it last"
                 )

@@ -1,4 +1,4 @@
-"""What is allowed, but often goes wrong."""
+"""Warnings about settings that are valid but often fail."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from .blocks import ShakenBlock
 
 
 def warn_of_frozen_norms(cfg: CfgNode, model: nn.Module) -> None:
-    """Let the first training step warn if branches are perturbed that end in a frozen norm, and
-    gradients are not clipped.
+    """Let the first training step warn if perturbed branches end in a frozen norm and gradients are
+    not clipped.
 
-    No norm then answers to what a dropped branch learns, so that training may diverge, see
-    docs/results.md. A warning while the model is built would be followed by detectron2's print of
-    it, some hundred lines, and is not for those who only evaluate.
+    No norm then adapts to what a dropped branch learns, so training may diverge; see
+    docs/results.md. A warning while the model is built would scroll away with detectron2's dump of
+    the model.
 
     Args:
         cfg: for ``SOLVER.CLIP_GRADIENTS``.
@@ -26,20 +26,12 @@ def warn_of_frozen_norms(cfg: CfgNode, model: nn.Module) -> None:
     perturbed = [m for m in model.modules() if isinstance(m, ShakenBlock) and m.is_perturbed()]
     frozen = sum(_ends_in_frozen_norm(block) for block in perturbed)
     if frozen:
-        spec = perturbed[0].spec
-        wanted = {"INVERTED True": spec.inverted, "SURVIVAL_PROB 0.9": spec.survival_prob >= 0.9}
-        missing = [f"MODEL.SHAKEDROP.{key}" for key, is_set in wanted.items() if not is_set]
         perturbed[0].advice = (
             f"ShakeDrop perturbs {frozen} blocks that end in FrozenBatchNorm2d, and gradients are "
             "not clipped: training may diverge. Set SOLVER.CLIP_GRADIENTS.ENABLED True, CLIP_TYPE "
-            "'norm' and CLIP_VALUE 1.0, or let the norms learn with MODEL.RESNETS.NORM 'BN' or "
-            "'SyncBN'."
+            "'norm' and CLIP_VALUE 1.0, and keep MODEL.SHAKEDROP.INVERTED True and SURVIVAL_PROB "
+            "0.9; or let the norms learn with MODEL.RESNETS.NORM 'BN' or 'SyncBN'."
         )
-        if missing:
-            perturbed[0].advice += (
-                f" For weights that were trained without ShakeDrop, set {' and '.join(missing)} as "
-                "well."
-            )
 
 
 def _ends_in_frozen_norm(block: ShakenBlock) -> bool:

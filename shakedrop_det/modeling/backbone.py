@@ -4,15 +4,8 @@ from __future__ import annotations
 
 from detectron2.config import CfgNode
 from detectron2.layers import ShapeSpec
-from detectron2.modeling import (
-    BACKBONE_REGISTRY,
-    Backbone,
-    build_resnet_backbone,
-)
-from detectron2.modeling.backbone.fpn import (
-    build_resnet_fpn_backbone,
-    build_retinanet_resnet_fpn_backbone,
-)
+from detectron2.modeling import BACKBONE_REGISTRY, Backbone, build_resnet_backbone
+from detectron2.modeling.backbone import fpn
 
 from shakedrop_det.config import spec_from_config
 
@@ -23,25 +16,25 @@ from .shake import shake
 
 @BACKBONE_REGISTRY.register()
 def build_shakedrop_resnet_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> Backbone:
-    """:func:`detectron2.modeling.build_resnet_backbone` under ShakeDrop."""
+    """:func:`detectron2.modeling.build_resnet_backbone` with ShakeDrop."""
     return _shake_backbone(build_resnet_backbone(cfg, input_shape), cfg)
 
 
 @BACKBONE_REGISTRY.register()
 def build_shakedrop_resnet_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> Backbone:
-    """:func:`detectron2.modeling.backbone.build_resnet_fpn_backbone` under ShakeDrop."""
-    return _shake_backbone(build_resnet_fpn_backbone(cfg, input_shape), cfg)
+    """:func:`detectron2.modeling.backbone.build_resnet_fpn_backbone` with ShakeDrop."""
+    return _shake_backbone(fpn.build_resnet_fpn_backbone(cfg, input_shape), cfg)
 
 
 @BACKBONE_REGISTRY.register()
 def build_shakedrop_retinanet_resnet_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> Backbone:
-    """detectron2's ``build_retinanet_resnet_fpn_backbone`` under ShakeDrop."""
-    return _shake_backbone(build_retinanet_resnet_fpn_backbone(cfg, input_shape), cfg)
+    """detectron2's ``build_retinanet_resnet_fpn_backbone`` with ShakeDrop."""
+    return _shake_backbone(fpn.build_retinanet_resnet_fpn_backbone(cfg, input_shape), cfg)
 
 
 @BACKBONE_REGISTRY.register()
 def build_shakedrop_resnet_deeplab_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> Backbone:
-    """``build_resnet_deeplab_backbone`` of ``detectron2.projects.deeplab`` under ShakeDrop."""
+    """``build_resnet_deeplab_backbone`` of ``detectron2.projects.deeplab`` with ShakeDrop."""
     # Here, since not every build of detectron2 brings its projects along.
     from detectron2.projects.deeplab import build_resnet_deeplab_backbone
 

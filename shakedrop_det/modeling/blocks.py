@@ -1,4 +1,4 @@
-"""Residual blocks of detectron2 whose residual passes through ShakeDrop's junction."""
+"""detectron2's residual blocks with ShakeDrop."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ logger = logging.getLogger(__name__)
 
 
 class ShakenBlock(ResidualBranch, CNNBlockBase):
-    """What residual blocks under ShakeDrop share: the junction, and when it is random.
+    """Base class of residual blocks with ShakeDrop: the junction, and when it is random.
 
-    A stock block becomes one by exchanging its class, see :meth:`shake`: parameters, buffers, hooks
-    and state_dict keys stay. A subclass names the stock block by :func:`shakes`, and defines the
-    residual branch: ``last_conv`` and ``residual_input``.
+    :meth:`shake` turns a stock block into one by changing its class, which keeps parameters,
+    buffers, hooks and state dict keys. A subclass is registered for its stock block with
+    :func:`shakes`, and defines the residual branch: ``last_conv`` and ``residual_input``.
     """
 
     spec: ShakeDropSpec
@@ -59,7 +59,7 @@ class ShakenBlock(ResidualBranch, CNNBlockBase):
 
     @classmethod
     def check(cls, spec: ShakeDropSpec) -> None:
-        """Stop if the spec asks for Shake-Shake, and the block has one branch.
+        """Raise an error if the spec requests Shake-Shake and the block has one branch.
 
         Raises:
             ValueError: naming the keys to set.
@@ -73,10 +73,10 @@ class ShakenBlock(ResidualBranch, CNNBlockBase):
 
     @classmethod
     def shake(cls, block: CNNBlockBase, *, spec: ShakeDropSpec, survival_prob: float) -> None:
-        """Put a stock block under ShakeDrop, in place.
+        """Apply ShakeDrop to a stock block, in place.
 
         Args:
-            block: of the type :attr:`STOCK`.
+            block: a block of the type :attr:`STOCK`.
             spec: ShakeDrop's settings, see :meth:`check`.
             survival_prob: p_l of this block.
         """
@@ -90,14 +90,14 @@ class ShakenBlock(ResidualBranch, CNNBlockBase):
         block.frozen = bool(parameters) and not any(p.requires_grad for p in parameters)
 
     def unshake(self) -> None:
-        """Become the plain block again, in place; see :meth:`plain_type`."""
+        """Turn back into the plain block, in place; see :meth:`plain_type`."""
         plain_type = self.plain_type()
         for name in ("spec", "survival_prob", "frozen", "noise", "advice"):
             delattr(self, name)
         self.__class__ = plain_type
 
     def plain_type(self) -> type[CNNBlockBase]:
-        """The class of the plain block; of one without its final ReLU if ShakeDrop erased it.
+        """The class of the plain block, without the final ReLU if ShakeDrop erased it.
 
         Raises:
             ValueError: if there is no such class.
@@ -112,16 +112,15 @@ class ShakenBlock(ResidualBranch, CNNBlockBase):
         return self.LINEAR
 
     def test_scales(self) -> list[tuple[Conv2d, float]]:
-        """The last convolution of each branch, and what its output is multiplied by at test
-        time."""
+        """The last convolution of each branch, with the scale of its output at test time."""
         return [(self.last_conv, self.spec.test_scale(self.survival_prob))]
 
     def is_perturbed(self) -> bool:
-        """Whether training perturbs this block: not if it is frozen, or always survives."""
+        """Whether training perturbs this block: it is not frozen, and does not always survive."""
         return not self.frozen and self.survival_prob < 1.0
 
     def freeze(self) -> "ShakenBlock":
-        """Make the block not trainable, as detectron2 does, and let it behave as at test time."""
+        """Freeze the block as detectron2 does, and let it behave as at test time."""
         super().freeze()
         self.frozen = True
         return self
@@ -184,18 +183,18 @@ class ShakenBlock(ResidualBranch, CNNBlockBase):
         return draw_scales(self.spec, self.survival_prob, gate, residual.shape, residual.device)
 
     def _residual_and_norm(self, x: Tensor) -> tuple[Tensor, Optional[nn.Module]]:
-        """The residual, and the norm that is left to the junction."""
+        """The residual, and the norm that the junction still has to apply."""
         return before_norm(self, x)
 
     def branch_modules(self) -> Iterator[nn.Module]:
-        """All modules of the residual branch, or branches: all but those of the shortcut."""
+        """All modules of the residual branches, that is, all except those of the shortcut."""
         for name, child in self.named_children():
             if name != "shortcut":
                 yield from child.modules()
 
     def __prepare_scriptable__(self) -> NoReturn:
         raise TypeError(
-            "torch.jit.script cannot compile the random part of blocks under ShakeDrop: script "
+            "torch.jit.script cannot compile the random part of blocks with ShakeDrop: script "
             "shakedrop_det.fold(copy.deepcopy(model)), which computes the same at test time. "
             "torch.jit.trace needs no such step."
         )
@@ -207,13 +206,13 @@ class ShakenBlock(ResidualBranch, CNNBlockBase):
 
 
 def before_norm(branch: ResidualBranch, x: Tensor) -> tuple[Tensor, Optional[nn.Module]]:
-    """A residual and the norm that is left to the junction: None where it was applied.
+    """A residual, and the norm that the junction still has to apply; None if it was applied.
 
-    It is left where the junction computes both at once, and nobody hooked the convolution or the
-    norm to see them run. Subclasses and quantized modules may compute anything.
+    The norm is left to the junction if that can compute both at once, and neither the convolution
+    nor the norm has a hook. Subclasses and quantized modules may compute anything, so they run.
 
     Args:
-        branch: that ends in a convolution with a norm.
+        branch: a branch that ends in a convolution with a norm.
         x: its input, (N, C, H, W).
     """
     conv = branch.last_conv
@@ -223,13 +222,13 @@ def before_norm(branch: ResidualBranch, x: Tensor) -> tuple[Tensor, Optional[nn.
     if is_hooked(conv.norm) or _has_any_global_hook():
         return branch.residual(x), None
     f = branch.residual_input(x)
-    # As detectron2's Conv2d, which pads with zeros whatever its padding_mode.
+    # Like detectron2's Conv2d, which ignores padding_mode and pads with zeros.
     args = conv.stride, conv.padding, conv.dilation, conv.groups
     return F.conv2d(f, conv.weight, conv.bias, *args), conv.norm
 
 
 SHAKEN_BLOCKS: dict[type[CNNBlockBase], type[ShakenBlock]] = {}
-"""The shaken counterpart of each residual block that :func:`shake` knows."""
+"""The class with ShakeDrop for each residual block that :func:`shake` supports."""
 
 Shaken = TypeVar("Shaken", bound=type[ShakenBlock])
 
@@ -237,7 +236,7 @@ Shaken = TypeVar("Shaken", bound=type[ShakenBlock])
 def shakes(
     stock: type[CNNBlockBase], *, linear: Optional[type[CNNBlockBase]] = None
 ) -> Callable[[Shaken], Shaken]:
-    """Register the decorated class as the shaken counterpart of a residual block.
+    """Register the decorated class as the version of a residual block with ShakeDrop.
 
     ::
 
@@ -251,9 +250,9 @@ def shakes(
                 return F.relu(self.conv1(x))
 
     Args:
-        stock: the residual block; ``shortcut`` is its attribute, None for the identity.
-        linear: the same without the ReLU after the addition, for :func:`fold` after training with
-            ``erase_relu``.
+        stock: the residual block, with an attribute ``shortcut`` that is None for the identity.
+        linear: the same block without the ReLU after the addition; :func:`fold` needs it for
+            networks that were trained with ``erase_relu``.
 
     Raises:
         TypeError: if the decorated class does not derive from both.
@@ -274,14 +273,14 @@ def shakes(
 
 @shakes(BasicBlock, linear=LinearBasicBlock)
 class ShakenBasicBlock(BasicBranch, ShakenBlock, BasicBlock):
-    """:class:`detectron2.modeling.backbone.resnet.BasicBlock` under ShakeDrop."""
+    """:class:`detectron2.modeling.backbone.resnet.BasicBlock` with ShakeDrop."""
 
 
 @shakes(BottleneckBlock, linear=LinearBottleneckBlock)
 class ShakenBottleneckBlock(BottleneckBranch, ShakenBlock, BottleneckBlock):
-    """:class:`detectron2.modeling.backbone.resnet.BottleneckBlock` under ShakeDrop."""
+    """:class:`detectron2.modeling.backbone.resnet.BottleneckBlock` with ShakeDrop."""
 
 
 @shakes(DeformBottleneckBlock, linear=LinearDeformBottleneckBlock)
 class ShakenDeformBottleneckBlock(DeformBottleneckBranch, ShakenBlock, DeformBottleneckBlock):
-    """:class:`detectron2.modeling.backbone.resnet.DeformBottleneckBlock` under ShakeDrop."""
+    """:class:`detectron2.modeling.backbone.resnet.DeformBottleneckBlock` with ShakeDrop."""

@@ -1,4 +1,4 @@
-"""ShakeDrop in place of the Stochastic Depth that a network brings along."""
+"""Replacing a network's own Stochastic Depth by ShakeDrop."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ _NAMES = re.compile(r"drop_path\d*|stochastic_depth")
 
 
 def replace_drop_path(model: nn.Module, spec: ShakeDropSpec) -> nn.Module:
-    """Put :class:`~shakedrop_det.layers.ShakeDrop` in place of each DropPath, in place.
+    """Replace each DropPath of a model by :class:`~shakedrop_det.layers.ShakeDrop`, in place.
 
-    For networks that are not made of detectron2's residual blocks: its ViT, Swin and MViT, and
-    those of timm and torchvision. Modules are told by the name of their class, "DropPath" or
-    "StochasticDepth". Libraries leave them out where nothing is dropped, usually in the first
-    block: an ``nn.Identity`` that is named ``drop_path``, ``drop_path1`` or ``stochastic_depth``
-    counts as well. The modules of one block share its survival probability.
+    This is for networks without detectron2's residual blocks: detectron2's ViT, Swin and MViT, and
+    networks of timm and torchvision. Modules are recognized by the name of their class, "DropPath"
+    or "StochasticDepth". Where nothing is dropped, usually in the first block, libraries use an
+    ``nn.Identity`` instead; it is replaced too if it is named ``drop_path``, ``drop_path1`` or
+    ``stochastic_depth``. The modules of one block share its survival probability.
 
     Args:
         model: built with any rate of Stochastic Depth above 0; changed in place.
-        spec: ShakeDrop's settings. ``erase_relu``, ``skip`` and ``branches`` mean nothing here.
+        spec: ShakeDrop's settings. ``erase_relu``, ``skip`` and ``branches`` have no effect.
 
     Returns:
         nn.Module: ``model``.
 
     Raises:
-        ValueError: if there is none to replace, or the level is "channel", since such networks
-            keep their channels on different axes.
+        ValueError: if there is nothing to replace, or if the level is "channel", since these
+            networks differ in which axis holds the channels.
     """
     if spec.level == "channel":
         raise ValueError(
@@ -51,7 +51,7 @@ def replace_drop_path(model: nn.Module, spec: ShakeDropSpec) -> nn.Module:
 
 
 def _drop_paths(block: nn.Module) -> dict[str, nn.Module]:
-    """The modules among a block's children that stand where Stochastic Depth acts, by name."""
+    """The children of a block that implement Stochastic Depth, by name."""
     return {
         name: child
         for name, child in block._modules.items()  # named_children() gives shared ones once

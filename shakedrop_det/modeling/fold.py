@@ -1,4 +1,4 @@
-"""``fold``: turn a trained network into a plain one, which needs nothing of this package."""
+"""``fold``: turn a trained network into a plain one that does not need this package."""
 
 from __future__ import annotations
 
@@ -10,29 +10,29 @@ from .blocks import ShakenBlock
 
 @torch.no_grad()
 def fold(module: nn.Module) -> nn.Module:
-    """Remove ShakeDrop from a trained network, in place, keeping what it computes at test time.
+    """Remove ShakeDrop from a trained network, in place, without changing its test-time output.
 
-    The expected scale e of each block (eq. 8 of the paper) goes into the last norm of its residual
-    branch, or into the last convolution where there is none. Blocks that keep their final
-    ReLU become detectron2's own, so that the state_dict is that of a stock network with the same
-    keys; those without become blocks that differ from detectron2's in that ReLU alone. Blocks of
-    PyramidNet and of two branches, which have no such ReLU, become this package's plain ones.
+    The expected scale e of each block (eq. 8 of the paper) is multiplied into the last norm of its
+    residual branch, or into the last convolution if there is no norm. Blocks that keep their final
+    ReLU become detectron2's own, so the state dict is that of a stock network with the same keys.
+    Blocks without it become blocks that differ from detectron2's only in that ReLU. PyramidNet and
+    two-branch blocks, which have no such ReLU, become this package's plain ones.
 
-    The result is for inference: its training would start from scaled norms, without noise.
+    The result is for inference: further training would start from scaled norms, without noise.
 
     Args:
-        module: holds blocks put under ShakeDrop by :func:`shakedrop_det.shake`; changed in place.
+        module: a model that :func:`shakedrop_det.shake` was applied to; changed in place.
 
     Returns:
         nn.Module: ``module``.
 
     Raises:
-        ValueError: if there is no block under ShakeDrop, or one that cannot take its scale; then
-            nothing is changed.
+        ValueError: if there is no block with ShakeDrop, or if one cannot take its scale. Nothing
+            is changed in that case.
     """
     blocks = [child for child in module.modules() if isinstance(child, ShakenBlock)]
     if not blocks:
-        raise ValueError(f"{type(module).__name__} holds no block under ShakeDrop to fold")
+        raise ValueError(f"{type(module).__name__} holds no block with ShakeDrop to fold")
     scales = [(_scaled_module(conv), scale) for b in blocks for conv, scale in b.test_scales()]
     for block in blocks:
         block.plain_type()  # Before anything is changed.
@@ -46,7 +46,7 @@ def fold(module: nn.Module) -> nn.Module:
 
 
 def _scaled_module(conv: nn.Module) -> nn.Module:
-    """What ends a branch, and takes its scale: the norm of its last convolution, if it has one."""
+    """The module to multiply the scale into: the last convolution's norm, or the convolution."""
     norm = getattr(conv, "norm", None)
     target = conv if norm is None else norm
     if getattr(target, "weight", None) is None:

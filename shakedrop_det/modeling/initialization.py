@@ -15,7 +15,7 @@ def zero_init_residual(module: nn.Module) -> nn.Module:
     Training ImageNet in 1 Hour", section 5.1.
 
     Args:
-        module: holds residual blocks, under ShakeDrop or not, of detectron2, of PyramidNet or of
+        module: holds residual blocks, with or without ShakeDrop, of detectron2, of PyramidNet or of
             two branches.
 
     Returns:

@@ -1,6 +1,6 @@
-"""What lazy configs build ResNets under ShakeDrop with: functions of keyword arguments alone.
+"""Functions with which lazy configs build ResNets with ShakeDrop.
 
-For anything else there is ``L(shake)(module=..., spec=L(ShakeDropSpec)(...))``.
+For any other module, use ``L(shake)(module=..., spec=L(ShakeDropSpec)(...))``.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ _NUM_BLOCKS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
 def shaken_resnet(
     *, stem: nn.Module, stages: Sequence[Sequence[CNNBlockBase]], spec: ShakeDropSpec, **kwargs: Any
 ) -> nn.Module:
-    """:class:`detectron2.modeling.backbone.ResNet` under ShakeDrop, from that class's arguments.
+    """:class:`detectron2.modeling.backbone.ResNet` with ShakeDrop, from that class's arguments.
 
-    It takes the place of ``ResNet`` as the ``_target_`` of a lazy config, which so keeps its
+    It replaces ``ResNet`` as the ``_target_`` of a lazy config, so that the config keeps its
     structure.
 
     Args:
@@ -42,9 +42,9 @@ def shaken_resnet(
 
 
 def shaken_stage(*, spec: ShakeDropSpec, last_block: int, **kwargs: Any) -> nn.Module:
-    """The last stage of a network under ShakeDrop: the ``res5`` of a C4 detector's head.
+    """The last stage of a network with ShakeDrop: the ``res5`` in the head of a C4 detector.
 
-    It takes the place of ``ResNet.make_stage`` as the ``_target_`` of a lazy config.
+    It replaces ``ResNet.make_stage`` as the ``_target_`` of a lazy config.
 
     Args:
         spec: ShakeDrop's settings, those of the backbone.

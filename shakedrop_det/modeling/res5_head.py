@@ -1,4 +1,4 @@
-"""The res5 head of C4 detectors under ShakeDrop."""
+"""The res5 head of C4 detectors with ShakeDrop."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The residual branches of detectron2's blocks, apart from how they meet the shortcut.
+"""The residual branches of detectron2's blocks, without the addition of the shortcut.
 
-detectron2 writes a block's forward pass in one piece. These classes, mixed into its blocks, hold
-the part up to the last convolution.
+detectron2 implements the forward pass of a block in one function. These mixins implement the part
+up to the last convolution.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from torch.nn import functional as F
 
 
 class ResidualBranch:
-    """What the junction needs to know of a residual branch."""
+    """The parts of a residual branch that the junction needs."""
 
-    # TorchScript compiles properties, and has none that are modules.
+    # TorchScript compiles properties, but does not support modules as properties.
     __jit_unused_properties__ = ["last_conv"]
 
     @property
@@ -35,9 +35,9 @@ class ResidualBranch:
 
 
 class BasicBranch(ResidualBranch):
-    """Of :class:`detectron2.modeling.backbone.resnet.BasicBlock`."""
+    """The branch of :class:`detectron2.modeling.backbone.resnet.BasicBlock`."""
 
-    if TYPE_CHECKING:  # TorchScript would take them for attributes, of types unknown to it.
+    if TYPE_CHECKING:  # TorchScript would treat them as attributes of types unknown to it.
         conv1: nn.Module
         conv2: Conv2d
 
@@ -53,7 +53,7 @@ class BasicBranch(ResidualBranch):
 
 
 class BottleneckBranch(ResidualBranch):
-    """Of :class:`detectron2.modeling.backbone.resnet.BottleneckBlock`."""
+    """The branch of :class:`detectron2.modeling.backbone.resnet.BottleneckBlock`."""
 
     if TYPE_CHECKING:
         conv1: nn.Module
@@ -72,7 +72,7 @@ class BottleneckBranch(ResidualBranch):
 
 
 class DeformBottleneckBranch(BottleneckBranch):
-    """Of :class:`detectron2.modeling.backbone.resnet.DeformBottleneckBlock`."""
+    """The branch of :class:`detectron2.modeling.backbone.resnet.DeformBottleneckBlock`."""
 
     if TYPE_CHECKING:
         conv2_offset: nn.Module

@@ -1,4 +1,4 @@
-"""``shake``: put ShakeDrop into any detectron2 model, in place."""
+"""``shake``: apply ShakeDrop to any detectron2 model, in place."""
 
 from __future__ import annotations
 
@@ -21,28 +21,28 @@ def shake(
     *,
     first_block: int = 1,
 ) -> nn.Module:
-    """Put the residual blocks of a detectron2 model under ShakeDrop, in place.
+    """Apply ShakeDrop to the residual blocks of a detectron2 model, in place.
 
-    The class of each block is exchanged, and nothing else: modules, parameters, buffers and hooks
-    stay the same objects, and state_dict keys those of stock detectron2. Blocks are numbered in
-    the order of ``module.modules()``, over everything in ``module``: for a C4 detector the blocks
-    of the res5 head follow those of the backbone.
+    Only the class of each block changes. Modules, parameters, buffers and hooks stay the same
+    objects, and the keys of the state dict stay those of stock detectron2. Blocks are numbered in
+    the order of ``module.modules()`` over the whole module; in a C4 detector, the blocks of the
+    res5 head follow those of the backbone.
 
     Args:
-        module: a block, backbone, detector or any other module that holds BasicBlock,
-            BottleneckBlock or DeformBottleneckBlock of detectron2, this package's blocks of
-            PyramidNet or of two branches, or a block registered by :func:`shakes`.
+        module: a block, backbone, detector or any other module that contains BasicBlock,
+            BottleneckBlock or DeformBottleneckBlock of detectron2, this package's PyramidNet or
+            two-branch blocks, or a block registered by :func:`shakes`.
         spec: ShakeDrop's settings.
-        num_blocks: L of the survival schedule. By default the number of blocks up to the last
-            one found; give it if ``module`` is only part of a network.
-        first_block: number of the first block that is found, counted from 1.
+        num_blocks: L of the survival schedule. Defaults to the number of blocks up to the last one
+            found; pass it if ``module`` is only part of a network.
+        first_block: number of the first block found, counted from 1.
 
     Returns:
         nn.Module: ``module``.
 
     Raises:
-        ValueError: if there is no block to shake, a block is under ShakeDrop already,
-            ``num_blocks`` is too small, or a block of one branch is to be under Shake-Shake.
+        ValueError: if there is no supported block, a block already has ShakeDrop, ``num_blocks``
+            is too small, or Shake-Shake is requested for a block with one branch.
     """
     blocks = _find_blocks(module)
     last_block = first_block + len(blocks) - 1
@@ -62,13 +62,13 @@ def shake(
 
 
 def _find_blocks(module: nn.Module) -> list[CNNBlockBase]:
-    """All known residual blocks; warns of those that are not known."""
+    """All supported residual blocks; warns about the others."""
     found: list[CNNBlockBase] = []
     unknown: dict[str, str] = {}
     for name, child in module.named_modules():
         if isinstance(child, ShakenBlock):
             raise ValueError(
-                f"{name or type(module).__name__} is under ShakeDrop already; apply `shake` once, "
+                f"{name or type(module).__name__} already has ShakeDrop; apply `shake` once, "
                 "to a newly built model"
             )
         if type(child) in SHAKEN_BLOCKS:
@@ -86,8 +86,8 @@ def _find_blocks(module: nn.Module) -> list[CNNBlockBase]:
         )
     if unknown:
         logging.getLogger(__name__).warning(
-            "Residual blocks that ShakeDrop does not know are left as they are, and do not count "
-            "in its schedule: %s. Register them with @shakedrop_det.shakes",
+            "ShakeDrop does not know these residual blocks. It leaves them unchanged and does not "
+            "count them in its schedule: %s. Register them with @shakedrop_det.shakes",
             ", ".join(f"{kind} (such as {name})" for kind, name in sorted(unknown.items())),
         )
     return found
@@ -95,9 +95,9 @@ def _find_blocks(module: nn.Module) -> list[CNNBlockBase]:
 
 @contextlib.contextmanager
 def without_noise(module: nn.Module) -> Iterator[None]:
-    """Let the blocks in ``module`` behave as at test time, whatever their training mode.
+    """Let the blocks in ``module`` behave as at test time, even in training mode.
 
-    For passes in training mode that only gather statistics, such as fvcore's ``PreciseBN``.
+    Use it for forward passes that only gather statistics, such as those of fvcore's ``PreciseBN``.
     """
     blocks = [child for child in module.modules() if isinstance(child, ShakenBlock)]
     before = [block.noise for block in blocks]

@@ -1,4 +1,4 @@
-"""Predictions for images and videos that belong to no data set."""
+"""Predictions for images and videos outside any dataset."""
 
 from .inputs import Inputs, find_inputs
 from .predictor import Predictor

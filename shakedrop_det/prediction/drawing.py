@@ -1,4 +1,4 @@
-"""Pictures of one image's predictions."""
+"""Drawing the predictions for one image."""
 
 from __future__ import annotations
 

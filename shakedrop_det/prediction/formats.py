@@ -1,4 +1,4 @@
-"""Images in the format that a model takes, such as "L" with one channel."""
+"""Converting images to the format of a model, such as "L" with one channel."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ def check_channels(cfg: CfgNode) -> None:
         number = _OF_DETECTRON2.get(image_format) or Image.getmodebands(image_format)
     except KeyError:
         raise ValueError(
-            f"INPUT.FORMAT {image_format!r} is no format of images: set it to RGB, BGR, L or RGBA"
+            f"INPUT.FORMAT {image_format!r} is not an image format: set it to RGB, BGR, L or RGBA"
         ) from None
     if number != channels:
         raise ValueError(
-            f"MODEL.PIXEL_MEAN is of {channels} channels, and images of INPUT.FORMAT "
+            f"MODEL.PIXEL_MEAN has {channels} channels, and images of INPUT.FORMAT "
             f"{image_format!r} have {number}: image files do not hold what this model takes; call "
             "it with tensors of your own"
         )

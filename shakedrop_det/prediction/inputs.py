@@ -1,4 +1,4 @@
-"""From what a user names to images and videos."""
+"""Finding the images and videos that a user names."""
 
 from __future__ import annotations
 
@@ -54,10 +54,10 @@ def _files(name: str) -> list[Path]:
     if path.is_file():
         return [path]
     if path.exists():
-        raise FileNotFoundError(f"{name!r} is no file and no folder, but a pipe or a device")
+        raise FileNotFoundError(f"{name!r} is neither a file nor a folder, but a pipe or a device")
     files = _matches(name)
     if not files:
-        raise FileNotFoundError(f"{name!r} is no file and no folder, and no file matches it")
+        raise FileNotFoundError(f"{name!r} is neither a file nor a folder, and no file matches it")
     return files
 
 
@@ -98,7 +98,9 @@ class Video:
         self.path = path
         self._capture = cv2.VideoCapture(str(path))
         if not self._capture.isOpened() or self.size[0] < 1:
-            raise UnreadableImageError(f"cannot read video {path}: it is no video, or damaged")
+            raise UnreadableImageError(
+                f"cannot read video {path}: it is not a video, or is damaged"
+            )
 
     @property
     def size(self) -> tuple[int, int]:

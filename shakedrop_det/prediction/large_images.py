@@ -1,4 +1,4 @@
-"""Images that are too large to draw masks into at their own size."""
+"""Images that are too large to draw masks into at full size."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A trained model with what it needs around it, for one image at a time."""
+"""A trained model with its preprocessing, for one image at a time."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Predictor(DefaultPredictor):
         Args:
             cfg: of the model, with ``MODEL.WEIGHTS``. That file tells the names of the classes and
                 their ids, or else the first of ``DATASETS.TEST``.
-            folded: whether a network under ShakeDrop becomes a plain one, which computes the same.
+            folded: whether a network with ShakeDrop becomes a plain one, which computes the same.
             allow_pickle: whether code that the file carries may be run.
 
         Raises:

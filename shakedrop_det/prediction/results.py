@@ -1,4 +1,4 @@
-"""Predictions as files in COCO's format."""
+"""Writing predictions in COCO's format."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From files to drawn files and results."""
+"""Running a model on files: drawn images and results."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Small things that every room uses: files, output folders, errors for users."""
+"""Utilities for all packages: files, output folders, error messages."""

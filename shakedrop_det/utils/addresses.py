@@ -1,4 +1,4 @@
-"""Files by path or by address, and what to say where an address gives none."""
+"""Files by path or address, with errors for addresses that cannot be read."""
 
 from __future__ import annotations
 
@@ -60,5 +60,5 @@ def local_file(address: str, *, key: str = "") -> str:
         # An address of a kind that detectron2 does not know is taken for a path.
         if not is_local(address) and not os.path.isfile(path):
             kind = address.partition("://")[0]
-            raise ValueError(f"{kind}:// is none of detectron2's kinds of addresses")
+            raise ValueError(f"{kind}:// is not an address that detectron2 can read")
     return path

@@ -1,4 +1,4 @@
-"""One training run at a time in a folder."""
+"""Locking a folder for one training run at a time."""
 
 from __future__ import annotations
 

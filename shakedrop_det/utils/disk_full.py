@@ -1,4 +1,4 @@
-"""Telling that a disk is full from what libraries make of it."""
+"""Recognizing a full disk from the errors of libraries."""
 
 from __future__ import annotations
 

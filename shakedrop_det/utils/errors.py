@@ -1,4 +1,4 @@
-"""Errors that the user can mend: one line instead of a traceback."""
+"""User errors: one line instead of a traceback."""
 
 from __future__ import annotations
 

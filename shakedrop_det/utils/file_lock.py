@@ -1,4 +1,4 @@
-"""Locks that the system takes back from a process that dies, also where it is killed."""
+"""Locks that the operating system releases when a process dies, even if it is killed."""
 
 from __future__ import annotations
 

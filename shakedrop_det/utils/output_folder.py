@@ -1,4 +1,4 @@
-"""The folder that a run or a tool writes to."""
+"""The output folder of a run or a tool."""
 
 from __future__ import annotations
 

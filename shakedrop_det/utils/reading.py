@@ -1,15 +1,43 @@
-"""Reading images so that a broken file is named."""
+"""Reading images, with errors that name broken files."""
 
 from __future__ import annotations
 
 from contextlib import contextmanager
 from typing import Iterator
 
+from detectron2.utils.file_io import PathManager
 from PIL import Image
 
 
 class UnreadableImageError(OSError):
     """An image file is missing, no image, truncated or otherwise damaged."""
+
+
+DEEP = ("I", "F")
+"""How Pillow's modes of 16 and 32 bits begin, of integers and of floating-point numbers. Made RGB
+or L, their values are cut at 255."""
+
+
+def refuse_deep(file_name: str) -> None:
+    """Stop at an image whose values would be cut.
+
+    Args:
+        file_name: of the image, of which the header is read.
+
+    Raises:
+        UnreadableImageError: if it has more than 8 bits for each channel.
+    """
+    with (
+        naming_file(file_name),
+        PathManager.open(file_name, "rb") as file,
+        Image.open(file) as image,
+    ):
+        mode = image.mode
+    if mode.startswith(DEEP):
+        raise UnreadableImageError(
+            f"cannot read image {file_name}: its mode is {mode!r}, whose values would be "
+            "cut at 255; convert it to 8 bits"
+        )
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Reading pickles that hold nothing but numpy arrays and plain containers.
+"""Reading pickles that hold only numpy arrays and plain containers.
 
 A pickle names functions to call, which is how it can run any code. Here it may name those alone
 that make the arrays, dicts and strings of detectron2's model zoo, of Caffe2 and of Python 2.

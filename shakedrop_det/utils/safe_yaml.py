@@ -1,4 +1,4 @@
-"""Reading config files without running code that they carry, as yaml's Python tags would."""
+"""Reading config files without running code, which yaml's Python tags could."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def _check(path: str, above: tuple[str, ...]) -> None:
     chain = (*above, _identity(path))
     if chain[-1] in above:
         circle = " -> ".join(chain[chain.index(chain[-1]) :])
-        raise ValueError(f"{_BASE} goes round in a circle, {circle}: remove one of them")
+        raise ValueError(f"{_BASE} refers to itself, {circle}: remove one of them")
     if path.endswith(".py"):
         raise ValueError(
             f"{path!r} is a lazy config, which is a program: give a yaml file here, and lazy ones "
@@ -100,10 +100,10 @@ def read_yaml(path: str) -> Any:
             "the value itself, a tuple as [1, 2]"
         ) from error
     except yaml.MarkedYAMLError as error:
-        raise ValueError(f"{_place(path, error)} is no yaml: {error.problem}") from error
+        raise ValueError(f"{_place(path, error)} is not valid yaml: {error.problem}") from error
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         reason = str(error).partition("\n")[0]
-        raise ValueError(f"{path!r} is no yaml: {reason}") from error
+        raise ValueError(f"{path!r} is not valid yaml: {reason}") from error
 
 
 def _place(path: str, error: yaml.MarkedYAMLError) -> str:

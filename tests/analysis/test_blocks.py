@@ -51,7 +51,7 @@ def test_probabilities_and_scales_are_the_papers(
         assert (row.type, row.is_shaken, row.is_frozen) == ("BottleneckBlock", True, False)
 
 
-def test_frozen_blocks(tiny: Tiny) -> None:
+def test_frozen_blocks_are_marked_in_rows_and_table(tiny: Tiny) -> None:
     rows = rows_of(tiny("retinanet", "MODEL.BACKBONE.FREEZE_AT", 3))
     assert [row.is_frozen for row in rows] == [True] * 7 + [False] * 9
     table = block_table(rows).splitlines()
@@ -64,7 +64,7 @@ def test_res5_of_a_c4_detector_comes_last(tiny: Tiny) -> None:
     assert rows[-1].survival_prob == 0.5
 
 
-def test_stock_network(tiny: Tiny) -> None:
+def test_blocks_of_a_stock_network_are_listed_without_survival_probability(tiny: Tiny) -> None:
     rows = rows_of(tiny("classifier", "MODEL.SHAKEDROP.ENABLED", False))
     assert len(rows) == 16
     assert {(row.is_shaken, row.survival_prob, row.test_scale) for row in rows} == {(False, 1, 1)}

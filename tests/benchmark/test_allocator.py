@@ -26,6 +26,7 @@ def new_pages() -> int:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs the settings of glibc")
+@pytest.mark.slow
 def test_memory_that_was_freed_needs_no_new_pages() -> None:
     """In a process of its own, since the setting lasts as long as the process."""
     code = (

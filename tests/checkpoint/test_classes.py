@@ -83,7 +83,11 @@ def test_a_model_has_the_classes_of_its_weights(cfg: CfgNode, tmp_path: Path) ->
 def test_other_classes_than_the_weights_are_refused(cfg: CfgNode) -> None:
     check_same_classes({"names": ["dog", "cat"], "ids": None}, [NAME], source="w.pth")
     check_same_classes(None, [NAME], source="w.pth")
-    with pytest.raises(ValueError, match="in another order: number 0 is 'cat' here and 'dog'"):
+    with pytest.raises(
+        ValueError, match="in another order: number 0 is 'cat' in the first and 'dog'"
+    ):
         check_same_classes({"names": ["cat", "dog"], "ids": None}, [NAME], source="w.pth")
-    with pytest.raises(ValueError, match=r"1 \(cat\) here and 2 \(dog, cat\) there"):
+    with pytest.raises(
+        ValueError, match=r"1 \(cat\) in the first and 2 \(dog, cat\) in the second"
+    ):
         check_same_classes({"names": ["cat"], "ids": None}, [NAME], source="w.pth")

@@ -96,9 +96,13 @@ def test_numbers_that_are_none_are_named_wherever_they_are_used(
     key = "backbone.bottom_up.res3.1.conv2.weight"
     whole[key] = whole[key].clone()
     whole[key][0, 0, 0, 0] = value
-    assert_refused(cfg, {"model": whole}, rf"in 1 weights, {key}, as of", tmp_path / "weights.pth")
+    assert_refused(
+        cfg, {"model": whole}, rf"in 1 weights, {key}, as after", tmp_path / "weights.pth"
+    )
     others = {name: torch.full_like(t, value) for name, t in whole.items() if "bottom_up" in name}
-    message = f"in {len(others)} weights, .* and {len(others) - 5} more, as of training that diverg"
+    message = (
+        f"in {len(others)} weights, .* and {len(others) - 5} more, as after training that diverg"
+    )
     assert_refused(cfg, {"model": {**whole, **others}}, message, tmp_path / "weights.pth")
 
 

@@ -110,7 +110,9 @@ def test_code_in_a_file_is_not_run_unless_allowed(tmp_path: Path, suffix: str) -
 def test_damaged_files_are_named_if_code_is_allowed_too(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "file.pth"
     path.write_bytes(content)
-    with pytest.raises(ValueError, match="file.pth' is damaged, is no file of weights, or needs"):
+    with pytest.raises(
+        ValueError, match="file.pth' is damaged, is not a file of weights, or needs"
+    ):
         read_weights(str(path), allow_pickle=True)
 
 

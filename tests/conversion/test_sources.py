@@ -57,14 +57,14 @@ def assert_same_scores(found: torch.Tensor, expected: torch.Tensor) -> None:
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4 * float(expected.abs().max()))
 
 
-@pytest.mark.parametrize("library", ["torchvision", "timm"])
 @pytest.mark.parametrize(
-    "options",
+    "library, options",
     [
-        [],
-        [S + "SURVIVAL_PROB", 0.2, S + "ALPHA", [0.0, 1.0]],
-        [S + "INVERTED", True],
-        [S + "ENABLED", False],
+        ("torchvision", []),
+        ("timm", []),
+        ("torchvision", [S + "SURVIVAL_PROB", 0.2, S + "ALPHA", [0.0, 1.0]]),
+        ("timm", [S + "INVERTED", True]),
+        ("timm", [S + "ENABLED", False]),
     ],
 )
 def test_a_classifier_serves_in_other_libraries(

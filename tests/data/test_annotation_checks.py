@@ -8,11 +8,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import register_coco_instances
 from detectron2.structures import BoxMode
 from PIL import Image
+from pycocotools import mask as mask_util
 
 from shakedrop_det.data import check_dataset
 from shakedrop_det.data.annotation_checks import Needs
@@ -152,6 +154,40 @@ def test_deep_images_are_named(
         check_dataset(NAME, num_classes=None)
 
 
+def test_a_deep_image_among_hundreds_is_found(written: Callable[..., None], tmp_path: Path) -> None:
+    written(num_images=250)
+    Image.new("I;16", (80, 64)).save(tmp_path / "own" / "images" / "177.png")
+    with pytest.raises(ValueError, match="has 1 mistake.*\n.*image 178 has mode 'I;16'"):
+        check_dataset(NAME, num_classes=None)
+
+
+COMPRESSED = mask_util.encode(np.asfortranarray(np.tri(64, 80), dtype=np.uint8))["counts"].decode()
+
+
+@pytest.mark.parametrize("needs", [MASKS, EVALUATED])
+@pytest.mark.parametrize(
+    "size, counts, message",
+    [
+        ([64, 80], COMPRESSED, None),
+        ([64, 80], COMPRESSED[:-4], "annotation 1 has a mask whose 'counts' are not those of its"),
+        ([64, 80], COMPRESSED + "0", "annotation 1 has a mask whose 'counts' are not those of its"),
+        ([64, 80], "a b", "annotation 1 has a mask whose 'counts' are not those of its"),
+        ([64, 80], "", "annotation 1 has a mask whose 'counts' are not those of its size"),
+        ([64], COMPRESSED, r"annotation 1 has a mask of \[64\], height and width, in an image of"),
+        ([80, 64], COMPRESSED, r"annotation 1 has a mask of \[80, 64\], height and width, in an"),
+    ],
+)
+def test_compressed_masks_are_decoded(
+    written: Callable[..., None], needs: Needs, size: list[int], counts: str, message: str | None
+) -> None:
+    written(first(segmentation={"size": size, "counts": counts}))
+    if message is None:
+        check_dataset(NAME, num_classes=None, needs=needs)
+        return
+    with pytest.raises(ValueError, match=message):
+        check_dataset(NAME, num_classes=None, needs=needs)
+
+
 def test_a_turned_photograph_has_the_size_that_one_sees(
     written: Callable[..., None], tmp_path: Path
 ) -> None:
@@ -194,7 +230,7 @@ def test_bad_annotations_are_left_out_if_asked(
     skip: dict[str, Any] = {"needs": POLYGONS, "skip_bad": True, "folder": str(tmp_path / "run")}
     logging.getLogger("shakedrop_det").propagate = True
     check_dataset(NAME, num_classes=2, **skip)
-    assert "Left out 1 of 4 images and 3 of 8 annotations" in caplog.text
+    assert "Skipped 1 of 4 images and 3 of 8 annotations" in caplog.text
     assert "image 1, annotation 1 has no mask" in caplog.text
     records = DatasetCatalog.get(NAME)
     assert [len(record["annotations"]) for record in records] == [1, 2, 2]

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+import importlib
 import multiprocessing
 import os
-import subprocess
-import sys
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.structures import BoxMode
 
-from shakedrop_det.data import digit_scenes, load_single_digits, prepare_digit_scenes
+from shakedrop_det.data import builtin, digit_scenes, digit_split, prepare_digit_scenes
 
+FORK = multiprocessing.get_context("fork")
 ROOT = os.path.expanduser(os.getenv("DETECTRON2_DATASETS", "datasets"))
 
 
 @pytest.mark.parametrize("split", ["train", "val"])
-def test_metadata(split: str) -> None:
+def test_metadata_name_the_files_the_classes_and_the_evaluator(split: str) -> None:
     scenes = MetadataCatalog.get(f"digit_scenes_{split}")
     assert scenes.json_file == f"{ROOT}/digit_scenes/annotations/instances_{split}.json"
     assert scenes.image_root == f"{ROOT}/digit_scenes/{split}"
@@ -32,22 +33,25 @@ def test_metadata(split: str) -> None:
         assert metadata.evaluator_type == "classification"
 
 
+def import_anew(root: Path, pipe: Connection) -> None:
+    DatasetCatalog.clear()
+    MetadataCatalog.clear()
+    os.environ["DETECTRON2_DATASETS"] = str(root)
+    importlib.reload(builtin)
+    pipe.send(MetadataCatalog.get("digit_scenes_val").json_file)
+
+
 def test_the_variable_is_read_at_import(tmp_path: Path) -> None:
-    program = (
-        "import shakedrop_det.data\n"
-        "from detectron2.data import MetadataCatalog\n"
-        "print(MetadataCatalog.get('digit_scenes_val').json_file)"
-    )
-    environment = {**os.environ, "DETECTRON2_DATASETS": str(tmp_path)}
-    found = subprocess.run(
-        [sys.executable, "-c", program], env=environment, capture_output=True, text=True
-    )
-    assert found.stdout == f"{tmp_path}/digit_scenes/annotations/instances_val.json\n"
+    ours, theirs = FORK.Pipe()
+    process = FORK.Process(target=import_anew, args=(tmp_path, theirs))
+    process.start()
+    assert ours.recv() == f"{tmp_path}/digit_scenes/annotations/instances_val.json"
+    process.join()
 
 
 def test_digits_are_those_of_the_side() -> None:
     records = DatasetCatalog.get("digits_val")
-    assert [r["label"] for r in records] == [r["label"] for r in load_single_digits(False)]
+    assert [record["label"] for record in records] == digit_split(False)[1].tolist()
 
 
 def test_scenes_load_with_classes_from_0(datasets_root: str) -> None:
@@ -70,9 +74,8 @@ def test_first_use_builds_once_for_all_processes(
         build(root, num_train=2, num_val=1)
 
     monkeypatch.setattr(digit_scenes, "build_digit_scenes", count_and_build)
-    context = multiprocessing.get_context("fork")
     processes = [
-        context.Process(target=prepare_digit_scenes, args=(tmp_path / "new" / "scenes",))
+        FORK.Process(target=prepare_digit_scenes, args=(tmp_path / "new" / "scenes",))
         for _ in range(4)
     ]
     for process in processes:

@@ -82,14 +82,14 @@ def test_annotation_file_that_is_not_json(register: Callable, text: str) -> None
 @pytest.mark.parametrize("part", list(GOOD))
 def test_annotation_file_without_a_part(register: Callable, part: str) -> None:
     file = register(json.dumps({key: value for key, value in GOOD.items() if key != part}))
-    with pytest.raises(ValueError, match=f"{file} .* no COCO file: it has no list '{part}'"):
+    with pytest.raises(ValueError, match=f"{file} .* is not a COCO file: it has no list '{part}'"):
         check_dataset(NAME, num_classes=None)
 
 
 @pytest.mark.parametrize("content", [[], 3, {**GOOD, "images": {}}])
 def test_annotation_file_of_another_kind(register: Callable, content: Any) -> None:
     register(json.dumps(content))
-    with pytest.raises(ValueError, match="is no COCO file: it has no list 'images'"):
+    with pytest.raises(ValueError, match="is not a COCO file: it has no list 'images'"):
         check_dataset(NAME, num_classes=None)
 
 

@@ -56,7 +56,7 @@ def write_batches(parent: Path, variant: str, monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.mark.parametrize("variant", FORMATS)
 @pytest.mark.parametrize("place", ["in the folder", "next to it"])
-def test_torchvisions_format(
+def test_torchvisions_format_is_read_in_or_beside_the_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variant: str, place: str
 ) -> None:
     root = tmp_path / variant

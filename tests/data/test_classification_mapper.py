@@ -16,6 +16,7 @@ from torchvision.transforms import v2
 
 from shakedrop_det import add_training_config
 from shakedrop_det.data import ClassificationMapper
+from shakedrop_det.utils.reading import UnreadableImageError
 
 
 def config(**settings: Any) -> CfgNode:
@@ -24,7 +25,7 @@ def config(**settings: Any) -> CfgNode:
     add_training_config(cfg)
     for key, value in settings.items():
         node = cfg.INPUT if key in ("FORMAT", "RANDOM_FLIP") else cfg.INPUT.CLASSIFICATION
-        node[key] = value
+        (cfg.MODEL if key == "PIXEL_MEAN" else node)[key] = value
     return cfg
 
 
@@ -51,6 +52,49 @@ def test_test_image_is_resized_and_cropped(height: int, width: int, size: int, m
     np.testing.assert_array_equal(found["image"].permute(1, 2, 0), expected)
     assert found["image"].dtype == torch.uint8
     assert (found["height"], found["width"], found["label"]) == (height, width, 3)
+
+
+GREY = {"FORMAT": "L", "PIXEL_MEAN": [114.0], "TRAIN_SIZE": 24, "TEST_RESIZE": 24, "TEST_SIZE": 24}
+
+
+@pytest.mark.parametrize("is_train", [False, True])
+def test_grey_images_have_one_channel_with_pillows_values(tmp_path: Path, is_train: bool) -> None:
+    pixels = record(24, 24)["image"]
+    expected = np.asarray(Image.fromarray(pixels).convert("L"))
+    Image.fromarray(expected).save(tmp_path / "grey.png")
+    cfg = config(**GREY, CROP="none", RANDOM_FLIP="none")
+    mapper = ClassificationMapper(cfg, is_train)
+    for given_record in ({"image": pixels}, {"file_name": str(tmp_path / "grey.png")}):
+        found = mapper({**given_record, "label": 3})["image"]
+        np.testing.assert_array_equal(found, expected[None])
+
+
+@pytest.mark.parametrize("policy", ["autoaugment", "randaugment", "trivialaugment"])
+def test_grey_images_are_augmented_and_erased(policy: str) -> None:
+    cfg = config(**GREY, AUTO_AUGMENT=policy, RANDOM_ERASING=1.0)
+    mapper = ClassificationMapper(cfg, True)
+    for seed in range(20):
+        found = mapper(record(40, 50, seed))["image"]
+        assert (found.shape, found.dtype) == ((1, 24, 24), torch.uint8)
+
+
+@pytest.mark.parametrize("image_format, mean", [("L", [1.0, 2.0, 3.0]), ("RGB", [1.0])])
+def test_a_format_of_other_channels_than_the_network_is_refused(image_format, mean) -> None:
+    with pytest.raises(ValueError, match=f"INPUT.FORMAT '{image_format}' .*MODEL.PIXEL_MEAN has"):
+        ClassificationMapper(config(FORMAT=image_format, PIXEL_MEAN=mean), True)
+
+
+@pytest.mark.parametrize("image_format", ["RGBA", "six"])
+def test_other_formats_are_refused_with_those_that_there_are(image_format: str) -> None:
+    with pytest.raises(ValueError, match="INPUT.FORMAT must be one of RGB, BGR, L, got"):
+        ClassificationMapper(config(FORMAT=image_format), True)
+
+
+def test_an_image_of_more_than_8_bits_is_named_and_not_cut(tmp_path: Path) -> None:
+    path = tmp_path / "deep.png"
+    Image.new("I;16", (40, 40)).save(path)
+    with pytest.raises(UnreadableImageError, match=f"{path}: its mode is 'I;16'"):
+        ClassificationMapper(config(), True)({"file_name": str(path), "label": 0})
 
 
 def test_record_is_left_as_it_is() -> None:
@@ -142,7 +186,7 @@ def test_flips_half_of_the_images_in_training_only(flip: str, axis: int | None) 
         ("CLASSIFICATION.CROP_SCALE", [0.5, 1.5], "0 < low <= high <= 1"),
         ("CLASSIFICATION.CROP_PADDING", -1, "at least 0"),
         ("RANDOM_FLIP", "both", "one of horizontal, vertical, none"),
-        ("FORMAT", "L", "one of RGB, BGR"),
+        ("FORMAT", "P", "one of RGB, BGR, L"),
     ],
 )
 def test_bad_values_are_named(key: str, value: Any, allowed: str) -> None:

@@ -10,8 +10,10 @@ import pytest
 import torch
 from detectron2.config import CfgNode, get_cfg
 from detectron2.data import DatasetCatalog, DatasetMapper, MapDataset
+from PIL import Image
 
 from shakedrop_det.data import DetectionMapper
+from shakedrop_det.utils.reading import UnreadableImageError
 
 
 def test_same_output_as_detectron2s(datasets_root: str) -> None:
@@ -33,6 +35,17 @@ def test_truncated_image_is_named(tmp_path: Path, datasets_root: str) -> None:
     file.write_bytes(Path(record["file_name"]).read_bytes()[:2000])
     with pytest.raises(OSError, match=f"cannot read image {file}"):
         DetectionMapper(get_cfg(), True)({**record, "file_name": str(file)})
+
+
+@pytest.mark.parametrize("mode, suffix", [("I;16", "png"), ("I", "tif"), ("F", "tif")])
+def test_an_image_of_more_than_8_bits_is_named_and_not_cut(
+    tmp_path: Path, datasets_root: str, mode: str, suffix: str
+) -> None:
+    record = {**DatasetCatalog.get("tiny_scenes_val")[0], "file_name": f"{tmp_path}/deep.{suffix}"}
+    Image.new(mode, (128, 128)).save(record["file_name"])
+    message = f"cannot read image {record['file_name']}: its mode is '{mode}'.* convert it to 8"
+    with pytest.raises(UnreadableImageError, match=message):
+        DetectionMapper(get_cfg(), True)(record)
 
 
 def test_images_of_another_size_are_named_or_left_out(

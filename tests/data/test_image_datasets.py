@@ -45,7 +45,7 @@ def test_no_such_image(index: int) -> None:
             dataset[index]
 
 
-def test_arrays() -> None:
+def test_arrays_give_their_images_with_one_label_each() -> None:
     images = np.arange(2 * 4 * 5 * 3, dtype=np.uint8).reshape(2, 4, 5, 3)
     dataset = ImageArrays(images, [7, 3])
     assert [(r["image_id"], r["label"]) for r in dataset] == [(0, 7), (1, 3)]

@@ -43,7 +43,7 @@ def test_labels_are_places_in_the_sorted_list_of_folders(
     assert [record["image_id"] for record in records] == list(range(len(expected)))
 
 
-def test_registered_folder(tmp_path: Path) -> None:
+def test_labels_follow_the_sorted_names_of_the_folders(tmp_path: Path) -> None:
     for folder in ("n02", "n01"):
         touch(tmp_path / folder / "a.png")
     touch(tmp_path / "README.txt")
@@ -116,7 +116,7 @@ def test_a_folder_of_stray_files_alone_is_no_class(tmp_path: Path) -> None:
 
 @pytest.mark.skipif("DETECTRON2_DATASETS" not in os.environ, reason="needs real data")
 @pytest.mark.parametrize(("name", "num_classes"), [("cifar10_val", 10), ("imagenet_val", 1000)])
-def test_real_data(name: str, num_classes: int) -> None:
+def test_images_where_they_are_at_hand_cover_all_classes(name: str, num_classes: int) -> None:
     if not os.path.isdir(MetadataCatalog.get(name).image_root):
         pytest.skip(f"{name} is not there")
     records = DatasetCatalog.get(name)

@@ -134,10 +134,12 @@ def test_bad_values_are_named(cfg: CfgNode, build: str) -> None:
             build_classification_test_loader(cfg, NAME)
 
 
-def test_samplers(cfg: CfgNode) -> None:
+def test_a_subset_is_sampled_and_other_samplers_are_refused(cfg: CfgNode) -> None:
     cfg.DATALOADER.SAMPLER_TRAIN = "RandomSubsetTrainingSampler"
     cfg.DATALOADER.RANDOM_SUBSET_RATIO = 0.5
     assert len(build_classification_train_loader(cfg).dataset.sampler._indexes_subset) == 4
     cfg.DATALOADER.SAMPLER_TRAIN = "RepeatFactorTrainingSampler"
-    with pytest.raises(ValueError, match="'RepeatFactorTrainingSampler' is none for class.*set it"):
+    with pytest.raises(
+        ValueError, match="'RepeatFactorTrainingSampler' is not supported for class.*set it"
+    ):
         build_classification_train_loader(cfg)

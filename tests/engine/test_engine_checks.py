@@ -60,7 +60,9 @@ def test_broken_annotations(tiny: Tiny, coco: Callable[[str], str], tmp_path: Pa
     assert str(tmp_path / "instances.json") in str(error.value)
 
 
-def test_zero_annotations(tiny: Tiny, coco: Callable[[str], str], tmp_path: Path) -> None:
+def test_training_without_annotations_is_refused(
+    tiny: Tiny, coco: Callable[[str], str], tmp_path: Path
+) -> None:
     image = {"id": 1, "file_name": "1.png", "height": 8, "width": 8}
     Image.new("RGB", (8, 8)).save(tmp_path / "1.png")
     categories = [{"id": i + 1, "name": str(i)} for i in range(10)]
@@ -167,8 +169,8 @@ def test_train_and_test_are_told_of_together(tiny: Tiny, tmp_path: Path) -> None
     assert "DATASETS.TRAIN: " in message
     assert "image 2, annotation 3 has no mask" in message
     assert "has no keypoint_names or no keypoint_flip_map" in message
-    assert "DATASETS.TEST: data sets 'instances', here, and 'b_instances', there, do not" in message
-    assert "2 (cat, dog) here and 2 (cat, hen) there" in message
+    assert "DATASETS.TEST: data sets 'instances' and 'b_instances' do not" in message
+    assert "2 (cat, dog) in the first and 2 (cat, hen) in the second" in message
 
 
 def test_bad_annotations_are_left_out_of_a_run(tiny: Tiny, tmp_path: Path) -> None:

@@ -115,6 +115,6 @@ def test_a_second_signal_stops_at_once_and_saves_nothing(cfg: CfgNode) -> None:
 def test_handlers_are_put_back(cfg: CfgNode) -> None:
     before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
     trainer = prepared(cfg)
-    with trainer.interruption.watched():
+    with trainer.interruption.handled():
         assert signal.getsignal(signal.SIGINT) != before[0]
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before

@@ -50,7 +50,9 @@ def cfg() -> CfgNode:
         (["SOLVER.WEIGHT_DECAY_BIAS", "0.1"], "SOLVER.WEIGHT_DECAY_BIAS", 0.1),
     ],
 )
-def test_taken(cfg: CfgNode, options: list[str], key: str, expected: Any) -> None:
+def test_an_option_takes_the_type_of_its_key(
+    cfg: CfgNode, options: list[str], key: str, expected: Any
+) -> None:
     merge_options(cfg, options)
     node: Any = cfg
     for name in key.split("."):
@@ -66,7 +68,7 @@ def test_taken(cfg: CfgNode, options: list[str], key: str, expected: Any) -> Non
         (["max_iter", "3"], "no config key 'max_iter': did you mean SOLVER.MAX_ITER"),
         (["solver.base_lr", "3"], "did you mean SOLVER.BASE_LR"),
         (["--SOLVER.BASE_LR", "3"], "did you mean SOLVER.BASE_LR"),
-        (["SOLVER.MAX_ITER"], "'SOLVER.MAX_ITER' comes without a value"),
+        (["SOLVER.MAX_ITER"], "'SOLVER.MAX_ITER' has no value"),
         (["SOLVER.MAX_ITER", "90k"], "SOLVER.MAX_ITER must be an integer, such as .*, got '90k'"),
         (["SOLVER.MAX_ITER", "0.5"], "SOLVER.MAX_ITER must be an integer"),
         (["SOLVER.MAX_ITER", "inf"], "SOLVER.MAX_ITER must be an integer"),

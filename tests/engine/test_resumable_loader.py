@@ -168,7 +168,7 @@ def test_state_of_the_generators_goes_through_a_file(tmp_path: Any) -> None:
     assert [drawn() for _ in range(3)] == expected
 
 
-def test_preserved_rng() -> None:
+def test_preserved_rng_restores_the_state_also_after_an_error() -> None:
     state = rng_state()
     with preserved_rng():
         first = drawn()

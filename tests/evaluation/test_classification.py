@@ -47,13 +47,13 @@ def test_agrees_with_scikit_learn(num_images: int, num_classes: int, batch: int,
     assert found["top5"] == pytest.approx(100 * top5)
 
 
-def test_two_classes() -> None:
+def test_top5_of_two_classes_counts_each_image() -> None:
     scores = np.array([[0.9, 0.1], [0.8, 0.2], [0.3, 0.7], [0.6, 0.4]])
     found = evaluator_of(np.array([0, 1, 1, 0]), scores, batch=4).evaluate()
     assert found == {"classification": {"top1": 75.0, "top5": 100.0}}
 
 
-def test_reset_forgets() -> None:
+def test_reset_forgets_earlier_images() -> None:
     evaluator = evaluator_of(np.array([0]), np.array([[0.1, 0.9]]), batch=1)
     evaluator.reset()
     evaluator.process([{"label": 1}], [{"scores": torch.tensor([0.1, 0.9])}])

@@ -84,6 +84,31 @@ def test_metrics_are_those_of_detectron2(
     assert (tmp_path / "ours" / name).read_text() == (tmp_path / "stock" / name).read_text()
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_an_annotation_with_the_id_0_counts_as_any_other(
+    dataset: Detections, tmp_path: Path, backend: str
+) -> None:
+    """pycocotools takes the object that has it for no object."""
+
+    def metrics() -> list[float]:
+        return list(
+            run(DetectionEvaluator("random_coco", ("bbox",), backend=backend), dataset)[
+                "bbox"
+            ].values()
+        )
+
+    expected = metrics()
+    path = tmp_path / "annotations.json"
+    content = json.loads(path.read_text())
+    for annotation in content["annotations"]:
+        annotation["id"] -= 1
+    assert min(annotation["id"] for annotation in content["annotations"]) == 0
+    path.write_text(json.dumps(content))
+    stock = COCOEvaluator("random_coco", ("bbox",), use_fast_impl=False)
+    assert list(run(stock, dataset)["bbox"].values()) != expected
+    np.testing.assert_array_equal(metrics(), expected)
+
+
 def test_every_task_is_reported_without_predictions(dataset: Detections, tmp_path: Path) -> None:
     evaluator = DetectionEvaluator("random_coco", ("bbox", "segm"), output_dir=str(tmp_path))
     found = run(evaluator, [])

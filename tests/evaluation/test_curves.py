@@ -92,7 +92,7 @@ def test_missing_file(tmp_path: Path) -> None:
         draw_curves({"run": tmp_path / "none.json"}, tmp_path / "curves.png")
 
 
-def test_no_runs(tmp_path: Path) -> None:
+def test_curves_of_no_run_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="runs is empty"):
         draw_curves({}, tmp_path / "curves.png")
 

@@ -137,7 +137,9 @@ def test_missing_files_are_named(tmp_path: Path) -> None:
         load_plan(write(tmp_path, config="other.yaml"))
 
 
-@pytest.mark.parametrize("text, message", [("a: [", "is no yaml"), ("- a", r"it has \['a'\]")])
+@pytest.mark.parametrize(
+    "text, message", [("a: [", "is not valid yaml"), ("- a", r"it has \['a'\]")]
+)
 def test_other_files_are_refused(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "other.yaml"
     path.write_text(text)

@@ -63,7 +63,7 @@ def test_differences_are_paired_and_bold_where_they_exclude_zero(comparison: Com
     ]
 
 
-def test_files(comparison: Comparison, tmp_path: Path) -> None:
+def test_report_is_written_as_text_and_as_json(comparison: Comparison, tmp_path: Path) -> None:
     text = report(comparison, tmp_path, device="cpu")
     assert (tmp_path / "experiment.md").read_text() == text
     assert mean_table(comparison, "total_loss") in text and "Is it better?" in text

@@ -19,7 +19,6 @@ TINY = {"SOLVER.MAX_ITER": 4, "DATASETS.TRAIN": "('digits_val',)", "DATALOADER.N
 VARIANTS = {
     "plain": {"MODEL.SHAKEDROP.ENABLED": False},
     "never dropped": {"MODEL.SHAKEDROP.SURVIVAL_PROB": 1.0},
-    "dropped": {"MODEL.SHAKEDROP.SURVIVAL_PROB": 0.0},
 }
 DIVERGES = {"SOLVER.BASE_LR": 1e30, "MODEL.SHAKEDROP.ENABLED": False}
 
@@ -46,11 +45,11 @@ def experiment(with_a_failure, tmp_path: Path) -> tuple[Plan, Path]:
 
 
 def test_runs_of_a_seed_begin_alike_and_see_the_same_images(experiment) -> None:
-    """So what is never dropped changes nothing, and the others differ by ShakeDrop alone."""
+    """So what is never dropped changes nothing, and other variants differ only by ShakeDrop."""
     plan, folder = experiment
     comparison = Comparison(plan, read_results(plan, folder))
     losses = {name: comparison.mean("all", name, "total_loss").mean for name in plan.variants}
-    assert losses["never dropped"] == losses["plain"] != losses["dropped"]
+    assert losses["never dropped"] == losses["plain"] > 0
     assert comparison.difference("all", "never dropped", "classification/top1").mean == 0
 
 
@@ -58,7 +57,7 @@ def test_each_run_that_has_ended_is_reported(with_a_failure) -> None:
     plan, folder, said, _ = with_a_failure
     top1 = read_results(plan, folder)[Run("all", "plain", 1)].metrics["classification/top1"]
     assert any(f"all, plain, seed 1: classification/top1 {top1:.4g}, tot" in line for line in said)
-    assert [line.partition("]")[0] for line in said] == ["[1/4", "[2/4", "[3/4", "[4/4"]
+    assert [line.partition("]")[0] for line in said] == ["[1/3", "[2/3", "[3/3"]
 
 
 def test_what_has_ended_is_not_trained_again(experiment) -> None:
@@ -68,7 +67,7 @@ def test_what_has_ended_is_not_trained_again(experiment) -> None:
     said: list[str] = []
     assert run_plan(plan, folder, jobs=1, say=said.append) == {}
     assert [path.stat().st_mtime_ns for path in results] == before
-    assert said == ["3 of 3 runs are there already"]
+    assert said == ["2 of 2 runs are already finished"]
 
 
 def test_results_of_another_config_are_not_taken_for_those_of_this(experiment, tmp_path) -> None:
@@ -112,8 +111,8 @@ def test_runs_take_the_visible_gpus_in_turn(monkeypatch, visible, expected) -> N
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     if visible is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    places = [environment(place, jobs=3) for place in range(3)]
-    assert [place["CUDA_VISIBLE_DEVICES"] for place in places] == expected
+    found = [environment(slot, jobs=3)["CUDA_VISIBLE_DEVICES"] for slot in range(3)]
+    assert found == expected
 
 
 def test_without_gpus_runs_share_the_cores(monkeypatch) -> None:

@@ -56,8 +56,8 @@ def test_a_config_of_detectron2_differs_in_the_backbone_and_the_keys_of_this_pac
     add_training_config(defaults)
     added = {key: value for key, value in flat(defaults).items() if key not in stock}
     expected = {**stock, **added}
-    if stock["MODEL.WEIGHTS"]:
-        expected.update({"MODEL.SHAKEDROP.INVERTED": True, "MODEL.SHAKEDROP.SURVIVAL_PROB": 0.9})
+    if not stock["MODEL.WEIGHTS"]:
+        expected.update({"MODEL.SHAKEDROP.INVERTED": False, "MODEL.SHAKEDROP.SURVIVAL_PROB": 0.5})
     if stock["MODEL.RESNETS.NORM"] == "FrozenBN":
         expected["SOLVER.CLIP_GRADIENTS.ENABLED"] = True
     clipping = "SOLVER.CLIP_GRADIENTS.CLIP_TYPE"

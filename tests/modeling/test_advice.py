@@ -15,7 +15,6 @@ from shakedrop_det import add_shakedrop_config
 pytestmark = pytest.mark.usefixtures("clean_logging")
 
 FROZEN = ["MODEL.RESNETS.NORM", "FrozenBN"]
-PAPER = ["MODEL.SHAKEDROP.INVERTED", False, "MODEL.SHAKEDROP.SURVIVAL_PROB", 0.5]
 
 
 def built(*options: object, fpn: str = "") -> nn.Module:
@@ -69,19 +68,3 @@ def test_the_warning_comes_once_with_the_first_training_step_and_not_in_evaluati
     run(network)
     run(network)
     assert len(warnings_in(caplog)) == 1
-
-
-@pytest.mark.parametrize(
-    "options, named",
-    [
-        ([], ""),
-        (PAPER[:2], "MODEL.SHAKEDROP.INVERTED True as well"),
-        (PAPER, "MODEL.SHAKEDROP.INVERTED True and MODEL.SHAKEDROP.SURVIVAL_PROB 0.9 as well"),
-    ],
-)
-def test_it_names_what_stock_weights_want_only_where_that_is_not_set(
-    caplog: pytest.LogCaptureFixture, options: list, named: str
-) -> None:
-    run(built(*FROZEN, *options))
-    (message,) = warnings_in(caplog)
-    assert named in message and ("trained without" in message) == bool(named)

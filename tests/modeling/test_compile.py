@@ -70,7 +70,11 @@ def test_training_is_one_graph_with_each_norm_and_gate(norm, gate_level) -> None
 
 @pytest.mark.parametrize(
     "training, norm, erase_relu",
-    [(True, "BN", False), (True, "FrozenBN", True), (False, "FrozenBN", True)],
+    [
+        pytest.param(True, "BN", False, marks=pytest.mark.slow),
+        (True, "FrozenBN", True),
+        (False, "FrozenBN", True),
+    ],
 )
 def test_the_backbone_of_a_detector_is_one_graph(
     tiny: Callable[..., CfgNode], training: bool, norm: str, erase_relu: bool

@@ -96,5 +96,5 @@ class TestImageClassifier:
 
     def test_a_feature_map_that_is_not_there_is_named_with_those_that_are(self, tiny) -> None:
         cfg = tiny("classifier", "MODEL.IMAGE_CLASSIFIER.IN_FEATURE", "res6")
-        with pytest.raises(ValueError, match="IN_FEATURE 'res6' is no feature map.*res5"):
+        with pytest.raises(ValueError, match="IN_FEATURE 'res6' is not a feature map.*res5"):
             build_model(cfg)

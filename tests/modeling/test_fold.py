@@ -83,7 +83,7 @@ def test_a_bare_block_is_replaced() -> None:
 
 
 def test_nothing_to_fold_is_an_error() -> None:
-    with pytest.raises(ValueError, match="holds no block under ShakeDrop to fold"):
+    with pytest.raises(ValueError, match="holds no block with ShakeDrop to fold"):
         fold(narrow_resnet(18))
 
 

@@ -90,7 +90,7 @@ def test_any_other_lazy_network_is_shaken_by_shake_itself() -> None:
         norm="",
     )
     wrapped = L(shake)(module=L(_sequential)(blocks=stage), spec=L(ShakeDropSpec)())
-    assert probs(instantiate(wrapped)) == [0.75, 0.5]
+    assert probs(instantiate(wrapped)) == pytest.approx([0.95, 0.9])
 
 
 def _sequential(blocks) -> nn.Module:

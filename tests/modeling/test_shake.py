@@ -130,7 +130,7 @@ def test_nothing_to_shake_is_an_error() -> None:
 
 def test_shaking_twice_is_an_error() -> None:
     network = shake(narrow_resnet(18), SPEC)
-    with pytest.raises(ValueError, match="res2.0 is under ShakeDrop already"):
+    with pytest.raises(ValueError, match="res2.0 already has ShakeDrop"):
         shake(network, SPEC)
 
 

@@ -29,7 +29,7 @@ def channel_means(picture: np.ndarray, rows: slice) -> np.ndarray:
     return picture[rows, 60:].reshape(-1, 3).mean(axis=0)
 
 
-def test_semantic_segmentation(metadata: Metadata) -> None:
+def test_semantic_classes_are_drawn_where_they_are(metadata: Metadata) -> None:
     scores = torch.zeros(2, 100, 100)
     scores[1, :50] = 1
     picture = draw_output(IMAGE, {"sem_seg": scores}, names=[], metadata=metadata)
@@ -37,7 +37,7 @@ def test_semantic_segmentation(metadata: Metadata) -> None:
     assert channel_means(picture, slice(80, 95)).argmax() == 1
 
 
-def test_panoptic_segmentation(metadata: Metadata) -> None:
+def test_panoptic_segments_are_drawn_where_they_are(metadata: Metadata) -> None:
     panoptic = torch.ones(100, 100, dtype=torch.int32)
     panoptic[50:] = 2
     segments = [

@@ -66,7 +66,9 @@ def test_only_files_count(folder: Path) -> None:
     (folder / "._a.png").touch()
     found = find_inputs([str(folder)])
     assert found.images == (folder / "a.png", folder / "b.JPG")
-    with pytest.raises(FileNotFoundError, match="pipe.jpg' is no file and no folder, but a pipe"):
+    with pytest.raises(
+        FileNotFoundError, match="pipe.jpg' is neither a file nor a folder, but a pipe"
+    ):
         find_inputs([str(folder / "pipe.jpg")])
 
 

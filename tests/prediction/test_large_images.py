@@ -47,7 +47,7 @@ def test_results_are_in_pixels_of_the_image() -> None:
     json.dumps(result)
 
 
-def test_predictions(
+def test_predictions_of_a_reduced_image_are_in_its_own_pixels(
     trained: Callable[..., CfgNode],
     scenes: list[Path],
     tmp_path: Path,

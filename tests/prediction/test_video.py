@@ -18,7 +18,9 @@ Trained = Callable[..., CfgNode]
 pytestmark = pytest.mark.usefixtures("clean_logging")
 
 
-def test_video(trained: Trained, video: Path, tmp_path: Path) -> None:
+def test_each_frame_of_a_video_is_predicted_and_drawn(
+    trained: Trained, video: Path, tmp_path: Path
+) -> None:
     done = predict(trained("mask_rcnn"), [str(video)], tmp_path / "out")
     assert (done.num_images, done.num_frames) == (0, 5)
     drawn = Video(tmp_path / "out" / "drawn" / "film.mp4")

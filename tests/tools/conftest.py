@@ -21,15 +21,19 @@ def start(datasets_root: str) -> Callable[..., subprocess.Popen[str]]:
 
     There they are called ``digit_scenes_train`` and ``digit_scenes_val``. ``to=`` is where it
     writes, by default a pipe, that must be read lest it fills and the process waits forever.
+    ``group=True`` gives it a group of processes of its own, to send signals to.
     """
     folders = [str(TESTS.parent), str(TRAIN_NET.parent), os.environ.get("PYTHONPATH", "")]
     path = os.pathsep.join(folders)
     env = {**os.environ, "DETECTRON2_DATASETS": datasets_root, "PYTHONPATH": path}
     env.update(OMP_NUM_THREADS="1")
 
-    def popen(script: Path, *args: object, to: int = subprocess.PIPE) -> subprocess.Popen[str]:
+    def popen(
+        script: Path, *args: object, to: int = subprocess.PIPE, group: bool = False
+    ) -> subprocess.Popen[str]:
         command = [sys.executable, str(script), *map(str, args)]
-        return subprocess.Popen(command, env=env, stdout=to, stderr=to, text=True)
+        streams = {"stdout": to, "stderr": to}
+        return subprocess.Popen(command, env=env, text=True, start_new_session=group, **streams)
 
     return popen
 

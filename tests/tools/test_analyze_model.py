@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,11 +10,9 @@ TOOL = ROOT / "tools" / "analyze_model.py"
 CONFIG = ROOT / "tests" / "configs" / "tiny_classifier.yaml"
 
 
-def test_tables_and_plot(start: Callable[..., "subprocess.Popen[str]"], tmp_path: Path) -> None:
+def test_tables_and_plot(tool: Callable[..., str], tmp_path: Path) -> None:
     options = ["--config-file", CONFIG, "--size", 48, 64, "--output", tmp_path / "out"]
-    process = start(TOOL, *options, "MODEL.SHAKEDROP.SURVIVAL_PROB", 0.2)
-    out, err = process.communicate(timeout=100)
-    assert process.returncode == 0, err
+    out = tool("analyze_model", *options, "MODEL.SHAKEDROP.SURVIVAL_PROB", 0.2)
     assert out.startswith("For one image of 48 x 64 pixels:\n")
     rows = [line.split("|") for line in out.splitlines() if line.startswith("|")]
     last = [cell.strip() for cell in rows[-1]]

@@ -66,11 +66,21 @@ def test_data_set_that_cannot_be_used(
     assert (code, message in text) == (2, True), text
 
 
-def test_table(start: Callable[..., "subprocess.Popen[str]"], tmp_path: Path) -> None:
-    process = start(TOOL, "--rounds", 1, "--per-image", 5, "--output", tmp_path)
-    out, err = process.communicate(timeout=100)
-    assert process.returncode == 0, err
+@pytest.mark.usefixtures("datasets_root")
+def test_table_and_json_have_both_tasks(tool: Callable[..., str], tmp_path: Path) -> None:
+    options = ["--rounds", 1, "--per-image", 5, "--output", tmp_path]
+    out = tool("benchmark_coco", "--dataset", "tiny_scenes_val", *options)
     cases = json.loads((tmp_path / "benchmark.json").read_text())["cases"]
     assert cases.keys() == {"bbox", "segm"}
     assert "pycocotools" in cases["bbox"]
     assert all(line in out for line in (tmp_path / "benchmark.md").read_text().splitlines())
+
+
+@pytest.mark.slow
+def test_by_default_it_takes_the_scenes_of_the_demo(
+    start: Callable[..., "subprocess.Popen[str]"], tmp_path: Path
+) -> None:
+    process = start(TOOL, "--rounds", 1, "--output", tmp_path)
+    _, err = process.communicate(timeout=100)
+    assert process.returncode == 0, err
+    assert (tmp_path / "benchmark.md").is_file()

@@ -85,7 +85,7 @@ def test_from_training_to_predictions(run: Run, config: str, tmp_path: Path) -> 
     assert Path("output/analysis/model.md").is_file()
 
 
-def test_conversion(run: Run) -> None:
+def test_conversion_needs_a_source_and_an_output_alone(run: Run) -> None:
     torch.save(build("torchvision", "resnet18").state_dict(), "resnet18.pth")
     out = run("convert_weights", "resnet18.pth", "--output", "converted.pth")
     assert out.splitlines()[-1] == "Wrote converted.pth"

@@ -56,7 +56,9 @@ def last_line(leave: Callable[..., tuple[int, str]], tool: str, *args: object, s
 
 
 @pytest.mark.usefixtures("datasets_root")
-def test_train(leave: Callable[..., tuple[int, str]], tmp_path: Path) -> None:
+def test_training_names_the_checkpoint_and_leaves_none(
+    leave: Callable[..., tuple[int, str]], tmp_path: Path
+) -> None:
     data = ["DATASETS.TRAIN", "('tiny_scenes_train',)", "DATASETS.TEST", "()"]
     args = ["--config", CONFIG, "--output", tmp_path, *data]
     line = last_line(leave, "train_net", *args, size=200_000)
@@ -64,7 +66,9 @@ def test_train(leave: Callable[..., tuple[int, str]], tmp_path: Path) -> None:
     assert not list(tmp_path.glob("*model*")) and not (tmp_path / "run.lock").exists()
 
 
-def test_fold(leave: Callable[..., tuple[int, str]], weights: Path, tmp_path: Path) -> None:
+def test_folding_names_the_file_and_leaves_none(
+    leave: Callable[..., tuple[int, str]], weights: Path, tmp_path: Path
+) -> None:
     folder = tmp_path / "folded"
     args = ["--config", CONFIG, "--weights", weights, "--output", folder]
     line = last_line(leave, "fold_shakedrop", *args, size=100_000)
@@ -72,8 +76,16 @@ def test_fold(leave: Callable[..., tuple[int, str]], weights: Path, tmp_path: Pa
     assert os.listdir(folder) == []
 
 
-@pytest.mark.parametrize("format", ["tracing", "scripting", "torch_export", "onnx"])
-def test_export(
+@pytest.mark.parametrize(
+    "format",
+    [
+        "tracing",
+        "onnx",
+        pytest.param("scripting", marks=pytest.mark.slow),
+        pytest.param("torch_export", marks=pytest.mark.slow),
+    ],
+)
+def test_exporting_names_the_file_and_keeps_the_old_one(
     leave: Callable[..., tuple[int, str]], weights: Path, tmp_path: Path, format: str
 ) -> None:
     """The file that was there stays."""
@@ -89,7 +101,9 @@ def test_export(
     assert os.listdir(path.parent) == ["network"] and path.read_text() == "of before"
 
 
-def test_convert(leave: Callable[..., tuple[int, str]], tmp_path: Path) -> None:
+def test_converting_names_the_file_and_leaves_none(
+    leave: Callable[..., tuple[int, str]], tmp_path: Path
+) -> None:
     source, output = tmp_path / "source.pth", tmp_path / "out" / "converted"
     torch.save(build("torchvision", "resnet18").state_dict(), source)
     for suffix in (".pth", ".safetensors"):
@@ -99,7 +113,9 @@ def test_convert(leave: Callable[..., tuple[int, str]], tmp_path: Path) -> None:
     assert os.listdir(output.parent) == []
 
 
-def test_predict(leave: Callable[..., tuple[int, str]], weights: Path, tmp_path: Path) -> None:
+def test_predicting_names_the_picture_and_leaves_none(
+    leave: Callable[..., tuple[int, str]], weights: Path, tmp_path: Path
+) -> None:
     noise = torch.randint(0, 256, (100, 100, 3), dtype=torch.uint8)
     Image.fromarray(noise.numpy()).save(tmp_path / "noise.png")
     folder = tmp_path / "predictions"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -43,18 +42,18 @@ def test_an_unknown_overlay_is_a_mistake_of_the_user(
     assert "error: There is no overlay 'R152', by name or as a file; the nearest: R_152" in written
 
 
+@pytest.mark.usefixtures("datasets_root")
 def test_overlays_are_laid_in_their_order_between_the_config_and_the_options(
-    start: Callable[..., subprocess.Popen[str]], tmp_path: Path
+    tool: Callable[..., str], tmp_path: Path
 ) -> None:
     (tmp_path / "mine.yaml").write_text("MODEL: {SHAKEDROP: {BETA: [0.0, 0.5], ALPHA: [0.0, 0.5]}}")
     overlays = ["--overlay", "random_drop", "--overlay", tmp_path / "mine.yaml"]
     output = tmp_path / "output"
     options = ["MODEL.SHAKEDROP.ALPHA", "[0.0, 0.25]", "SOLVER.MAX_ITER", 1, "OUTPUT_DIR", output]
-    process = start(TOOLS / "train_net.py", "--config-file", CONFIG, *overlays, *options)
-    _, err = process.communicate(timeout=300)
-    assert process.returncode == 0, err
+    data = ["DATASETS.TRAIN", "('tiny_scenes_train',)", "DATASETS.TEST", "()"]
+    tool("train_net", "--config-file", CONFIG, *overlays, *options, *data)
     shakedrop = yaml.safe_load((output / "config.yaml").read_text())["MODEL"]["SHAKEDROP"]
     assert (shakedrop["ALPHA"], shakedrop["BETA"]) == ([0.0, 0.25], [0.0, 0.5])
     log = (output / "log.txt").read_text()
     laid = f"random_drop, then {tmp_path / 'mine.yaml'}, then the options"
-    assert f"The config is {CONFIG}, over it {laid}" in log
+    assert f"The config is {CONFIG}, then {laid}" in log

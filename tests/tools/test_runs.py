@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import signal
 import subprocess
 import time
@@ -9,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
 TESTS = Path(__file__).parent.parent
 TRAIN_NET = TESTS.parent / "tools" / "train_net.py"
@@ -76,3 +79,28 @@ def test_several_processes_end_together(start: Start, tmp_path: Path) -> None:
     assert "Traceback" not in err
     last = (tmp_path / "last_checkpoint").read_text()
     assert err.splitlines()[-1].endswith(f"with --resume goes on from {tmp_path / last}")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_to_all_processes_at_once_stops_them_after_one_step_which_is_saved(
+    start: Start, tmp_path: Path, signum: int
+) -> None:
+    """As schedulers and terminals send it: data workers, too, get it."""
+    config = CONFIG.with_name("tiny_classifier.yaml")
+    options = [*LONG, "DATASETS.TEST", "()", "DATALOADER.NUM_WORKERS", 1]
+    two = ["--num-gpus", 2, "--dist-url", "auto"]
+    args = ["--config", config, "--output", tmp_path, *two, *options]
+    process = start(TRAIN_NET, *args, group=True)
+    wait_for_loss(process, tmp_path)
+    os.killpg(process.pid, signum)
+    out, err = process.communicate(timeout=200)
+    assert process.returncode == 128 + signum, err + out
+    last = (tmp_path / "last_checkpoint").read_text()
+    (found,) = re.findall(r"stopped after iteration (\d+); the same command with --resume", err)
+    assert last == f"model_{int(found):07d}.pth" and "Traceback" not in err
+    checkpoint = torch.load(tmp_path / last, weights_only=True)
+    assert checkpoint["iteration"] == int(found)
+    processes = checkpoint["trainer"]["hooks"]["ExactResume"]["processes"]
+    # Each has read as many images as it made steps with.
+    assert {p["loader"]["next"] for p in processes} == {4 * (int(found) + 1)}

@@ -20,6 +20,7 @@ from shakedrop_det.engine import Trainer
 TESTS = Path(__file__).parent.parent
 TRAIN_NET = TESTS.parent / "tools" / "train_net.py"
 CONFIG = TESTS / "configs" / "tiny_mask_rcnn.yaml"
+SCENES = ["DATASETS.TRAIN", "('tiny_scenes_train',)", "DATASETS.TEST", "('tiny_scenes_val',)"]
 
 Run = Callable[..., tuple[str, str]]
 Tiny = Callable[..., CfgNode]
@@ -45,8 +46,7 @@ def test_pretrainings_checkpoint_is_the_detectors_weights_as_it_is(
     tool("train_net", "--config", classifier, "--output", first, *digits, *short)
     assert "top1" in " ".join(metrics(first)[-1])
     weights = first / "model_final.pth"
-    scenes = ["DATASETS.TRAIN", "('tiny_scenes_train',)", "DATASETS.TEST", "('tiny_scenes_val',)"]
-    detector = ["--config", CONFIG, "--output", second, *scenes, "MODEL.WEIGHTS"]
+    detector = ["--config", CONFIG, "--output", second, *SCENES, "MODEL.WEIGHTS"]
     # At a learning rate of 0 what was loaded is what is saved.
     tool("train_net", *detector, weights, "SOLVER.BASE_LR", 0.0, *short)
     assert "segm/AP" in metrics(second)[-1]
@@ -62,7 +62,7 @@ def test_pretrainings_checkpoint_is_the_detectors_weights_as_it_is(
 
 
 def test_killed_run_resumes_where_it_was(
-    start: Start, train_net: Run, tiny: Tiny, tmp_path: Path
+    start: Start, tool: Callable[..., str], tiny: Tiny, tmp_path: Path
 ) -> None:
     output = tmp_path / "output"
     options = ["OUTPUT_DIR", output, "SOLVER.CHECKPOINT_PERIOD", 1, "SOLVER.BASE_LR", 1e-3]
@@ -97,7 +97,8 @@ def test_killed_run_resumes_where_it_was(
         assert torch.equal(trainer.model.state_dict()[key], value)
 
     end = iteration + 3
-    train_net("mask_rcnn", "--resume", *options, "SOLVER.MAX_ITER", end, "SOLVER.STEPS", (1,))
+    short = ["SOLVER.MAX_ITER", end, "SOLVER.STEPS", (1,), *SCENES]
+    tool("train_net", "--resume", "--config", CONFIG, *options, *short)
     assert f"Starting training from iteration {iteration + 1}" in (output / "log.txt").read_text()
     assert torch.load(output / "model_final.pth", weights_only=True)["iteration"] == end - 1
 

@@ -75,7 +75,7 @@ def run(leave: Callable[..., tuple[int, str]], *arguments: str) -> str:
 
 @pytest.mark.usefixtures("clean_logging")
 @pytest.mark.parametrize("tool", LOADING)
-def test_weights(
+def test_code_in_weights_runs_only_if_allowed(
     leave: Callable[..., tuple[int, str]], tmp_path: Path, weights: str, tool: str
 ) -> None:
     last = run(leave, *USES[tool](CONFIG, weights, tmp_path / "output"))
@@ -95,7 +95,7 @@ def test_what_last_checkpoint_names(
 ) -> None:
     output = tmp_path / "output"
     output.mkdir()
-    for name, message in (("../code.pkl", "no file of its own folder"), ("code.pkl", "it names ")):
+    for name, message in (("../code.pkl", "not a file in that folder"), ("code.pkl", "it names ")):
         (output / "code.pkl").write_bytes(Path(weights).read_bytes())
         (output / "last_checkpoint").write_text(name)
         name, *arguments = USES[tool](CONFIG, "", output)
@@ -106,7 +106,7 @@ def test_what_last_checkpoint_names(
 
 @pytest.mark.usefixtures("clean_logging")
 @pytest.mark.parametrize("tool", USES)
-def test_configs(
+def test_code_in_configs_and_in_the_weights_they_name_is_not_run(
     leave: Callable[..., tuple[int, str]], tmp_path: Path, weights: str, tool: str
 ) -> None:
     """Their own code is not run, nor that of the weights that they name."""
@@ -126,7 +126,7 @@ def test_configs(
 
 
 @pytest.mark.slow
-def test_an_experiment(
+def test_an_experiment_runs_code_in_weights_only_if_allowed(
     leave: Callable[..., tuple[int, str]], tmp_path: Path, weights: str, monkeypatch
 ) -> None:
     monkeypatch.setenv("PYTHONPATH", str(ROOT))

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).parents[2]
 TOOL = ROOT / "tools" / "visualize_data.py"
 CONFIG = ROOT / "tests" / "configs" / "tiny_mask_rcnn.yaml"
 
 
-def test_pictures(start: Callable[..., "subprocess.Popen[str]"], tmp_path: Path) -> None:
+@pytest.mark.usefixtures("datasets_root")
+def test_as_many_pictures_as_asked_for_are_written(
+    tool: Callable[..., str], tmp_path: Path
+) -> None:
     output = tmp_path / "out"
     options = ["--config-file", CONFIG, "--num-images", 3, "--output", output]
-    process = start(TOOL, *options, "INPUT.RANDOM_FLIP", "horizontal")
-    out, err = process.communicate(timeout=100)
-    assert process.returncode == 0, err
-    assert out.splitlines()[-1] == f"Wrote 3 pictures of digit_scenes_train to {output}/"
+    data = ["DATASETS.TRAIN", "('tiny_scenes_train',)"]
+    out = tool("visualize_data", *options, "INPUT.RANDOM_FLIP", "horizontal", *data)
+    assert out.splitlines()[-1] == f"Wrote 3 pictures of tiny_scenes_train to {output}/"
     assert [path.name[:5] for path in sorted(output.iterdir())] == ["0001_", "0002_", "0003_"]
 
 

@@ -82,7 +82,7 @@ def test_a_server_that_is_silent(silent: str) -> None:
         ("http://127.0.0.1:9/a.pth", "refused"),
         ("https://no-such-host.invalid/a.pth", ""),
         ("http://", ""),
-        ("s3://bucket/a.pth", "s3:// is none of detectron2's kinds"),
+        ("s3://bucket/a.pth", "s3:// is not an address that detectron2 can"),
     ],
 )
 def test_what_cannot_be_asked(address: str, reason: str, monkeypatch: pytest.MonkeyPatch) -> None:

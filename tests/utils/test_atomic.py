@@ -1,10 +1,11 @@
 """Checkpoint files appear whole or not at all."""
 
+import multiprocessing
 import os
 import signal
-import subprocess
-import sys
+from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,6 +13,8 @@ from torch import nn
 
 from shakedrop_det.checkpoint import Checkpointer
 from shakedrop_det.utils.atomic import UNFINISHED_SUFFIX, write_atomically
+
+FORK = multiprocessing.get_context("fork")
 
 
 def test_file_is_replaced_and_nothing_else_left(tmp_path: Path) -> None:
@@ -45,32 +48,29 @@ def test_two_files_may_be_written_to_a_folder_at_once(tmp_path: Path) -> None:
     assert sorted(os.listdir(tmp_path)) == ["first", "second"]
 
 
-# Says that it is about to finish a file, and does once it is told to.
-SLOW_WRITER = """
-import sys
-from shakedrop_det.utils.atomic import write_atomically
-
-with write_atomically(sys.argv[1], "w") as f:
-    f.write("other process")
-    f.flush()
-    print("writing", flush=True)
-    sys.stdin.readline()
-"""
+def write_slowly(path: Path, pipe: Connection) -> None:
+    """Say that a file is about to be finished, and finish it once told to."""
+    with write_atomically(str(path), "w") as f:
+        f.write("other process")
+        f.flush()
+        pipe.send("writing")
+        pipe.recv()
 
 
 def test_two_processes_may_write_one_file_at_once(tmp_path: Path) -> None:
     path = tmp_path / "[file]"
-    command = [sys.executable, "-c", SLOW_WRITER, str(path)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
-        assert other.stdin is not None and other.stdout is not None
-        assert other.stdout.readline() == b"writing\n"
-        with write_atomically(str(path), "w") as f:
-            f.write("this process")
-            with write_atomically(str(path), "w") as g:
-                g.write("again")
-            assert path.read_text() == "again"
-        assert path.read_text() == "this process"
-        other.communicate(b"\n")
+    ours, theirs = FORK.Pipe()
+    other = FORK.Process(target=write_slowly, args=(path, theirs))
+    other.start()
+    assert ours.recv() == "writing"
+    with write_atomically(str(path), "w") as f:
+        f.write("this process")
+        with write_atomically(str(path), "w") as g:
+            g.write("again")
+        assert path.read_text() == "again"
+    assert path.read_text() == "this process"
+    ours.send("finish")
+    other.join()
     assert path.read_text() == "other process"
     assert os.listdir(tmp_path) == ["[file]"]
 
@@ -92,29 +92,27 @@ def test_failed_save_keeps_the_last_checkpoint(
     assert sorted(os.listdir(tmp_path)) == ["first.pth", "last_checkpoint"]
 
 
-# Saves again and again; after the first checkpoint, dies in the middle of writing some bytes.
-KILLED_WHILE_SAVING = """
-import os, signal, sys, torch
-from shakedrop_det.checkpoint import Checkpointer
+def die_while_saving(folder: Path, name: str) -> None:
+    """Save a checkpoint, and die in the middle of writing another."""
+    checkpointer = Checkpointer(nn.Linear(2, 2), str(folder))
+    checkpointer.save("model_0")
 
-checkpointer = Checkpointer(torch.nn.Linear(2, 2), sys.argv[1])
-checkpointer.save("model_0")
+    def die_halfway(data: Any, f: Any) -> None:
+        f.write(b"half")
+        f.flush()
+        os.kill(os.getpid(), signal.SIGKILL)
 
-def die_halfway(data, f):
-    f.write(b"half")
-    f.flush()
-    os.kill(os.getpid(), signal.SIGKILL)
-
-torch.save = die_halfway
-checkpointer.save(sys.argv[2])
-"""
+    torch.save = die_halfway
+    checkpointer.save(name)
 
 
 @pytest.mark.parametrize("name", ["model_0", "model_1"])
 def test_kill_while_saving_leaves_a_whole_checkpoint(tmp_path: Path, name: str) -> None:
     """Also where the file that is being written has the name of the last one."""
-    done = subprocess.run([sys.executable, "-c", KILLED_WHILE_SAVING, str(tmp_path), name])
-    assert done.returncode == -signal.SIGKILL
+    process = FORK.Process(target=die_while_saving, args=(tmp_path, name))
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
     checkpointer = Checkpointer(nn.Linear(2, 2), str(tmp_path))
     assert [Path(f).name for f in checkpointer.get_all_checkpoint_files()] == ["model_0.pth"]
     checkpointer.resume_or_load("", resume=True)

@@ -54,7 +54,9 @@ def test_a_circle_of_bases_is_named(tmp_path: Path, files: dict[str, str]) -> No
     for name, base in files.items():
         write(tmp_path / f"{name}.yaml", f"_BASE_: {base}\n")
     os.symlink("a.yaml", tmp_path / "link.yaml")
-    with pytest.raises(ValueError, match=r"circle, \S+/a.yaml -> (\S+ -> )*\S+/a.yaml: remove one"):
+    with pytest.raises(
+        ValueError, match=r"refers to itself, \S+/a.yaml -> (\S+ -> )*\S+/a.yaml: remove one"
+    ):
         load_config(str(tmp_path / "a.yaml"))
 
 
@@ -76,9 +78,9 @@ def test_a_base_that_is_named_twice_is_no_circle(tmp_path: Path) -> None:
         ("_BASE_: http://127.0.0.1:9/a.yaml", "cannot read 'http://127.0.0.1:9/a.yaml'"),
         ("_BASE_: lazy.py", "lazy.py' is a lazy config, which is a program"),
         ("_BASE_: ~/not_there.yaml", "No such file or directory"),
-        ("SEED: 1\n  X: 2", "line 2, is no yaml"),
-        ("SEED: \0", "is no yaml"),
-        ("[" * 3000, "is no yaml"),
+        ("SEED: 1\n  X: 2", "line 2, is not valid yaml"),
+        ("SEED: \0", "is not valid yaml"),
+        ("[" * 3000, "is not valid yaml"),
         ("just words", "no 'key: value' pairs, but 'just words'"),
     ],
 )
@@ -92,7 +94,7 @@ def test_what_is_wrong_takes_one_line(tmp_path: Path, text: str, message: str) -
 
 def test_bytes_that_are_no_text(tmp_path: Path) -> None:
     (tmp_path / "wrong.yaml").write_bytes(b"\x80\x02}q\x00.")
-    with pytest.raises(ValueError, match="wrong.yaml' is no yaml"):
+    with pytest.raises(ValueError, match="wrong.yaml' is not valid yaml"):
         load_config(str(tmp_path / "wrong.yaml"))
 
 

@@ -1,4 +1,4 @@
-"""Blocks under ShakeDrop, with parts of the noise at a time."""
+"""Blocks with ShakeDrop, with parts of the noise at a time."""
 
 from __future__ import annotations
 

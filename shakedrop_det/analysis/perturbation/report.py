@@ -67,7 +67,7 @@ def measure(
     iterations: int = 50,
     seed: int = 0,
 ) -> Measured:
-    """Measure a trained classifier under ShakeDrop.
+    """Measure a trained classifier with ShakeDrop.
 
     Args:
         model: in test mode.

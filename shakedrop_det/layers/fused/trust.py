@@ -1,4 +1,4 @@
-"""Whether the Triton kernels work on this machine: tried and compared before they are used."""
+"""Checking that the Triton kernels work on this machine before they are used."""
 
 from __future__ import annotations
 
@@ -110,10 +110,12 @@ def self_test(
     shortcut, residual, grad = random_map(offset=16.0), random_map(), random_map()
     norm = _random_norm(generator).to(device) if frozen else None
     tried = Scales(*(_small(scale, generator, device) for scale in scales))
-    found, expected = (
-        _results(junction, shortcut, residual, tried, norm, relu, grad)
-        for junction in (triton_junction, reference_junction)
-    )
+
+    def results(junction: Callable[..., Tensor]) -> tuple[Tensor, ...]:
+        out = junction(shortcut, residual, tried, norm=norm, relu=relu)
+        return (out, *torch.autograd.grad(out, [shortcut, residual], grad))
+
+    found, expected = results(triton_junction), results(reference_junction)
     names = ("output", "gradient of the shortcut", "gradient of the residual")
     for name, a, b in zip(names, found, expected, strict=True):
         error = ((a.float() - b.float()).abs() / (1 + b.float().abs())).max().item()
@@ -137,16 +139,3 @@ def _small(scale: Scale, generator: torch.Generator, device: torch.device) -> Sc
     if isinstance(scale, SeededScale):
         return dataclasses.replace(scale, shape=torch.Size(_SHAPE), device=device, gate=None)
     return scale
-
-
-def _results(
-    junction: Callable[..., Tensor],
-    shortcut: Tensor,
-    residual: Tensor,
-    scales: Scales,
-    norm: Optional[nn.Module],
-    relu: bool,
-    grad: Tensor,
-) -> tuple[Tensor, ...]:
-    out = junction(shortcut, residual, scales, norm=norm, relu=relu)
-    return (out, *torch.autograd.grad(out, [shortcut, residual], grad))

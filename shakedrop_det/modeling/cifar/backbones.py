@@ -38,7 +38,7 @@ def build_shakedrop_resnet_cifar_stem_backbone(cfg: CfgNode, input_shape: ShapeS
 
 @BACKBONE_REGISTRY.register()
 def build_shakedrop_cifar_resnet_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> Backbone:
-    """The ResNets for CIFAR of He et al., CVPR 2016, section 4.2, under ShakeDrop.
+    """The ResNets for CIFAR of He et al., CVPR 2016, section 4.2, with ShakeDrop.
 
     Three stages, res2 to res4, of detectron2's blocks: ``MODEL.RESNETS.DEPTH`` is 6 n + 2 with
     ``MODEL.RESNETS.BLOCK`` "basic" (20, 56, 110), and 9 n + 2 with "bottleneck" (164). Where the
@@ -75,7 +75,7 @@ def build_shakedrop_cifar_resnet_backbone(cfg: CfgNode, input_shape: ShapeSpec) 
 
 @BACKBONE_REGISTRY.register()
 def build_shakedrop_pyramidnet_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> Backbone:
-    """The additive PyramidNets of Han et al., CVPR 2017, for CIFAR, under ShakeDrop.
+    """The additive PyramidNets of Han et al., CVPR 2017, for CIFAR, with ShakeDrop.
 
     Depth and kind of blocks are as in :func:`build_shakedrop_cifar_resnet_backbone`;
     ``MODEL.RESNETS.PYRAMID_ALPHA`` is the widening factor. A norm and a ReLU follow the last block.

@@ -1,4 +1,4 @@
-"""The convolutions that the networks for small images are made of."""
+"""The convolutions of the networks for small images."""
 
 from __future__ import annotations
 

@@ -160,13 +160,13 @@ def _shortcut(in_channels: int, out_channels: int, stride: int) -> ZeroPaddedSho
 
 @shakes(PyramidBasicBlock)
 class ShakenPyramidBasicBlock(ShakenBlock, PyramidBasicBlock):
-    """:class:`PyramidBasicBlock` under ShakeDrop."""
+    """:class:`PyramidBasicBlock` with ShakeDrop."""
 
     ENDS_IN_RELU = False
 
 
 @shakes(PyramidBottleneckBlock)
 class ShakenPyramidBottleneckBlock(ShakenBlock, PyramidBottleneckBlock):
-    """:class:`PyramidBottleneckBlock` under ShakeDrop."""
+    """:class:`PyramidBottleneckBlock` with ShakeDrop."""
 
     ENDS_IN_RELU = False

@@ -1,4 +1,4 @@
-"""Blocks of two branches under ShakeDrop, or under Shake-Shake."""
+"""Blocks of two branches with ShakeDrop or Shake-Shake."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Begin and end of networks for images of 32 x 32 pixels."""
+"""Stem and final activation of networks for images of 32 x 32 pixels."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ class ImageClassifier(nn.Module):
         shapes = bottom_up.output_shape()
         if in_feature not in shapes:
             raise ValueError(
-                f"MODEL.IMAGE_CLASSIFIER.IN_FEATURE {in_feature!r} is no feature map of the "
+                f"MODEL.IMAGE_CLASSIFIER.IN_FEATURE {in_feature!r} is not a feature map of the "
                 f"backbone; MODEL.RESNETS.OUT_FEATURES gives {', '.join(shapes)}"
             )
         if not 0 <= label_smoothing < 1:

@@ -51,7 +51,7 @@ def test_each_depth_takes_it_and_keeps_everything_else(resnets) -> None:
         [m.survival_prob for m in net.modules() if isinstance(m, ShakenBlock)]
         for net in (usual, small)
     ]
-    assert probs[0] == probs[1] and probs[0][-1] == 0.5
+    assert probs[0] == probs[1] and probs[0][-1] == 0.9
 
 
 def test_it_is_a_3x3_convolution_a_norm_and_a_relu_at_full_resolution() -> None:

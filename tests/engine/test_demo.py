@@ -1,0 +1,46 @@
+"""The demo beside the plain network, with a few scenes and steps."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from tests.tools.conftest import start as start  # a fixture
+
+SCRIPT = """
+import sys
+from pathlib import Path
+from shakedrop_det.engine.demo import run_demo
+
+options = ["SOLVER.MAX_ITER", "2", "SOLVER.WARMUP_ITERS", "1", "SOLVER.IMS_PER_BATCH", "2"]
+run_demo(Path(sys.argv[1]), compare=True, options=options)
+"""
+
+
+@pytest.mark.slow
+def test_it_trains_both_stages_and_prints_a_table_of_the_networks(
+    start: Callable[..., subprocess.Popen[str]], tmp_path: Path
+) -> None:
+    script, output = tmp_path / "demo.py", tmp_path / "output"
+    script.write_text(SCRIPT)
+    process = start(script, output)
+    out, err = process.communicate(timeout=500)
+    assert process.returncode == 0, err
+    names = ["ShakeDrop", "plain"]
+    rows = [line.rsplit(maxsplit=5)[0] for line in out.splitlines() if line[:4] in ("box,", "mask")]
+    assert rows == [f"{shape}, {name}" for shape in ("box", "mask") for name in names]
+    steps = [line[:3] for line in out.splitlines() if line[1:2] == "/"]
+    assert steps == [f"{step}/6" for step in range(1, 7)]
+    for name, folder in {"ShakeDrop": output, "plain": output / "plain"}.items():
+        for stage in ("pretraining", "detection"):
+            checkpoint = torch.load(folder / stage / "model_final.pth", weights_only=True)
+            assert checkpoint["iteration"] == 1
+            is_shaken = checkpoint["shakedrop"]["MODEL.SHAKEDROP.ENABLED"]
+            assert is_shaken == (name == "ShakeDrop")
+    for picture in ("predictions.png", "curves.png"):
+        assert Image.open(output / picture).size[0] > 100
