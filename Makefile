@@ -8,12 +8,13 @@ PIP := $(PY) -m pip --quiet --disable-pip-version-check
 RUNTIME := $(VENV)/.runtime-installed
 DEV := $(VENV)/.dev-installed
 
-.PHONY: help demo demo-compare test test-slow lint format bench gpu-check clean install requirements
+.PHONY: help demo demo-compare test test-slow test-newest lint format bench gpu-check clean install requirements
 
 help:
 	@echo "make demo       pretrain, fine-tune, evaluate and draw, in some ten minutes on two cores"
 	@echo "make demo-compare  the same, and the plain network beside, in twice the time"
 	@echo "make test       run the tests (test-slow: those too that take minutes each)"
+	@echo "make test-newest  run them with the newest release of everything, in $(NEWEST)"
 	@echo "make lint       ruff, black, mypy (format: let ruff and black mend what they can)"
 	@echo "make bench      time ShakeDrop against stock detectron2"
 	@echo "make gpu-check  on a machine with a GPU: its tests, and the benchmark there"
@@ -26,15 +27,17 @@ $(PY):
 	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 10), "Python 3.10 or newer is needed"'
 	$(PYTHON) -m venv $(VENV)
 
+# The wheel is tagged for Python 3.10; its Python files run on any: see README, "Installation".
+DETECTRON2_WHEEL := --require-hashes --no-deps --only-binary=:all: --python-version 3.10 --upgrade \
+  -r requirements/detectron2.txt
+
 # fvcore and iopath come as sources: what builds them is pinned as well, hence no isolation.
 $(RUNTIME): requirements/build.txt requirements/runtime.txt requirements/detectron2.txt setup.py | $(PY)
 	@echo "Installing into $(VENV): a few minutes, several GB (PyTorch)"
 	$(PIP) install --require-hashes -r requirements/build.txt
 	$(PIP) install --require-hashes --no-build-isolation -r requirements/runtime.txt
-	# The wheel is tagged for Python 3.10; its Python files run on any: see README, "Installation".
-	$(PIP) install --require-hashes --no-deps --only-binary=:all: --python-version 3.10 --upgrade \
-	  --target "$$($(PY) -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" \
-	  -r requirements/detectron2.txt
+	$(PIP) install $(DETECTRON2_WHEEL) \
+	  --target "$$($(PY) -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"
 	$(PIP) install --no-deps --no-build-isolation --editable .
 	touch $@
 
@@ -57,6 +60,27 @@ test: $(DEV)
 
 test-slow: $(DEV)
 	$(PYTEST) tests
+
+# The newest releases of the day on which the environment was made; "rm -r .venv-newest" for others.
+# DETECTRON2=FOLDER takes a checkout of detectron2, built in place, instead of the pinned one.
+NEWEST := .venv-newest
+NEWEST_PY := $(NEWEST)/bin/python
+NEWEST_PIP := $(NEWEST_PY) -m pip --quiet --disable-pip-version-check
+$(NEWEST)/.installed: requirements/newest.in requirements/detectron2.txt setup.py
+	$(PYTHON) -m venv --clear $(NEWEST)
+	$(NEWEST_PIP) install --upgrade pip setuptools wheel
+	$(NEWEST_PIP) install --no-build-isolation -r requirements/newest.in
+	# hydra-core asks for an older one. detectron2 works with this one too.
+	$(NEWEST_PIP) install --no-deps --upgrade omegaconf
+	$(NEWEST_PIP) install $(DETECTRON2_WHEEL) \
+	  --target "$$($(NEWEST_PY) -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"
+	$(NEWEST_PIP) install --no-deps --no-build-isolation --editable .
+	touch $@
+
+test-newest: $(NEWEST)/.installed
+	$(NEWEST_PY) -m pip --disable-pip-version-check list
+	OMP_NUM_THREADS=1 PYTHONPATH=$(abspath $(DETECTRON2)) $(NEWEST_PY) -m pytest \
+	  --numprocesses 2 --dist loadfile -m "not slow" tests
 
 lint: $(DEV)
 	$(VENV)/bin/ruff check .
@@ -88,5 +112,5 @@ gpu-check: $(DEV)
 	$(PY) tools/benchmark.py --device cuda --rounds 11 --output output/gpu-check
 
 clean:
-	rm -rf $(VENV) output build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(NEWEST) output build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

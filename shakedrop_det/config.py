@@ -12,7 +12,7 @@ from shakedrop_det.layers import ShakeDropSpec
 def add_shakedrop_config(cfg: CfgNode) -> None:
     """Add the keys that this package's backbones read to a detectron2 config, in place.
 
-    They are ``MODEL.SHAKEDROP`` and three under ``MODEL.RESNETS``. Keys that exist already, set by
+    They are ``MODEL.SHAKEDROP`` and five under ``MODEL.RESNETS``. Keys that exist already, set by
     you or by another extension, are kept.
 
     Args:
@@ -96,11 +96,18 @@ def _backbone_keys() -> CfgNode:
     # Widening factor of a PyramidNet: its last block has this many channels more than its stem
     # (bottlenecks: four times the sum of both).
     _C.MODEL.RESNETS.PYRAMID_ALPHA = 48.0
+    # Widening factor of a Wide ResNet, whose DEPTH is 6 n + 4: what its stages have times as many
+    # channels as 16, 32 and 64 (with STEM_OUT_CHANNELS 16).
+    _C.MODEL.RESNETS.WIDEN_FACTOR = 10
+    # Whether the residual branches of a Wide ResNet end in a norm, which makes ShakeDrop work
+    # there. False gives the original network.
+    _C.MODEL.RESNETS.LAST_BRANCH_NORM = True
     return _C
 
 
 def _training_keys() -> CfgNode:
-    _C = _nodes("MODEL.IMAGE_CLASSIFIER", "INPUT.CLASSIFICATION", "DATASETS", "DATALOADER")
+    _C = _nodes("MODEL.IMAGE_CLASSIFIER", "DATASETS", "DATALOADER")
+    _C.update(_nodes("INPUT.CLASSIFICATION.ADVERSARIAL_AUGMENT"))
     _C.update(_nodes("SOLVER.AMP", "TEST"))
     # Number of classes of the ImageClassifier meta-architecture.
     _C.MODEL.IMAGE_CLASSIFIER.NUM_CLASSES = 1000
@@ -132,6 +139,20 @@ def _training_keys() -> CfgNode:
     _C.INPUT.CLASSIFICATION.AUTO_AUGMENT = ""
     # Probability that a random rectangle of a training image is replaced by MODEL.PIXEL_MEAN.
     _C.INPUT.CLASSIFICATION.RANDOM_ERASING = 0.0
+    # Side, in pixels, of a square that Cutout erases from each training image, to MODEL.PIXEL_MEAN;
+    # its center is anywhere in the image. 0 switches it off.
+    _C.INPUT.CLASSIFICATION.CUTOUT = 0
+
+    # Adversarial AutoAugment, after all of the above: a network learns by reinforcement, once in
+    # each epoch, which policies of augmentation raise the training loss.
+    # M: each batch is trained on in so many copies, each by a policy of its own. 0 switches it off.
+    _C.INPUT.CLASSIFICATION.ADVERSARIAL_AUGMENT.POLICIES = 0
+    # Pairs of operations in a policy, of which each image gets one at random.
+    _C.INPUT.CLASSIFICATION.ADVERSARIAL_AUGMENT.SUB_POLICIES = 5
+    # Learning rate of the policy network, for Adam.
+    _C.INPUT.CLASSIFICATION.ADVERSARIAL_AUGMENT.BASE_LR = 0.00035
+    # Weight of the policies' entropy, in nats, in what the policy network maximizes.
+    _C.INPUT.CLASSIFICATION.ADVERSARIAL_AUGMENT.ENTROPY_WEIGHT = 0.00001
 
     # What to do about images of a classification dataset that cannot be read: "error" stops the
     # run; "skip" warns and counts them, and takes another image in training, none in evaluation.

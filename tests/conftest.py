@@ -12,12 +12,17 @@ import torch
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.utils import logger as detectron2_logger
+from hypothesis import HealthCheck, settings
 from torch.utils.data import _utils
 
 from shakedrop_det.data import build_digit_scenes, register_digit_scenes
 from shakedrop_det.engine import load_config
 
 CONFIGS = Path(__file__).parent / "configs"
+
+# Neither the time that an example takes nor that of drawing it says anything on a busy machine.
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
 
 
 @pytest.fixture(autouse=True)

@@ -14,6 +14,27 @@ except ImportError as error:
     print(error)
 """
 
+WITHOUT_OPTIONAL_PACKAGES = """
+import importlib, pkgutil, sys
+for name in {names}:
+    sys.modules[name] = None
+import shakedrop_det
+modules = [m.name for m in pkgutil.walk_packages(shakedrop_det.__path__, "shakedrop_det.")]
+modules.remove("shakedrop_det.evaluation.faster_coco")  # imported where it is asked for
+for name in modules:
+    importlib.import_module(name)
+print(len(modules))
+"""
+OPTIONAL = ("faster_coco_eval", "onnx", "onnxruntime", "onnxscript", "safetensors", "timm")
+
+
+def test_every_module_can_be_imported_without_optional_packages_and_pkg_resources() -> None:
+    # detectron2's model_zoo needs pkg_resources, which setuptools dropped in version 82.
+    script = WITHOUT_OPTIONAL_PACKAGES.format(names=(*OPTIONAL, "pkg_resources"))
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) > 100
+
 
 def test_without_detectron2_the_error_says_how_to_get_it() -> None:
     done = subprocess.run(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import re
 import signal
 import sys
@@ -162,6 +163,9 @@ def run(main: Callable[[], None]) -> None:
         main: what it does.
     """
     without_noise()
+    # Before torch is imported. By default a thread that waits for another keeps its core busy, and
+    # makes steps several times slower where other programs need a core too.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         main()
     except KeyboardInterrupt:

@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from detectron2 import model_zoo
 from detectron2.modeling import build_model
 from detectron2.modeling.backbone import BasicStem, ResNet
 from detectron2.modeling.backbone.resnet import BottleneckBlock
@@ -16,6 +15,7 @@ from detectron2.utils.events import EventStorage
 from torch import Tensor, nn
 
 from shakedrop_det.layers import ShakeDropSpec
+from shakedrop_det.model_zoo import stock
 from shakedrop_det.modeling import fold, shake
 
 from .junctions import PUBLIC, STOCK
@@ -144,7 +144,7 @@ def resnet(norm: str, *, depth: int = 50, width: int = 64, device: str) -> tuple
 def mask_rcnn(device: str) -> tuple[nn.Module, list[dict[str, Any]]]:
     """detectron2's Mask R-CNN R50-FPN 1x, res2 frozen, and two images of 256 pixels with four
     squares each."""
-    cfg = model_zoo.get_config("COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_1x.yaml")
+    cfg = stock.get_config("COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_1x.yaml")
     cfg.MODEL.DEVICE = device
     network = build_model(cfg).train()
     _calm(network)

@@ -7,11 +7,12 @@ from typing import Any, Sequence
 from detectron2.config import CfgNode, configurable
 from detectron2.data.detection_utils import read_image
 from PIL import Image
+from torch import nn
 from torchvision.transforms import v2
 
 from shakedrop_det.utils.reading import naming_file, refuse_deep
 
-from .augmentation import AUTO_AUGMENTS, erase_at_random
+from .augmentation import AUTO_AUGMENTS, Cutout, erase_at_random
 
 _CROPS = ("resized", "padded", "none")
 _FLIPS = {"horizontal": v2.RandomHorizontalFlip, "vertical": v2.RandomVerticalFlip, "none": None}
@@ -41,6 +42,7 @@ class ClassificationMapper:
         random_flip: str = "horizontal",
         auto_augment: str = "",
         random_erasing: float = 0.0,
+        cutout: int = 0,
         pixel_mean: Sequence[float] = (103.53, 116.28, 123.675),
     ) -> None:
         """
@@ -57,8 +59,9 @@ class ClassificationMapper:
             random_flip: "horizontal", "vertical" or "none".
             auto_augment: a key of :data:`~shakedrop_det.data.augmentation.AUTO_AUGMENTS`.
             random_erasing: probability that a random rectangle is erased.
-            pixel_mean: what it is erased to, per channel in the order of ``image_format``, from 0
-                to 255.
+            cutout: side of a square that is erased, in pixels; 0 for none.
+            pixel_mean: what is erased becomes this, per channel in the order of ``image_format``,
+                from 0 to 255.
 
         Raises:
             ValueError: for a value that is not allowed, naming the config key.
@@ -88,6 +91,8 @@ class ClassificationMapper:
         is_probability = 0 <= random_erasing <= 1
         _check("CLASSIFICATION.RANDOM_ERASING", random_erasing, is_probability, "in [0, 1]")
 
+        _check("CLASSIFICATION.CUTOUT", cutout, cutout >= 0, "at least 0, which is off")
+
         self.is_train = is_train
         self.image_format = image_format
         if not is_train:
@@ -104,9 +109,12 @@ class ClassificationMapper:
         if is_train and augment is not None:
             steps.append(augment())
         self.transform = v2.Compose([*steps, v2.PILToTensor()])
-        self.erase = None
+        erasures: list[nn.Module] = []
         if is_train and random_erasing > 0:
-            self.erase = erase_at_random(random_erasing, fill=pixel_mean)
+            erasures.append(erase_at_random(random_erasing, fill=pixel_mean))
+        if is_train and cutout > 0:
+            erasures.append(Cutout(cutout, fill=pixel_mean))
+        self.erase = nn.Sequential(*erasures)
 
     @classmethod
     def from_config(cls, cfg: CfgNode, is_train: bool = True) -> dict[str, Any]:
@@ -120,7 +128,11 @@ class ClassificationMapper:
             "image_format": cfg.INPUT.FORMAT,
             "random_flip": cfg.INPUT.RANDOM_FLIP,
             "pixel_mean": cfg.MODEL.PIXEL_MEAN,
-            **{key.lower(): value for key, value in cfg.INPUT.CLASSIFICATION.items()},
+            **{
+                key.lower(): value
+                for key, value in cfg.INPUT.CLASSIFICATION.items()
+                if not isinstance(value, CfgNode)  # The trainer's.
+            },
         }
 
     def __call__(self, dataset_dict: dict[str, Any]) -> dict[str, Any]:
@@ -153,8 +165,7 @@ class ClassificationMapper:
         image = self.transform(picture.convert("L") if self.image_format == "L" else picture)
         if self.image_format == "BGR":
             image = image.flip(0)
-        if self.erase is not None:
-            image = self.erase(image)
+        image = self.erase(image)
         return {**dataset_dict, "image": image, "height": height, "width": width}
 
 

@@ -19,6 +19,7 @@ from shakedrop_det.utils.output_folder import make_output_folder
 
 from .best_metric import check_best_metric
 from .evaluators import find_evaluator_type
+from .policy_search import check_policies
 from .proposal_files import check_proposal_files
 
 
@@ -40,7 +41,8 @@ def check_config(cfg: CfgNode, *, train: bool = True) -> None:
             other data sets, or has annotations that cannot be used, a file of proposals would run
             code, ``TEST.AUG`` is set for a model without it, ``TEST.COCO_BACKEND`` is unknown or
             not installed, a batch cannot be divided, ``SOLVER.CHECKPOINT_PERIOD`` is not positive,
-            ``DATALOADER.RANDOM_SUBSET_RATIO`` is no part, or a norm cannot be computed.
+            ``DATALOADER.RANDOM_SUBSET_RATIO`` is no part, a norm cannot be computed, or Adversarial
+            AutoAugment cannot be done.
     """
     check_tta(cfg)
     check_coco_backend(cfg.TEST.COCO_BACKEND)
@@ -49,6 +51,7 @@ def check_config(cfg: CfgNode, *, train: bool = True) -> None:
         check_checkpoint_period(cfg)
         check_subset(cfg)
         check_norms(cfg)
+        check_policies(cfg)
     make_output_folder(cfg.OUTPUT_DIR, key="OUTPUT_DIR")
     register_coco_files(cfg)
     # One process per machine, while the others wait: it may also build a data set in a folder

@@ -11,14 +11,14 @@ from typing import Any
 
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog
-from detectron2.engine import DefaultPredictor
+from detectron2.engine import DefaultPredictor, HookBase
 from tabulate import tabulate
 
 from shakedrop_det import model_zoo
 from shakedrop_det.evaluation import draw_curves, draw_predictions
 
-from .run import train
 from .setup import setup
+from .trainer import Trainer
 
 PRETRAINING = "Demo/digits_classification.yaml"
 DETECTION = "Demo/mask_rcnn_digit_scenes.yaml"
@@ -27,6 +27,12 @@ NETWORKS: dict[str, list[str]] = {
     "plain": ["MODEL.SHAKEDROP.ENABLED", "False"],
 }
 """Options of both stages, by what the network is called."""
+
+_TIMED = (5, 25)
+"""Iterations of pretraining between which the clock runs."""
+
+_DETECTION_STEP, _REST = 2.6, 250
+"""What a step of the second stage, and all that is not training, take in steps of the first."""
 
 _METRICS = ("AP", "AP50", "AP75", "APs", "APm")
 
@@ -57,7 +63,10 @@ def run_demo(
     say = _Steps(2 + 2 * len(names))
     say("Drawing digit scenes")
     DatasetCatalog.get("digit_scenes_train")
-    results = {name: _train_both(name, output, options, say=say) for name in names}
+    forecast = _Forecast(len(names))
+    results = {
+        name: _train_both(name, output, options, say=say, forecast=forecast) for name in names
+    }
     say("Drawing")
     pictures = _draw(names, output, options)
     print(_report(results, pictures, output, minutes=(time.perf_counter() - begin) / 60))
@@ -79,15 +88,41 @@ def _folder(output: Path, name: str) -> Path:
     return output if name == "ShakeDrop" else output / name
 
 
-def _train_both(name: str, output: Path, options: Sequence[str], *, say: _Steps) -> Results:
+class _Forecast(HookBase):
+    """Says, once, how long the demo will take, from the first steps of pretraining."""
+
+    def __init__(self, networks: int) -> None:
+        self._networks = networks
+        self._begin = 0.0
+        self._is_said = False
+
+    def after_step(self) -> None:
+        first, last = _TIMED
+        if self.trainer.iter == first:
+            self._begin = time.perf_counter()
+        elif self.trainer.iter == last and not self._is_said:
+            self._is_said = True
+            step = (time.perf_counter() - self._begin) / (last - first)
+            steps = (
+                self.trainer.max_iter
+                + model_zoo.get_config(DETECTION).SOLVER.MAX_ITER * _DETECTION_STEP
+            )
+            minutes = self._networks * step * (steps + _REST) / 60
+            print(f"\n     about {max(round(minutes), 1)} minutes in all at this speed", flush=True)
+
+
+def _train_both(
+    name: str, output: Path, options: Sequence[str], *, say: _Steps, forecast: _Forecast
+) -> Results:
     """The two stages of one network."""
     folder, options = _folder(output, name), [*NETWORKS[name], *options]
     say(f"Pretraining the backbone ({name}): classification of single digits")
-    accuracy = _train(PRETRAINING, folder / "pretraining", *options)["classification"]
+    config = _config(PRETRAINING, folder / "pretraining", *options)
+    accuracy = _train(config, forecast)["classification"]
     print(f"     top-1 accuracy on held-out digits: {accuracy['top1']:.1f} %", flush=True)
     say(f"Fine-tuning Mask R-CNN ({name}) on digit scenes")
     weights = folder / "pretraining" / "model_final.pth"
-    return _train(DETECTION, folder / "detection", *options, "MODEL.WEIGHTS", str(weights))
+    return _train(_config(DETECTION, folder / "detection", *options, "MODEL.WEIGHTS", str(weights)))
 
 
 def _config(name: str, output: Path, *options: str) -> CfgNode:
@@ -97,9 +132,12 @@ def _config(name: str, output: Path, *options: str) -> CfgNode:
     return setup(args, quiet=True)
 
 
-def _train(name: str, output: Path, *options: str) -> dict[str, Any]:
-    results = train(_config(name, output, *options), quiet=True)
-    assert results is not None, f"{name} names no data set to evaluate on"
+def _train(cfg: CfgNode, *hooks: HookBase) -> dict[str, Any]:
+    trainer = Trainer(cfg, quiet=True)
+    trainer.resume_or_load(resume=False)
+    trainer.register_hooks(list(hooks))
+    results = trainer.train()
+    assert results is not None, "the config names no data set to evaluate on"
     return results
 
 

@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.evaluation import (
@@ -19,6 +20,8 @@ from detectron2.evaluation import (
     PascalVOCDetectionEvaluator,
     SemSegEvaluator,
 )
+from detectron2.utils.file_io import PathManager
+from PIL import Image
 
 from shakedrop_det.evaluation import ClassificationEvaluator, DetectionEvaluator
 
@@ -68,7 +71,9 @@ def build_evaluator(
         return PascalVOCDetectionEvaluator(dataset_name)
     evaluators: list[DatasetEvaluator] = []
     if evaluator_type in ("sem_seg", "coco_panoptic_seg"):
-        evaluators.append(SemSegEvaluator(dataset_name, output_dir=output_folder))
+        evaluators.append(
+            SemSegEvaluator(dataset_name, output_dir=output_folder, sem_seg_loading_fn=_read_labels)
+        )
     if evaluator_type in ("coco", "coco_panoptic_seg"):
         evaluators.append(
             DetectionEvaluator(
@@ -148,3 +153,9 @@ def coco_tasks(cfg: CfgNode) -> tuple[str, ...] | None:
         return None
     heads = {"bbox": True, "segm": cfg.MODEL.MASK_ON, "keypoints": cfg.MODEL.KEYPOINT_ON}
     return tuple(task for task, is_on in heads.items() if is_on)
+
+
+def _read_labels(file_name: str, dtype: Any = None) -> np.ndarray:
+    """The labels of pixels, (H, W). What detectron2 of 2024 does by default fails with numpy 2."""
+    with PathManager.open(file_name, "rb") as file:
+        return np.asarray(Image.open(file), dtype=dtype)

@@ -10,6 +10,8 @@ from detectron2.engine import HookBase
 from detectron2.utils import comm
 from torch import nn
 
+from shakedrop_det.augmentation import PolicySearch
+
 from .resumable_loader import ResumableLoader
 from .rng import rng_state, set_rng_state
 
@@ -21,14 +23,23 @@ class ExactResume(HookBase):
     is gathered when a checkpoint is due. Register it before the hook that saves.
     """
 
-    def __init__(self, period: int, loader: Any, model: nn.Module, device: torch.device) -> None:
+    def __init__(
+        self,
+        period: int,
+        loader: Any,
+        model: nn.Module,
+        device: torch.device,
+        policies: PolicySearch | None = None,
+    ) -> None:
         """
         Args:
             period: of saving, in iterations, as of detectron2's ``PeriodicCheckpointer``.
             loader: training loader; its place is kept if it is a :class:`ResumableLoader`.
             model: that is trained, not wrapped for several processes.
             device: of the model.
+            policies: whose losses, since their last update, are kept.
         """
+        self._policies = policies
         self._period = period
         self._loader = loader if isinstance(loader, ResumableLoader) else None
         self._model = model
@@ -60,6 +71,8 @@ class ExactResume(HookBase):
         normalizer = getattr(self._model, "loss_normalizer", None)
         if normalizer is not None:
             state["loss_normalizer"] = float(normalizer)
+        if self._policies is not None:
+            state["policies"] = self._policies.loss_state()
         return state
 
     def state_dict(self) -> dict[str, Any]:
@@ -90,6 +103,8 @@ class ExactResume(HookBase):
         if self._loader is not None and "loader" in self._loaded:
             self._warn_of_batch_size([state["loader"] for state in states])
             self._loader.load_state_dict(self._loaded["loader"])
+        if self._policies is not None and "policies" in self._loaded:
+            self._policies.load_loss_state(self._loaded["policies"])
         if "loss_normalizer" in self._loaded:
             self._model.loss_normalizer = self._loaded["loss_normalizer"]
 

@@ -1,4 +1,4 @@
-"""Starting the processes of a run, and forwarding signals to them."""
+"""Starting or joining the processes of a run, and forwarding signals to them."""
 
 from __future__ import annotations
 
@@ -14,17 +14,30 @@ from typing import Any
 from detectron2.engine import launch as launch_stock
 from torch.multiprocessing import ProcessExitedException
 
+from shakedrop_det.utils.errors import reported_to_user
+
+from .torchrun import check_started_once, is_started_by_torchrun, join
+
 
 def launch(main: Callable[[Any], Any], args: Any, *, num_gpus: int, **options: Any) -> None:
     """detectron2's ``launch``, which also hands Ctrl-C and SIGTERM to the processes, so that they
     end as one process would, and leaves with the exit status of the one that ended first.
 
+    Where torchrun has started this process, it joins the others instead. Processes that torchrun
+    started again after a failure go on from the last checkpoint, as with ``--resume``.
+
     Args:
         main: what each process does.
-        args: its argument.
+        args: its argument, of which ``resume`` and ``eval_only`` are read.
         num_gpus: processes on this machine; where there is one in all, it is this one.
         options: ``num_machines``, ``machine_rank`` and ``dist_url``, as of detectron2's.
     """
+    if is_started_by_torchrun():
+        given = {name: options[name] for name in ("num_machines", "machine_rank")}
+        with reported_to_user():
+            check_started_once(num_gpus=num_gpus, **given)
+        join(main, args)
+        return
     if num_gpus * options.get("num_machines", 1) > 1:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, _hand_on)

@@ -13,6 +13,8 @@ from detectron2.engine import SimpleTrainer
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from shakedrop_det.augmentation import PolicySearch
+
 from .divergence import FirstStepError
 from .non_finite import describe_non_finite
 
@@ -54,6 +56,7 @@ class TrainStep(SimpleTrainer):
         *,
         accumulation_steps: int = 1,
         amp_dtype: torch.dtype | None = None,
+        policies: PolicySearch | None = None,
         while_waiting: Callable[[], ContextManager[Any]] = contextlib.nullcontext,
     ) -> None:
         """
@@ -65,6 +68,8 @@ class TrainStep(SimpleTrainer):
                 mean of the parts' losses. Batch statistics, and losses that are divided by the
                 number of objects in a batch, are those of the parts.
             amp_dtype: what autocast computes the forward pass in; None for no autocast.
+            policies: what makes copies of each batch, all of which are trained on: the gradients
+                are those of the mean of their losses, and batch statistics those of each.
             while_waiting: a context to wait for images in, where nothing has changed yet.
 
         Raises:
@@ -77,6 +82,7 @@ class TrainStep(SimpleTrainer):
         super().__init__(model, data_loader, optimizer)
         self.accumulation_steps = accumulation_steps
         self.amp_dtype = amp_dtype
+        self.policies = policies
         self.device = next(model.parameters()).device
         self._while_waiting = while_waiting
         self._has_stepped = False
@@ -98,13 +104,15 @@ class TrainStep(SimpleTrainer):
         with self._while_waiting():
             data = next(self._data_loader_iter)
         data_time = time.perf_counter() - start
-        parts = divide(data, self.accumulation_steps)
+        parts = self._parts(data)
         self.optimizer.zero_grad()
         losses: dict[str, Any] = {}
+        totals: list[Tensor] = []
         for number, part in enumerate(parts, start=1):
             with self._reducing_gradients(number == len(parts)):
                 part_losses = self._forward(part)
                 total: Any = sum(part_losses.values())
+                totals.append(total.detach())
                 if len(parts) > 1:
                     total = total / len(parts)
                 self.grad_scaler.scale(total).backward()
@@ -115,10 +123,21 @@ class TrainStep(SimpleTrainer):
         values = {name: loss.item() for name, loss in losses.items()}
         if not all(math.isfinite(value) for value in values.values()):
             self._stop(f"the loss became infinite or NaN: {values}", parts)
+        if self.policies is not None:
+            # The parts of a copy follow each other.
+            of_copies = torch.stack(totals).view(-1, self.accumulation_steps)
+            self.policies.add_losses(of_copies.mean(dim=1))
         self._write_metrics(losses, data_time)
         self.grad_scaler.step(self.optimizer)
         self.grad_scaler.update()
         self._has_stepped = True
+
+    def _parts(self, data: list[Any]) -> list[list[Any]]:
+        """What goes through the network, one after the other, for a step."""
+        copies = [data]
+        if self.policies is not None:
+            copies = self.policies.copies(data, self.device)
+        return [part for copy in copies for part in divide(copy, self.accumulation_steps)]
 
     def _forward(self, part: list[Any]) -> Mapping[str, Tensor]:
         try:

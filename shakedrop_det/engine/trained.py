@@ -8,6 +8,7 @@ import torch
 from detectron2.config import CfgNode
 from torch import nn
 
+from shakedrop_det.augmentation import PolicySearch
 from shakedrop_det.checkpoint import Checkpointer
 
 from .ema import ModelEMA
@@ -22,6 +23,7 @@ class Trained(Protocol):
     device: torch.device
     checkpointer: Checkpointer
     ema: ModelEMA | None
+    policies: PolicySearch | None
     interruption: Any
     iter: int
     start_iter: int

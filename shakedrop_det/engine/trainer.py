@@ -41,6 +41,7 @@ from .ema import ModelEMA
 from .evaluators import build_evaluator
 from .interruption import Interrupted, Interruption, how_to_go_on, save_interrupted
 from .optimizer import build_optimizer
+from .policy_search import build_policy_search, uses_policies
 from .progress import ProgressLine, prints_to_log
 from .resumable_loader import ResumableLoader, resumable
 from .resumed_options import options, restore_options
@@ -61,8 +62,9 @@ class Trainer(DefaultTrainer):
       backbone stop the run, see :class:`shakedrop_det.checkpoint.Checkpointer`;
     * PreciseBN gathers its statistics without ShakeDrop's noise;
     * several processes and ``SOLVER.AMP`` (in bfloat16) also work on CPUs;
-    * lengths in epochs, gradient accumulation, averaged weights, the best checkpoint and exact
-      resuming, see the keys under ``SOLVER`` of :func:`shakedrop_det.add_training_config`;
+    * lengths in epochs, gradient accumulation, averaged weights, the best checkpoint, exact
+      resuming and Adversarial AutoAugment, see the keys of
+      :func:`shakedrop_det.add_training_config`;
     * a loss that is no finite number stops the run with the layer named;
     * Ctrl-C and SIGTERM end the run after a step, with a checkpoint.
     """
@@ -89,10 +91,11 @@ class Trainer(DefaultTrainer):
         model = self.build_model(cfg)
         optimizer = self.build_optimizer(cfg, model)
         data_loader = self.build_train_loader(cfg)
-        if cfg.SOLVER.EXACT_RESUME or uses_epochs(cfg):
+        if cfg.SOLVER.EXACT_RESUME or uses_epochs(cfg) or uses_policies(cfg):
             ranks = {"rank": comm.get_rank(), "world_size": comm.get_world_size()}
             data_loader = resumable(data_loader, **ranks)
         cfg = self._with_iterations(cfg, data_loader)
+        self.policies = build_policy_search(cfg) if uses_policies(cfg) else None
         self.device = torch.device(cfg.MODEL.DEVICE)
         # DDP rejects device numbers, which detectron2 gives it by default, for a model on a CPU.
         device_ids: dict[str, Any] = {"device_ids": None} if self.device.type == "cpu" else {}
@@ -103,6 +106,7 @@ class Trainer(DefaultTrainer):
             optimizer,
             accumulation_steps=cfg.SOLVER.ACCUMULATION_STEPS,
             amp_dtype=amp_dtype(cfg),
+            policies=self.policies,
             while_waiting=self.interruption.allowed,
         )
         self.scheduler = self.build_lr_scheduler(cfg, optimizer)
@@ -124,13 +128,14 @@ class Trainer(DefaultTrainer):
 
     @staticmethod
     def _with_iterations(cfg: CfgNode, data_loader: Any) -> CfgNode:
-        if not uses_epochs(cfg):
+        if not uses_epochs(cfg) and not uses_policies(cfg):
             return cfg
         if not isinstance(data_loader, ResumableLoader):
             raise ValueError(
-                "lengths in epochs (SOLVER.MAX_EPOCHS and its like) need one of detectron2's "
-                "training samplers, to know the number of images; give the length in iterations, "
-                "SOLVER.MAX_ITER and its like"
+                "lengths in epochs (SOLVER.MAX_EPOCHS and its like) and Adversarial AutoAugment "
+                "need one of detectron2's training samplers, to know the number of images; give "
+                "the length in iterations, SOLVER.MAX_ITER and its like, and set "
+                "INPUT.CLASSIFICATION.ADVERSARIAL_AUGMENT.POLICIES to 0"
             )
         return epochs_to_iterations(cfg, data_loader.num_images)
 

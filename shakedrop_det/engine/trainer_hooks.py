@@ -16,6 +16,7 @@ from .divergence import CheckFinite
 from .ema import EMAHook
 from .exact_resume import ExactResume
 from .interruption import StopBetweenSteps
+from .policy_search import PolicyUpdate
 from .resumable_loader import ResumableLoader, resumable
 from .trained import Trained
 
@@ -47,8 +48,17 @@ def complete_hooks(trainer: Trained, stock: Sequence[HookBase | None]) -> list[H
         if isinstance(hook, hooks.EvalHook):
             hook._func = trainer.interruption.allowed()(hook._func)
     before: list[HookBase] = [StopBetweenSteps(trainer.interruption), CheckFinite(period, model)]
+    if trainer.policies is not None:
+        sizes = {
+            "num_images": trainer.data_loader.num_images,
+            "batch_size": cfg.SOLVER.IMS_PER_BATCH,
+        }
+        # First, so that it is done whatever is saved.
+        before.insert(0, PolicyUpdate(trainer.policies, **sizes))
     if cfg.SOLVER.EXACT_RESUME:
-        before.append(ExactResume(period, trainer.data_loader, model, trainer.device))
+        before.append(
+            ExactResume(period, trainer.data_loader, model, trainer.device, trainer.policies)
+        )
     # Other processes than the first have no hook that saves.
     later = (hooks.PeriodicCheckpointer, hooks.EvalHook)
     place = next(i for i, hook in enumerate(found) if isinstance(hook, later))

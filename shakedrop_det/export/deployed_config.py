@@ -18,7 +18,11 @@ STOCK_NAMES = {
 }
 """What this package registers, and its stock counterpart."""
 
-WITHOUT_LAST_RELU = ("build_shakedrop_pyramidnet_backbone", "build_shake_shake_backbone")
+WITHOUT_LAST_RELU = (
+    "build_shakedrop_pyramidnet_backbone",
+    "build_shakedrop_wide_resnet_backbone",
+    "build_shake_shake_backbone",
+)
 """Builders whose blocks have no ReLU that ``ERASE_RELU`` could leave out."""
 
 

@@ -22,6 +22,7 @@ _TWO_BRANCHES = "build_shake_shake_backbone"
 _CIFAR = (
     "build_shakedrop_cifar_resnet_backbone",
     "build_shakedrop_pyramidnet_backbone",
+    "build_shakedrop_wide_resnet_backbone",
     _TWO_BRANCHES,
 )
 

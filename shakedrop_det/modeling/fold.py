@@ -15,8 +15,8 @@ def fold(module: nn.Module) -> nn.Module:
     The expected scale e of each block (eq. 8 of the paper) is multiplied into the last norm of its
     residual branch, or into the last convolution if there is no norm. Blocks that keep their final
     ReLU become detectron2's own, so the state dict is that of a stock network with the same keys.
-    Blocks without it become blocks that differ from detectron2's only in that ReLU. PyramidNet and
-    two-branch blocks, which have no such ReLU, become this package's plain ones.
+    Blocks without it become blocks that differ from detectron2's only in that ReLU. Blocks of this
+    package's networks for CIFAR, which have no such ReLU, become its plain ones.
 
     The result is for inference: further training would start from scaled norms, without noise.
 

@@ -15,8 +15,7 @@ def zero_init_residual(module: nn.Module) -> nn.Module:
     Training ImageNet in 1 Hour", section 5.1.
 
     Args:
-        module: holds residual blocks, with or without ShakeDrop, of detectron2, of PyramidNet or of
-            two branches.
+        module: holds residual blocks, with or without ShakeDrop, of detectron2 or of this package.
 
     Returns:
         nn.Module: ``module``.
@@ -34,8 +33,8 @@ def zero_init_residual(module: nn.Module) -> nn.Module:
             raise ValueError(
                 f"MODEL.RESNETS.ZERO_INIT_RESIDUAL needs a trainable norm at the end of each "
                 f"residual branch, but {name} has {type(last_conv.norm).__name__}: set "
-                "MODEL.RESNETS.NORM to BN and MODEL.BACKBONE.FREEZE_AT to 0, or "
-                "ZERO_INIT_RESIDUAL to False"
+                "MODEL.RESNETS.NORM to BN, MODEL.BACKBONE.FREEZE_AT to 0 and, in a Wide ResNet, "
+                "MODEL.RESNETS.LAST_BRANCH_NORM to True, or ZERO_INIT_RESIDUAL to False"
             )
         nn.init.zeros_(weight)
     return module

@@ -30,8 +30,8 @@ def shake(
 
     Args:
         module: a block, backbone, detector or any other module that contains BasicBlock,
-            BottleneckBlock or DeformBottleneckBlock of detectron2, this package's PyramidNet or
-            two-branch blocks, or a block registered by :func:`shakes`.
+            BottleneckBlock or DeformBottleneckBlock of detectron2, a block of this package's
+            networks for CIFAR, or one registered by :func:`shakes`.
         spec: ShakeDrop's settings.
         num_blocks: L of the survival schedule. Defaults to the number of blocks up to the last one
             found; pass it if ``module`` is only part of a network.

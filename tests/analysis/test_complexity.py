@@ -7,7 +7,6 @@ from collections.abc import Callable
 import pytest
 import torch
 import torchvision
-from detectron2 import model_zoo
 from detectron2.config import CfgNode
 from detectron2.modeling import build_model
 
@@ -18,6 +17,7 @@ from shakedrop_det.analysis import (
     example_input,
 )
 from shakedrop_det.engine import Trainer, load_config
+from shakedrop_det.model_zoo import stock as stock_zoo
 
 Tiny = Callable[..., CfgNode]
 LINEAR = {18: 512 * 1000 + 1000, 50: 2048 * 1000 + 1000}
@@ -52,7 +52,7 @@ def test_classifier_counts_as_torchvision_publishes(depth: int) -> None:
 
 def test_detector_counts_as_detectron2_publishes() -> None:
     """41 699 936 parameters; 117 GFLOPs of convolutions at 800 x 800 pixels (its own test)."""
-    cfg = load_config(model_zoo.get_config_file("COCO-Detection/faster_rcnn_R_50_FPN_1x.yaml"))
+    cfg = load_config(stock_zoo.get_config_file("COCO-Detection/faster_rcnn_R_50_FPN_1x.yaml"))
     cfg.MODEL.DEVICE = "cpu"
     stock = Complexity(build_model(cfg), example_input(cfg, 128, 160))
     cfg.MODEL.BACKBONE.NAME = "build_shakedrop_resnet_fpn_backbone"

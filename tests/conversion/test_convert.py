@@ -1,5 +1,6 @@
 """ImageNet networks become detectron2's, which compute the same; and back, bit for bit."""
 
+import sys
 from functools import partial
 from pathlib import Path
 
@@ -161,8 +162,22 @@ def test_every_tensor_that_does_not_fit_is_listed(tmp_path: Path) -> None:
     ],
 )
 def test_unknown_names_are_refused(source: str, message: str) -> None:
+    if source.startswith("timm:"):
+        pytest.importorskip("timm")
     with pytest.raises(ValueError, match=message):
         open_source(source)
+
+
+def test_without_timm_the_error_says_how_to_get_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    source = saved(build("torchvision", "resnet18"), tmp_path)
+    monkeypatch.setitem(sys.modules, "timm", None)
+    monkeypatch.setitem(sys.modules, "timm.models", None)
+    with pytest.raises(ValueError, match="timm:NAME needs the package timm: pip install timm"):
+        open_source("timm:resnet18")
+    with pytest.raises(ValueError, match="A network of timm needs .*: pip install timm"):
+        converted(open_source(source), "timm")
 
 
 def test_weights_that_cannot_be_downloaded_can_come_from_a_file(

@@ -5,9 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import timm
 import torch
-import torchvision
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.config import CfgNode
 from detectron2.modeling import build_model
@@ -19,7 +17,7 @@ from shakedrop_det.conversion.convert import Conversion, convert
 from shakedrop_det.conversion.sources import open_source
 from shakedrop_det.conversion.verification import random_images
 
-from .resnets import as_trained, images
+from .resnets import as_trained, create, images
 
 Tiny = Callable[..., CfgNode]
 # A ResNet-18 as other libraries have it.
@@ -72,10 +70,8 @@ def test_a_classifier_serves_in_other_libraries(
 ) -> None:
     """With ShakeDrop's scale at test time in its weights: their scores are the classifier's."""
     model, path = pretrained(tiny("classifier", *FULL_WIDTH, *options), tmp_path)
-    state = converted(path, library).content
-    create = torchvision.models.get_model if library == "torchvision" else timm.create_model
-    network = create("resnet18", num_classes=10).eval()
-    network.load_state_dict(state, strict=True)
+    network = create(library, "resnet18", num_classes=10).eval()
+    network.load_state_dict(converted(path, library).content, strict=True)
     with torch.no_grad():
         assert_same_scores(network(images()), model.logits(images()))
 
@@ -151,7 +147,7 @@ def test_a_detectors_backbone_serves_in_other_libraries(
     options += ["MODEL.RESNETS.RES2_OUT_CHANNELS", 256]
     model, path = pretrained(tiny(name, *options), tmp_path)
     result = converted(path, "torchvision")
-    network = torchvision.models.resnet50()
+    network = create("torchvision", "resnet50")
     network.fc = nn.Identity()
     network.load_state_dict(result.content, strict=True)
     kept = {key for key in model.state_dict() if ".stem." in key or ".res" in key}
@@ -189,6 +185,8 @@ def test_one_unknown_tensor_in_the_backbone_is_refused(tiny: Tiny, tmp_path: Pat
 def test_a_detector_with_other_conventions_is_refused(
     tiny: Tiny, tmp_path: Path, suffix: str
 ) -> None:
+    if suffix == "safetensors":
+        pytest.importorskip("safetensors")
     _, path = pretrained(tiny("classifier"), tmp_path)
     other = str(tmp_path / f"converted.{suffix}")
     write_weights(other, converted(path).content)

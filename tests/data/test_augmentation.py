@@ -78,12 +78,36 @@ def test_erased_pixels_have_the_mean_and_are_in_training_only() -> None:
     assert 35 < erased < 85  # four standard deviations about 60
 
 
+@pytest.mark.parametrize("size", [1, 6, 7, 40])
+def test_cutout_erases_a_square_around_any_pixel_in_training_only(size: int) -> None:
+    cfg = config(CUTOUT=size)
+    train, test = ClassificationMapper(cfg, True), ClassificationMapper(cfg, False)
+    original = test(record())["image"]
+    assert (original > 31).all()
+    inside = torch.arange(16)
+    expected = set()
+    for y in range(16):
+        for x in range(16):
+            rows = (inside >= y - size // 2) & (inside < y - size // 2 + size)
+            columns = (inside >= x - size // 2) & (inside < x - size // 2 + size)
+            expected.add((rows[:, None] & columns[None]).numpy().tobytes())
+    torch.manual_seed(0)
+    found = set()
+    for _ in range(3000):
+        image = train(record())["image"]
+        erased = (image != original).any(dim=0)
+        assert (image[:, erased] == torch.tensor([[10], [21], [30]], dtype=torch.uint8)).all()
+        found.add(erased.numpy().tobytes())
+    assert found == expected
+
+
 @pytest.mark.parametrize(
     ("key", "value", "allowed"),
     [
         ("AUTO_AUGMENT", "augmix", "one of '', 'autoaugment', 'autoaugment_cifar10', 'randaug"),
         ("RANDOM_ERASING", 1.5, "in [0, 1]"),
         ("RANDOM_ERASING", -0.5, "in [0, 1]"),
+        ("CUTOUT", -1, "at least 0, which is off"),
     ],
 )
 def test_bad_values_are_named(key: str, value: Any, allowed: str) -> None:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from PIL import Image
 
+from shakedrop_det import model_zoo
+from shakedrop_det.engine import demo
 from tests.tools.conftest import start as start  # a fixture
 
 SCRIPT = """
@@ -20,6 +23,25 @@ from shakedrop_det.engine.demo import run_demo
 options = ["SOLVER.MAX_ITER", "2", "SOLVER.WARMUP_ITERS", "1", "SOLVER.IMS_PER_BATCH", "2"]
 run_demo(Path(sys.argv[1]), compare=True, options=options)
 """
+
+
+def test_it_says_once_how_long_it_will_take(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    forecast = demo._Forecast(2)
+    now = 100.0
+    monkeypatch.setattr(demo.time, "perf_counter", lambda: now)
+    trainer = forecast.trainer = SimpleNamespace(iter=0, max_iter=600)
+    for trainer.iter in [*range(30), *range(30)]:
+        forecast.after_step()
+        now += 0.25
+    steps = 600 + 2.6 * model_zoo.get_config(demo.DETECTION).SOLVER.MAX_ITER + 250
+    minutes = round(2 * 0.25 * steps / 60)
+    assert capsys.readouterr().out.split("\n") == [
+        "",
+        f"     about {minutes} minutes in all at this speed",
+        "",
+    ]
 
 
 @pytest.mark.slow
@@ -42,5 +64,5 @@ def test_it_trains_both_stages_and_prints_a_table_of_the_networks(
             assert checkpoint["iteration"] == 1
             is_shaken = checkpoint["shakedrop"]["MODEL.SHAKEDROP.ENABLED"]
             assert is_shaken == (name == "ShakeDrop")
-    for picture in ("predictions.png", "curves.png"):
+    for picture in ("predictions.png", "best_predictions.png", "curves.png"):
         assert Image.open(output / picture).size[0] > 100

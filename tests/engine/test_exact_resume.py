@@ -100,7 +100,7 @@ def test_another_batch_size_is_warned_of(
 @pytest.mark.parametrize(
     "options, message",
     [
-        (["MODEL.IMAGE_CLASSIFIER.NUM_CLASSES", 12], "lacks 2 weights(?s:.*)linear\nResume with"),
+        (["MODEL.IMAGE_CLASSIFIER.NUM_CLASSES", 12], "lacks 2 weights(?s:.*)linear. Resume with"),
         (["MODEL.BACKBONE.FREEZE_AT", 2], "trained 161 parameters.*MODEL.*FREEZE_AT"),
         (["SOLVER.OPTIMIZER", "ADAMW"], "another optimizer than AdamW.*SOLVER.OPTIMIZER"),
     ],

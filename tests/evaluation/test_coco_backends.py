@@ -44,7 +44,7 @@ def assert_equal(
 
 
 @needs_faster
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(seed=st.integers(0, 2**32), task=st.sampled_from(TASKS))
 def test_equal_on_random_detections(seed: int, task: str) -> None:
     coco, detections = random_coco(seed)

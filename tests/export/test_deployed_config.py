@@ -24,7 +24,11 @@ SHAKE_SHAKE = [
 
 @pytest.mark.parametrize(
     "builder, options",
-    [("build_shakedrop_pyramidnet_backbone", []), ("build_shake_shake_backbone", SHAKE_SHAKE)],
+    [
+        ("build_shakedrop_pyramidnet_backbone", []),
+        ("build_shakedrop_wide_resnet_backbone", ["MODEL.RESNETS.DEPTH", 10]),
+        ("build_shake_shake_backbone", SHAKE_SHAKE),
+    ],
 )
 def test_erase_relu_means_nothing_where_no_block_ends_in_one(
     trained: Callable[..., CfgNode], builder: str, options: list[object]

@@ -15,6 +15,7 @@ from torch import nn
 from shakedrop_det import model_zoo
 from shakedrop_det.config import spec_from_config
 from shakedrop_det.engine import epochs_to_iterations
+from shakedrop_det.modeling import ShakenBlock
 
 from .trees import differences, ours
 
@@ -26,6 +27,11 @@ CIFAR = [
         "resnet_110",
         "resnet_164",
         "pyramidnet_110_alpha270",
+        "pyramidnet_272_alpha200",
+        "wide_resnet_28_10",
+        "resnext_29_8x64d",
+        "resnext_29_16x64d",
+        "resnext_164_2x1x40d",
         "shake_shake_26_2x64d",
     )
     for data in ("cifar10", "cifar100")
@@ -49,6 +55,12 @@ PARAMETERS = {
     "resnet_164": 1.7,
     # Han et al., CVPR 2017, table 4.
     "pyramidnet_110_alpha270": 28.3,
+    "pyramidnet_272_alpha200": 26.0,
+    # Zagoruyko and Komodakis 2016, table 5, without the norms that ShakeDrop's authors add.
+    "wide_resnet_28_10": 36.5,
+    # Xie et al., CVPR 2017, table 7.
+    "resnext_29_8x64d": 34.4,
+    "resnext_29_16x64d": 68.1,
     # Gastaldi 2017, table 1.
     "shake_shake_26_2x64d": 11.7,
     # torchvision's weights; Xie et al., CVPR 2017, have no X-152.
@@ -72,6 +84,10 @@ def built(name: str, *overlays: str) -> nn.Module:
     return nn.ModuleList([backbone, linear])
 
 
+def blocks_of(network: nn.Module) -> list[ShakenBlock]:
+    return [module for module in network.modules() if isinstance(module, ShakenBlock)]
+
+
 def test_there_is_one_recipe_for_each_network_and_data_set_of_a_few_lines_over_a_base() -> None:
     folders = ("CIFAR-Classification", "ImageNet-Classification")
     found = {name for name in model_zoo.list() if name.split("/")[0] in folders}
@@ -81,7 +97,7 @@ def test_there_is_one_recipe_for_each_network_and_data_set_of_a_few_lines_over_a
     for name in recipes:
         lines = Path(model_zoo.get_config_file(name)).read_text().splitlines()
         lines = [line for line in lines if not line.startswith("#")]
-        assert lines[0].startswith("_BASE_: ") and len(lines) <= 18, name
+        assert lines[0].startswith("_BASE_: ") and len(lines) <= 26, name
 
 
 @pytest.mark.parametrize("name", CIFAR + IMAGENET)
@@ -91,7 +107,9 @@ def test_a_recipe_trains_the_network_under_shakedrop_from_scratch(name) -> None:
     assert cfg.MODEL.SHAKEDROP.ENABLED and "survival_prob=" in repr(built(name))
     assert not cfg.MODEL.WEIGHTS and not spec.inverted and cfg.MODEL.BACKBONE.FREEZE_AT == 0
     if "shake_shake" not in name:
-        assert (spec.alpha, spec.beta, spec.survival_prob) == ((0, 0), (0, 1), 0.5)
+        assert (spec.beta, spec.survival_prob) == ((0, 1), 0.5)
+        ends_in_relu = {block.ENDS_IN_RELU for block in blocks_of(built(name))}
+        assert spec.alpha == ((0, 0) if ends_in_relu == {True} else (-1, 1))
 
 
 @pytest.mark.parametrize("name", [n for n in CIFAR + IMAGENET if "cifar100" not in n])
@@ -133,7 +151,7 @@ def test_cifar100_differs_from_cifar10_in_the_data(name) -> None:
     data = {"DATASETS.TRAIN", "DATASETS.TEST", "MODEL.IMAGE_CLASSIFIER.NUM_CLASSES"}
     data |= {"MODEL.PIXEL_MEAN", "MODEL.PIXEL_STD"}
     # The learning rate of the PyramidNet paper depends on it.
-    assert changed == data | ({"SOLVER.BASE_LR"} if "pyramidnet" in name else set())
+    assert changed == data | ({"SOLVER.BASE_LR"} if "pyramidnet_110" in name else set())
 
 
 @pytest.mark.parametrize("network", PARAMETERS)
@@ -157,10 +175,17 @@ def test_the_recipes_are_those_that_are_reported() -> None:
         model_zoo.get_config("ImageNet-Classification/resnet_152.yaml"), 1_281_167
     ).SOLVER
     assert imagenet.MAX_ITER == 450_410 and imagenet.STEPS == (150_137, 300_274)
+    pyramidnet = epochs_to_iterations(
+        model_zoo.get_config("CIFAR-Classification/pyramidnet_272_alpha200_cifar10.yaml"), 50_000
+    )
+    assert pyramidnet.SOLVER.MAX_ITER == 1_406_250  # of 64 images
+    assert pyramidnet.INPUT.CLASSIFICATION.AUTO_AUGMENT == "autoaugment_cifar10"
     rates = {name: ours(f"{name}.yaml")["SOLVER.BASE_LR"] for name in CIFAR + IMAGENET}
     special = {name: rate for name, rate in rates.items() if rate != 0.1}
     assert special == {
         "CIFAR-Classification/pyramidnet_110_alpha270_cifar100": 0.5,
+        "CIFAR-Classification/pyramidnet_272_alpha200_cifar10": 0.05,
+        "CIFAR-Classification/pyramidnet_272_alpha200_cifar100": 0.05,
         "CIFAR-Classification/shake_shake_26_2x64d_cifar10": 0.2,
         "CIFAR-Classification/shake_shake_26_2x64d_cifar100": 0.2,
     }

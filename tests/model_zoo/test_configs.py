@@ -10,7 +10,6 @@ from unittest.mock import ANY
 import pytest
 import torch
 import torchvision
-from detectron2 import model_zoo as stock_zoo
 from detectron2.config import get_cfg
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import build_backbone
@@ -18,6 +17,7 @@ from torch import nn
 from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 
 from shakedrop_det import add_training_config, model_zoo
+from shakedrop_det.model_zoo import stock as stock_zoo
 
 from .trees import (
     BACKBONES,
@@ -39,6 +39,10 @@ RENAMED = {
     "Res5ROIHeads": "ShakeDropRes5ROIHeads",
 }
 OTHERS = ("ImageNet-Classification/", "CIFAR-Classification/", "Demo/", "lazy/")
+TRAINED_NORMS = [
+    "COCO-Detection/faster_rcnn_R_152_FPN_1x_trained_norms.yaml",
+    "COCO-InstanceSegmentation/mask_rcnn_R_152_FPN_1x_trained_norms.yaml",
+]
 DETECTORS = [name for name in model_zoo.list() if not name.startswith(OTHERS)]
 
 
@@ -68,7 +72,7 @@ def test_a_config_of_detectron2_differs_in_the_backbone_and_the_keys_of_this_pac
 
 def test_the_recipes_are_detectron2s_and_faster_and_mask_rcnn_with_all_backbones() -> None:
     wanted = set(mirrored()).union(*with_all_backbones(".yaml").values())
-    assert set(DETECTORS) == wanted
+    assert set(DETECTORS) == wanted | set(TRAINED_NORMS)
     assert sum(path.is_file() for path in CONFIGS.rglob("*")) <= 200
 
 
@@ -80,6 +84,19 @@ def test_recipes_of_a_family_differ_in_the_backbone_alone(pattern) -> None:
         assert changed <= keys_of(backbone)
         if backbone != "R_50":
             assert ours(name) == ours(pattern.format("R_50"), backbone)
+
+
+@pytest.mark.parametrize("name", TRAINED_NORMS)
+def test_with_trained_norms_it_differs_from_the_recipe_beside_it_in_them_alone(name) -> None:
+    frozen = ours(name.replace("_trained_norms", ""), "pretrained")
+    cfg = ours(name)
+    assert differences(cfg, frozen) == {"MODEL.WEIGHTS", *keys_of("trained_norms")}
+    assert cfg["MODEL.RESNETS.NORM"] == "SyncBN" and cfg["MODEL.BACKBONE.FREEZE_AT"] == 0
+    assert not cfg["SOLVER.CLIP_GRADIENTS.ENABLED"] and not cfg["MODEL.SHAKEDROP.INVERTED"]
+    assert ours(name.replace("_trained_norms", ""), "pretrained", "trained_norms") == {
+        **cfg,
+        "MODEL.WEIGHTS": frozen["MODEL.WEIGHTS"],
+    }
 
 
 def test_each_recipe_is_a_few_lines_over_a_base() -> None:
@@ -98,6 +115,8 @@ def test_weights_are_of_detectron2_or_of_a_file_that_is_said_how_to_make() -> No
             assert backbone_of(weights.replace("-", "_")) == backbone_of(name)
         elif weights.startswith("catalog://"):  # detectron2's other names, mirrored above
             assert name in mirrored()
+        elif name in TRAINED_NORMS:
+            assert f'{weights}"  # of ImageNet-Classification/resnet_152.yaml' in text_of(name)
         elif weights:
             local[backbone_of(name)] = weights
     assert set(local) == {"R_18", "R_34", "R_152", "X_152_32x4d"}

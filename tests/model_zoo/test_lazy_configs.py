@@ -13,7 +13,6 @@ from typing import Any
 import detectron2
 import pytest
 import torch
-from detectron2 import model_zoo as stock_zoo
 from detectron2.config import CfgNode, LazyConfig, instantiate
 from detectron2.modeling import build_model
 from omegaconf import DictConfig, ListConfig
@@ -21,6 +20,7 @@ from torch import nn
 
 from shakedrop_det import ShakeDropSpec, model_zoo
 from shakedrop_det.config import spec_from_config
+from shakedrop_det.model_zoo import stock as stock_zoo
 from shakedrop_det.modeling import ShakenBlock
 
 from .trees import with_all_backbones
@@ -43,7 +43,7 @@ OF_YAML_ALONE = {
 
 def stock_names() -> list[str]:
     """detectron2's own lazy configs of ResNets built from its own blocks."""
-    root = Path(stock_zoo.__file__).parent / "configs"
+    root = stock_zoo.CONFIGS
     names = (path.relative_to(root).as_posix() for path in root.rglob("*.py"))
     left_out = ("common/", "Misc/", "new_baselines/mask_rcnn_regnet")
     return sorted(n for n in names if not n.startswith(left_out) and "regnet" not in n)

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from detectron2 import model_zoo as stock_zoo
 from detectron2.config import LazyConfig
 from omegaconf import DictConfig
 
 from shakedrop_det import model_zoo
+from shakedrop_det.model_zoo import stock as stock_zoo
 
 from .test_lazy_configs import C4, MASK_RCNN, RETINANET, plain
 from .trees import write

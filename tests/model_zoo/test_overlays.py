@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from detectron2 import model_zoo as stock_zoo
 from detectron2.config import CfgNode, get_cfg
 from detectron2.modeling import BACKBONE_REGISTRY, build_model
 
 from shakedrop_det import add_training_config, model_zoo
 from shakedrop_det.config import spec_from_config
+from shakedrop_det.model_zoo import stock as stock_zoo
 from shakedrop_det.modeling import ShakenBlock
 
 from .trees import BACKBONES, OVERLAYS, differences, flat, keys_of, mirrored, ours, write
@@ -37,6 +37,7 @@ def stock(name: str) -> CfgNode:
 
 def test_these_are_the_overlays() -> None:
     methods = {"shakedrop", "vanilla", "random_drop", "erase_relu", "pretrained"}
+    methods |= {"trained_norms"}
     names = model_zoo.list_overlays()
     assert set(names) == {*BACKBONES, *methods, "type_a", "type_b"}
     assert names == sorted(names)

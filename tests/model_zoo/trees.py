@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from detectron2 import model_zoo as stock_zoo
 from detectron2.config import CfgNode
 
 from shakedrop_det import model_zoo
+from shakedrop_det.model_zoo import stock as stock_zoo
 
 CONFIGS = Path(__file__).parents[2] / "configs"
-STOCK_CONFIGS = Path(stock_zoo.__file__).parent / "configs"
+STOCK_CONFIGS = stock_zoo.CONFIGS
 OVERLAYS = CONFIGS / "overlays"
 BACKBONES = ("R_18", "R_34", "R_50", "R_101", "R_152", "X_101_32x8d", "X_152_32x4d")
 

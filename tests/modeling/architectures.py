@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from detectron2 import model_zoo as stock_zoo
 from detectron2.config import CfgNode, instantiate
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import build_model
@@ -24,6 +23,7 @@ from detectron2.structures import BitMasks, Boxes, Instances, Keypoints
 from torch import nn
 
 from shakedrop_det import model_zoo
+from shakedrop_det.model_zoo import stock as stock_zoo
 
 try:
     import panopticapi  # noqa: F401

@@ -18,6 +18,7 @@ from .networks import randomize_norms
 RESNET = "build_shakedrop_cifar_resnet_backbone"
 PYRAMID = "build_shakedrop_pyramidnet_backbone"
 TWO_BRANCHES = "build_shake_shake_backbone"
+WIDE = "build_shakedrop_wide_resnet_backbone"
 
 SMALL: dict[str, dict[str, Any]] = {
     "ResNet": {"builder": RESNET, "DEPTH": 14, "RES2_OUT_CHANNELS": 8},
@@ -34,6 +35,21 @@ SMALL: dict[str, dict[str, Any]] = {
         "DEPTH": 20,
         "BLOCK": "bottleneck",
         "PYRAMID_ALPHA": 5.0,
+    },
+    "ResNeXt": {
+        "builder": RESNET,
+        "DEPTH": 20,
+        "BLOCK": "bottleneck",
+        "RES2_OUT_CHANNELS": 16,
+        "NUM_GROUPS": 2,
+        "WIDTH_PER_GROUP": 4,
+    },
+    "Wide ResNet": {"builder": WIDE, "DEPTH": 16, "WIDEN_FACTOR": 2},
+    "original Wide ResNet": {
+        "builder": WIDE,
+        "DEPTH": 16,
+        "WIDEN_FACTOR": 2,
+        "LAST_BRANCH_NORM": False,
     },
     "two branches": {"builder": TWO_BRANCHES, "DEPTH": 14, "RES2_OUT_CHANNELS": 8},
     "two bottleneck branches": {
@@ -94,6 +110,19 @@ def pyramid_residual(block: nn.Module, x: Tensor, stride: int) -> Tensor:
         return conv_bn(conv_bn(x, block.conv1, stride=stride).clamp(min=0), block.conv2)
     x = conv_bn(x, block.conv1).clamp(min=0)
     return conv_bn(conv_bn(x, block.conv2, stride=stride).clamp(min=0), block.conv3)
+
+
+def wide_block(block: nn.Module, x: Tensor, stride: int) -> tuple[Tensor, Tensor]:
+    """Shortcut and residual of Zagoruyko and Komodakis: BN - ReLU - conv - BN - ReLU - conv, and BN
+    where the block has one; a new shape by a 1x1 convolution after the first ReLU."""
+    active = batch_norm(x, block.norm1).clamp(min=0)
+    f = conv_bn(active, block.conv1, stride=stride).clamp(min=0)
+    f = F.conv2d(f, block.conv2.weight, padding=1)
+    if block.conv2.norm is not None:
+        f = batch_norm(f, block.conv2.norm)
+    if block.shortcut is None:
+        return x, f
+    return F.conv2d(active, block.shortcut.weight, stride=stride), f
 
 
 def pyramid_shortcut(x: Tensor, out_channels: int, stride: int) -> Tensor:

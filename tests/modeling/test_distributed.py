@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -43,9 +42,7 @@ def in_two_processes(function: Callable[[int], Any], folder: Path) -> list[Any]:
 def process(rank: int, function: Callable[[int], Any], folder: str) -> None:
     torch.set_num_threads(1)
     store = torch.distributed.FileStore(f"{folder}/store", 2)
-    torch.distributed.init_process_group(
-        "gloo", store=store, rank=rank, world_size=2, timeout=timedelta(seconds=60)
-    )
+    torch.distributed.init_process_group("gloo", store=store, rank=rank, world_size=2)
     torch.save(function(rank), f"{folder}/rank{rank}.pth")
     torch.distributed.destroy_process_group()
 

@@ -177,5 +177,5 @@ def test_builders_count_all_blocks_of_a_depth_also_where_the_network_is_cut_shor
     probs = [m.survival_prob for m in network.modules() if hasattr(m, "survival_prob")]
     count = sum(DEPTHS[depth][1])
     built = sum(DEPTHS[depth][1][: int(out_features[-1][-1]) - 1])
-    assert probs[:built] == pytest.approx([1 - 0.5 * i / count for i in range(1, built + 1)])
+    assert probs[:built] == pytest.approx([1 - 0.1 * i / count for i in range(1, built + 1)])
     assert len([m for m in network.modules() if isinstance(m, ShakenBlock)]) == built

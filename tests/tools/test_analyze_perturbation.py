@@ -30,7 +30,7 @@ def test_tables_and_picture(
 ) -> None:
     shaken = save(tiny("classifier"), tmp_path, "shaken")
     plain = save(tiny("classifier", "MODEL.SHAKEDROP.ENABLED", False), tmp_path, "plain")
-    options = ["--num-images", 100, "--draws", 2, "--weights", shaken, "--plain", plain]
+    options = ["--num-images", 30, "--draws", 2, "--weights", shaken, "--plain", plain]
     config = ["--config-file", CONFIGS / "tiny_classifier.yaml", "DATASETS.TRAIN", "digits_val"]
     process = start(TOOL, *config, *options, "--output", tmp_path / "out")
     out, err = process.communicate(timeout=300)

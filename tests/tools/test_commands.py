@@ -32,8 +32,8 @@ sys.argv = [sys.argv[1], "--help"]
 runpy.run_path(sys.argv[0], run_name="__main__")
 """
 EVERYWHERE = {
-    "--config-file FILE, --config FILE": "analyze export fold predict train visualize",
-    "--weights FILE": "convert export fold predict train",
+    "--config FILE": "analyze export fold predict train visualize",
+    "--weights FILE": "analyze_perturbation convert export fold predict train",
     "--output F": "analyze benchmark.py benchmark_coco convert demo export fold predict run train"
     " visualize",
     "[KEY VALUE ...]": "analyze export fold predict train visualize",

@@ -55,7 +55,9 @@ def convert_weights(
 
 
 def test_there_and_back(convert_weights: Run, tmp_path: Path) -> None:
-    """With real images, through safetensors."""
+    """With real images, through safetensors, to timm."""
+    pytest.importorskip("safetensors")
+    pytest.importorskip("timm")
     network = build("torchvision", "resnet18")
     torch.save(network.state_dict(), tmp_path / "source.pth")
     pictures = [tmp_path / f"{i}.png" for i in range(2)]

@@ -42,11 +42,9 @@ def kill_at(start: Start, output: Path, config: str, options: list[object], name
     path = TESTS / "configs" / f"tiny_{config}.yaml"
     options = ["OUTPUT_DIR", output, *options]
     process = start(TRAIN_NET, "--config", path, *options, to=subprocess.DEVNULL)
-    deadline = time.monotonic() + 120
     last = output / "last_checkpoint"  # written after the checkpoint itself
     while not (last.exists() and last.read_text() == name):
         assert process.poll() is None, "the run ended before it could be killed"
-        assert time.monotonic() < deadline
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     process.wait()

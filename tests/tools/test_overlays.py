@@ -15,6 +15,7 @@ TOOLS = Path(__file__).parents[2] / "tools"
 CONFIG = CONFIGS / "tiny_mask_rcnn.yaml"
 REQUIRED = {
     "analyze_model": [],
+    "analyze_perturbation": [],
     "export_model": ["--format", "onnx"],
     "fold_shakedrop": [],
     "predict": ["photo.jpg"],

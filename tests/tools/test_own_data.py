@@ -22,7 +22,7 @@ def test_two_paths_are_enough(start: Start, tool: Callable[..., str], tmp_path: 
     paths = write_own_data(data)
     options = ["DATASETS.TRAIN", paths, "DATASETS.TEST", paths, "OUTPUT_DIR", run]
     process = start(ROOT / "tools" / "train_net.py", "--config-file", CONFIG, *options)
-    out, err = process.communicate(timeout=200)
+    out, err = process.communicate()
     assert process.returncode == 0, err
     assert "copypaste: Task: segm" in out + err
     checkpoint = torch.load(run / "model_final.pth", weights_only=True)

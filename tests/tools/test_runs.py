@@ -22,11 +22,9 @@ Start = Callable[..., "subprocess.Popen[str]"]
 
 
 def wait_for_loss(process: subprocess.Popen[str], output: Path) -> None:
-    deadline = time.monotonic() + 200
     metrics = output / "metrics.json"
     while not (metrics.exists() and "total_loss" in metrics.read_text()):
         assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline
         time.sleep(0.05)
 
 
@@ -52,7 +50,7 @@ def test_a_run_has_its_folder_to_itself_says_little_and_ends_by_ctrl_c(
     )
 
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=100)
+    out, err = process.communicate()
     assert process.returncode == 128 + signal.SIGINT
     last = (tmp_path / "last_checkpoint").read_text()
     (line,) = err.splitlines()
@@ -74,7 +72,7 @@ def test_several_processes_end_together(start: Start, tmp_path: Path) -> None:
     process = start(TRAIN_NET, "--config", CONFIG, "--output", tmp_path, *two, *LONG)
     wait_for_loss(process, tmp_path)
     process.terminate()
-    _, err = process.communicate(timeout=100)
+    _, err = process.communicate()
     assert process.returncode == 128 + signal.SIGTERM
     assert "Traceback" not in err
     last = (tmp_path / "last_checkpoint").read_text()

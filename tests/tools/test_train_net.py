@@ -58,7 +58,8 @@ def test_pretrainings_checkpoint_is_the_detectors_weights_as_it_is(
     text = tool("train_net", "--eval-only", *detector, second / "model_final.pth")
     assert "Evaluation results for segm" in text
     text = tool("train_net", "--eval-only", *detector, weights, code=2)
-    assert "lacks" in text and "roi_heads.mask_head.mask_fcn1" in text
+    assert "lacks" in text and "proposal_generator.rpn_head.conv, " in text
+    assert "and 7 more" in text
 
 
 def test_killed_run_resumes_where_it_was(
@@ -68,10 +69,9 @@ def test_killed_run_resumes_where_it_was(
     options = ["OUTPUT_DIR", output, "SOLVER.CHECKPOINT_PERIOD", 1, "SOLVER.BASE_LR", 1e-3]
     schedule = ["SOLVER.MAX_ITER", 1000, "SOLVER.WARMUP_ITERS", 500, "SOLVER.STEPS", (900,)]
     process = start(TRAIN_NET, "--config", CONFIG, *options, *schedule, to=subprocess.DEVNULL)
-    deadline = time.monotonic() + 120
     last_checkpoint = output / "last_checkpoint"  # is written after the checkpoint itself
     while not last_checkpoint.exists() or last_checkpoint.read_text() < "model_0000002.pth":
-        assert process.poll() is None and time.monotonic() < deadline
+        assert process.poll() is None
         time.sleep(0.05)
     process.send_signal(signal.SIGKILL)
     process.wait()

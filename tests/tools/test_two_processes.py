@@ -19,7 +19,7 @@ def test_ranks_draw_independently_and_stay_equal(
     options += ["MODEL.SHAKEDROP.SURVIVAL_PROB", 0.0]
     script = TESTS / "tools" / "two_processes.py"
     process = start(script, "--config-file", config, "--num-gpus", 2, *options)
-    out, err = process.communicate(timeout=300)
+    out, err = process.communicate()
     assert process.returncode == 0, err + out
 
     ranks = [torch.load(tmp_path / f"rank{rank}.pth", weights_only=True) for rank in range(2)]
@@ -32,6 +32,34 @@ def test_ranks_draw_independently_and_stay_equal(
     for key, value in first.items():
         if "running" not in key and "tracked" not in key:  # each rank has its own statistics
             assert torch.equal(value, second[key]), key
+
+
+@pytest.mark.slow
+def test_adversarial_policies_are_resumed_in_two_processes(
+    train_net: Callable[..., tuple[str, str]], tmp_path: Path
+) -> None:
+    """In the middle of an epoch, of which each process has losses of its own."""
+    options = ["OUTPUT_DIR", tmp_path, "DATASETS.TRAIN", "('digits_val',)", "DATASETS.TEST", "()"]
+    options += ["DATALOADER.SAMPLER_TRAIN", "RandomSubsetTrainingSampler"]
+    options += ["DATALOADER.RANDOM_SUBSET_RATIO", 0.067]  # 24 images, three steps
+    options += ["SOLVER.MAX_ITER", 6, "SOLVER.STEPS", "(5,)", "SOLVER.CHECKPOINT_PERIOD", 2]
+    key = "INPUT.CLASSIFICATION.ADVERSARIAL_AUGMENT"
+    options += [f"{key}.POLICIES", 2, f"{key}.BASE_LR", 0.1]
+    two = ["--num-gpus", 2, "--dist-url", "auto"]
+    train_net("classifier", *two, *options)
+    middle = torch.load(tmp_path / "model_0000001.pth", weights_only=True)["trainer"]["hooks"]
+    first, second = (process["policies"] for process in middle["ExactResume"]["processes"])
+    assert first["steps"] == second["steps"] == 2
+    assert not torch.equal(first["losses"], second["losses"])
+    unbroken = torch.load(tmp_path / "model_final.pth", weights_only=True)
+
+    (tmp_path / "last_checkpoint").write_text("model_0000001.pth")
+    train_net("classifier", *two, "--resume", *options)
+    resumed = torch.load(tmp_path / "model_final.pth", weights_only=True)
+    for key, value in unbroken["model"].items():
+        assert torch.equal(value, resumed["model"][key]), key
+    policies = [end["trainer"]["hooks"]["PolicyUpdate"]["policies"] for end in (unbroken, resumed)]
+    assert torch.equal(*policies)
 
 
 @pytest.mark.slow

@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import detectron2.model_zoo
 import pytest
 from detectron2.config import get_cfg
 
 from shakedrop_det.engine import load_config
+from shakedrop_det.model_zoo import stock
 from shakedrop_det.utils.safe_yaml import merge_config_file, read_config_file
 
 RECIPE = "COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_1x.yaml"
@@ -99,7 +99,7 @@ def test_bytes_that_are_no_text(tmp_path: Path) -> None:
 
 
 def test_what_is_merged_is_what_detectron2_merges() -> None:
-    file = detectron2.model_zoo.get_config_file(RECIPE)
+    file = stock.get_config_file(RECIPE)
     expected, found = get_cfg(), get_cfg()
     expected.merge_from_file(file)
     merge_config_file(found, file)

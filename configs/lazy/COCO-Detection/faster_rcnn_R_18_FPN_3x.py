@@ -1,4 +1,4 @@
-from detectron2.model_zoo import get_config
+from shakedrop_det.model_zoo.stock import get_config
 
 from .faster_rcnn_R_18_FPN_1x import dataloader, model, optimizer, train
 

@@ -1,4 +1,4 @@
-from detectron2.model_zoo import get_config
+from shakedrop_det.model_zoo.stock import get_config
 
 from .mask_rcnn_X_152_32x4d_FPN_1x import dataloader, model, optimizer, train
 

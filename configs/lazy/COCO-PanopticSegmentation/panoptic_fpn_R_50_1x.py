@@ -1,6 +1,5 @@
-from detectron2.model_zoo import get_config
-
 from shakedrop_det.model_zoo import apply_overlay
+from shakedrop_det.model_zoo.stock import get_config
 
 _cfg = get_config("COCO-PanopticSegmentation/panoptic_fpn_R_50_1x.py")
 apply_overlay(_cfg, "shakedrop")

@@ -1,7 +1,6 @@
-from detectron2.model_zoo import get_config
-
 from shakedrop_det import ShakeDropSpec
 from shakedrop_det.model_zoo.lazy_overlays import put_under_shakedrop
+from shakedrop_det.model_zoo.stock import get_config
 
 _cfg = get_config("new_baselines/mask_rcnn_R_101_FPN_200ep_LSJ.py")
 # With the paper's scaling, since it trains from scratch.

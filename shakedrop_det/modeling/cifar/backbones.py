@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Sequence
+from typing import Any
 
 from detectron2.config import CfgNode
 from detectron2.layers import CNNBlockBase, ShapeSpec
@@ -12,12 +12,16 @@ from detectron2.modeling.backbone.resnet import BasicBlock, BottleneckBlock
 
 from ..backbone import num_residual_blocks, shake_backbone
 from .pyramid_blocks import PyramidBasicBlock, PyramidBottleneckBlock, pyramid_channels
+from .stages import (
+    NUM_STAGES,
+    blocks_per_stage,
+    strides,
+    three_stage_backbone,
+    wide_blocks_per_stage,
+)
 from .stem import CifarStem, FinalActivation
 from .two_branch_blocks import BottleneckResidual, TwoBranchBlock
-
-NUM_STAGES = 3
-_LAYERS = {"basic": 2, "bottleneck": 3}
-"""Convolutions of a residual branch, by the values of ``MODEL.RESNETS.BLOCK``."""
+from .wide_blocks import WideBlock
 
 
 @BACKBONE_REGISTRY.register()
@@ -70,7 +74,7 @@ def build_shakedrop_cifar_resnet_backbone(cfg: CfgNode, input_shape: ShapeSpec) 
         )
         in_channels = out_channels
     stem = CifarStem(input_shape.channels, node.STEM_OUT_CHANNELS, norm=node.NORM)
-    return three_stage_backbone(cfg, stem, stages)
+    return three_stage_backbone(cfg, stem, stages, num_blocks)
 
 
 @BACKBONE_REGISTRY.register()
@@ -105,7 +109,7 @@ def build_shakedrop_pyramidnet_backbone(cfg: CfgNode, input_shape: ShapeSpec) ->
             in_channels = block.out_channels
     stages[-1].append(FinalActivation(in_channels, norm=node.NORM))
     stem = CifarStem(input_shape.channels, node.STEM_OUT_CHANNELS, norm=node.NORM, relu=False)
-    return three_stage_backbone(cfg, stem, stages)
+    return three_stage_backbone(cfg, stem, stages, num_blocks)
 
 
 @BACKBONE_REGISTRY.register()
@@ -143,45 +147,39 @@ def build_shake_shake_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> Backbone
         in_channels = out_channels
     stages[-1].append(FinalActivation(in_channels))
     stem = CifarStem(input_shape.channels, node.STEM_OUT_CHANNELS, norm=node.NORM, relu=False)
-    return three_stage_backbone(cfg, stem, stages)
+    return three_stage_backbone(cfg, stem, stages, num_blocks)
 
 
-def blocks_per_stage(depth: int, block: str) -> int:
-    """n: residual blocks in each of the three stages.
+@BACKBONE_REGISTRY.register()
+def build_shakedrop_wide_resnet_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> Backbone:
+    """The Wide ResNets of Zagoruyko and Komodakis, BMVC 2016, for CIFAR, under ShakeDrop.
 
-    Args:
-        depth: layers of the network with stem and classifier.
-        block: "basic" or "bottleneck".
-
-    Raises:
-        ValueError: for another block, or a depth that does not go with it.
+    ``MODEL.RESNETS.DEPTH`` is 6 n + 4, and ``WIDEN_FACTOR`` multiplies the widths of 16, 32 and 64:
+    28 and 10 for WRN-28-10. ``LAST_BRANCH_NORM`` says whether each branch ends in a norm, which
+    ShakeDrop needs. A norm and a ReLU follow the last block.
     """
-    if block not in _LAYERS:
-        raise ValueError(f"MODEL.RESNETS.BLOCK must be one of {', '.join(_LAYERS)}, got {block!r}")
-    layers = NUM_STAGES * _LAYERS[block]
-    num_blocks, rest = divmod(depth - 2, layers)
-    if num_blocks < 1 or rest:
+    node = cfg.MODEL.RESNETS
+    num_blocks = wide_blocks_per_stage(node.DEPTH)
+    if node.WIDEN_FACTOR < 1:
         raise ValueError(
-            f"MODEL.RESNETS.DEPTH must be {layers} n + 2 with MODEL.RESNETS.BLOCK {block!r}, such "
-            f"as {', '.join(str(layers * n + 2) for n in (2, 3, 18))}; got {depth!r}"
+            f"MODEL.RESNETS.WIDEN_FACTOR must be at least 1, got {node.WIDEN_FACTOR!r}"
         )
-    return num_blocks
-
-
-def strides(stage: int, num_blocks: int) -> list[int]:
-    """Strides of the blocks of a stage, counted from 0: all but the first begin with 2."""
-    return [2 if stage else 1] + [1] * (num_blocks - 1)
-
-
-def three_stage_backbone(
-    cfg: CfgNode, stem: CNNBlockBase, stages: Sequence[Sequence[CNNBlockBase]]
-) -> Backbone:
-    """The network of a stem and all its stages, under the ShakeDrop of a config."""
-    backbone = ResNet(
-        stem,
-        stages,
-        out_features=cfg.MODEL.RESNETS.OUT_FEATURES,
-        freeze_at=cfg.MODEL.BACKBONE.FREEZE_AT,
-    )
-    num_blocks = NUM_STAGES * blocks_per_stage(cfg.MODEL.RESNETS.DEPTH, cfg.MODEL.RESNETS.BLOCK)
-    return shake_backbone(backbone, cfg, num_blocks)
+    stages: list[list[CNNBlockBase]] = []
+    in_channels = node.STEM_OUT_CHANNELS
+    for index in range(NUM_STAGES):
+        out_channels = node.STEM_OUT_CHANNELS * node.WIDEN_FACTOR * 2**index
+        stages.append(
+            ResNet.make_stage(
+                WideBlock,
+                num_blocks,
+                stride_per_block=strides(index, num_blocks),
+                in_channels=in_channels,
+                out_channels=out_channels,
+                norm=node.NORM,
+                last_norm=node.NORM if node.LAST_BRANCH_NORM else "",
+            )
+        )
+        in_channels = out_channels
+    stages[-1].append(FinalActivation(in_channels, norm=node.NORM))
+    stem = CifarStem(input_shape.channels, node.STEM_OUT_CHANNELS, norm="", relu=False)
+    return three_stage_backbone(cfg, stem, stages, num_blocks)
