@@ -48,7 +48,17 @@ setup(
         "tqdm",
     ],
     extras_require={
-        "dev": ["black", "hypothesis", "mypy", "pytest", "pytest-timeout", "pytest-xdist", "ruff"],
+        "dev": [
+            "black",
+            "hypothesis",
+            "ipykernel",
+            "mypy",
+            "nbclient",
+            "pytest",
+            "pytest-timeout",
+            "pytest-xdist",
+            "ruff",
+        ],
         "export": ["onnx", "onnxruntime", "onnxscript"],
         "timm": ["timm"],
         "safetensors": ["safetensors"],
