@@ -1,25 +1,30 @@
 #!/usr/bin/env python
 """Compare configs over seeds: train every variant in every setting, and report the differences.
 
-Writes tables with confidence intervals to OUTPUT/experiment.md, all numbers to experiment.json, and
-a plot to experiment.png. Each run has a folder in OUTPUT with its complete config, log, metrics and
-checkpoint. Run the same command again to continue interrupted runs; finished runs are not repeated.
+Writes tables with confidence intervals to OUTPUT/experiment.md, a plot to experiment.png, and the
+result of each run, as soon as it has finished, to RESULTS/NAME_OF_FILE.json. Each run has a folder
+in OUTPUT with its complete config, log, metrics and checkpoint. Run the same command again to
+continue interrupted runs, also on another machine if it has the JSON; finished runs are not
+repeated.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import signal
 import sys
+import time
+from functools import partial
 from pathlib import Path
 
 from command_line import ToolParser, run
 
 EXAMPLES = """
-  tools/run_experiment.py configs/Experiments/cifar10_images.yaml --jobs 2
+  tools/run_experiment.py configs/Experiments/digits_methods.yaml --jobs 2
 
   # the tables of the runs that have finished so far
-  tools/run_experiment.py configs/Experiments/cifar10_images.yaml --report-only
+  tools/run_experiment.py configs/Experiments/digits_methods.yaml --report-only
 """
 
 
@@ -35,6 +40,21 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         "--output", type=Path, metavar="FOLDER", help="default: output/experiments/NAME_OF_FILE"
     )
+    parser.add_argument(
+        "--results",
+        type=Path,
+        metavar="FOLDER",
+        help="folder of JSON files with results, read and added to; default: OUTPUT",
+    )
+    parser.add_argument(
+        "--stop-after", type=float, metavar="MINUTES", help="start no further run after this time"
+    )
+    parser.add_argument(
+        "--run-limit",
+        type=float,
+        metavar="MINUTES",
+        help="stop a run that takes longer; it counts as failed",
+    )
     parser.add_allow_pickle()
     parser.add_argument("--report-only", action="store_true", help="report without training")
     return parser.parse_args()
@@ -45,7 +65,7 @@ def main() -> None:
     import torch
 
     from shakedrop_det.engine import reported_to_user
-    from shakedrop_det.experiments import Comparison, load_plan, read_results, report, run_plan
+    from shakedrop_det.experiments import Comparison, Store, choose, load_plan, report, run_plan
     from shakedrop_det.utils.output_folder import make_output_folder
 
     jobs = max(torch.cuda.device_count(), 1) if args.jobs is None else args.jobs
@@ -56,11 +76,25 @@ def main() -> None:
         plan = load_plan(args.plan)
         output = args.output or Path("output/experiments", plan.name)
         make_output_folder(output)
+        store = Store(args.results or output)
+        train = partial(
+            run_plan,
+            jobs=jobs,
+            allow_pickle=args.allow_pickle,
+            deadline=time.monotonic() + 60 * (args.stop_after or math.inf),
+            limit=args.run_limit and 60 * args.run_limit,
+            say=partial(print, flush=True),
+        )
+        search = plan.search_plan
+        chosen: dict[str, float] = {}
+        if search is not None:
+            if not args.report_only:
+                failed |= train(search, store, output / "search", later=len(plan.runs))
+            chosen = choose(plan, store.results(search))
+            plan = plan.with_values(chosen)
         if not args.report_only:
-            failed = run_plan(plan, output, jobs=jobs, allow_pickle=args.allow_pickle)
-        results = read_results(plan, output)
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        text = report(Comparison(plan, results), output, device=device)
+            failed |= train(plan, store, output)
+        text = report(Comparison(plan, store.results(plan)), output, chosen=chosen)
     print(f"\n{text}\nWritten to {output}/")
     if failed:
         print(f"{len(failed)} runs failed and are not in the tables", file=sys.stderr)

@@ -10,10 +10,12 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import load_coco_json
 
 from .cifar import register_cifar
+from .cluttered_digits import SPLITS, load_cluttered_digits
 from .digit_rendering import DIGIT_CLASSES
 from .digit_scenes import prepare_digit_scenes
 from .digits import load_single_digits
 from .image_folder import register_image_folder
+from .one_category import register_category
 
 
 def register_digit_scenes(name: str, root: str, *, split: str) -> None:
@@ -64,6 +66,11 @@ def register_builtin_datasets(root: str) -> None:
             register_cifar(
                 f"{variant}_{split}", os.path.join(root, variant), variant=variant, split=split
             )
+        register_category(f"coco_2017_{split}_person", f"coco_2017_{split}", "person")
+    for split in SPLITS:
+        name = f"cluttered_digits_{split}"
+        DatasetCatalog.register(name, partial(load_cluttered_digits, split))
+        MetadataCatalog.get(name).set(evaluator_type="classification", classes=DIGIT_CLASSES)
 
 
 # As in detectron2's own builtin.py: read once, at import.

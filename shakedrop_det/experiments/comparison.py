@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from .plan import Plan, Run
-from .running import Result
-from .statistics import Estimate, estimate_difference, estimate_mean
+from .statistics import Estimate, estimate_mean
+from .store import Result
 
 
 @dataclass(frozen=True)
@@ -23,21 +23,36 @@ class Comparison:
     results: Mapping[Run, Result]
 
     def values(self, setting: str, variant: str, metric: str) -> dict[int, float]:
-        """A metric of each run of a variant in a setting, by seed."""
+        """A metric of each run of a variant in a setting that did not diverge, by seed."""
         return {
             run.seed: result.metrics[metric]
             for run, result in self.results.items()
-            if (run.setting, run.variant) == (setting, variant)
+            if (run.setting, run.variant) == (setting, variant) and not result.diverged
         }
 
     def mean(self, setting: str, variant: str, metric: str) -> Estimate:
         """Over the seeds, see :func:`~shakedrop_det.experiments.estimate_mean`."""
         return estimate_mean(list(self.values(setting, variant, metric).values()))
 
+    def differences(
+        self, setting: str, variant: str, metric: str, *, against: str | None = None
+    ) -> dict[int, float]:
+        """To another variant, the baseline if none is named, of runs with the same seed; by seed.
+
+        Seeds that only one of them has are left out.
+        """
+        values = self.values(setting, variant, metric)
+        others = self.values(setting, against or self.plan.baseline, metric)
+        return {seed: value - others[seed] for seed, value in values.items() if seed in others}
+
     def difference(self, setting: str, variant: str, metric: str) -> Estimate:
-        """To the baseline, of runs with the same seed, see
-        :func:`~shakedrop_det.experiments.estimate_difference`."""
-        values, baseline = (
-            self.values(setting, name, metric) for name in (variant, self.plan.baseline)
+        """To the baseline, see :meth:`differences`."""
+        return estimate_mean(list(self.differences(setting, variant, metric).values()))
+
+    def num_diverged(self, setting: str, variant: str) -> int:
+        """How many runs of a variant in a setting diverged."""
+        return sum(
+            bool(result.diverged)
+            for run, result in self.results.items()
+            if (run.setting, run.variant) == (setting, variant)
         )
-        return estimate_difference(values, baseline)

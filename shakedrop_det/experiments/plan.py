@@ -1,25 +1,24 @@
-"""Reading an experiment: a yaml file of variants, settings and seeds."""
+"""What an experiment compares: variants, settings and seeds."""
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from detectron2.config import CfgNode
 
-from shakedrop_det.config import spec_from_config
 from shakedrop_det.engine import load_config
-from shakedrop_det.utils.safe_yaml import read_yaml
 
-_RESERVED = ("SEED", "OUTPUT_DIR")
-_OVERLAYS = "overlays"
+OVERLAYS = "overlays"
+_SEED = "{seed}"
 
 Options = Mapping[str, Any]
-"""Config keys and their values; under "overlays" a list of what is laid over the config first, see
+"""Config keys and their values, in which {seed} stands for the seed of the run; under "overlays" a
+list of what is laid over the config first, see
 :func:`shakedrop_det.model_zoo.apply_overlay`."""
 
 
@@ -42,7 +41,53 @@ class Run:
     @property
     def folder(self) -> Path:
         """Where its results lie below those of the experiment."""
-        return Path(_file_name(self.setting), _file_name(self.variant), f"seed_{self.seed}")
+        return Path(file_name(self.setting), file_name(self.variant), f"seed_{self.seed}")
+
+
+@dataclass(frozen=True)
+class Search:
+    """A value of one config key that is chosen for each variant, with other seeds and images.
+
+    Attributes:
+        key: of the config, such as "MODEL.SHAKEDROP.SURVIVAL_PROB".
+        values: those that are tried.
+        variants: names of the variants for which one is chosen.
+        seeds: of the runs for the choice; none of them is a seed of the comparison.
+        options: what these runs change of the config: at least ``DATASETS.TEST``, the images that
+            the choice is made on.
+        settings: names of the settings in which it is made; the value is that of the best mean over
+            all of them and the seeds.
+    """
+
+    key: str
+    values: tuple[float, ...]
+    variants: tuple[str, ...]
+    seeds: tuple[int, ...]
+    options: Options
+    settings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A sentence that the experiment could refute: that one variant's first metric is higher than
+    another's, or by how much more in one setting than in another.
+
+    Attributes:
+        text: the sentence.
+        variant, against: names of the two variants.
+        setting: where they are compared.
+        beyond: another setting; then the claim is that the gain in ``setting`` is larger than
+            there. None for a claim about ``setting`` alone.
+        as_images: whether the claim is that ``against`` needs more images for the metric that
+            ``variant`` has in ``setting``; names of settings then begin with their number.
+    """
+
+    text: str
+    variant: str
+    against: str
+    setting: str
+    beyond: str | None = None
+    as_images: bool = False
 
 
 @dataclass(frozen=True)
@@ -60,6 +105,11 @@ class Plan:
         options: what all runs change of the config.
         settings: by name, what the circumstances change, such as the depth or the images.
         variants: by name, what is compared; the first is the baseline.
+        search: what is chosen for some of the variants before they are compared.
+        claims: what it is to support or to refute; they are one family of tests.
+        chosen: when the setting was chosen, how, and why; written before the runs.
+        core_hours: what all runs are estimated to take, on one core.
+        needs: what must be at hand, such as "a GPU"; empty if nothing but this package.
     """
 
     name: str
@@ -70,6 +120,11 @@ class Plan:
     options: Options
     settings: Mapping[str, Options]
     variants: Mapping[str, Options]
+    search: Search | None = None
+    claims: tuple[Claim, ...] = ()
+    chosen: str = ""
+    core_hours: float = 0.0
+    needs: str = ""
 
     @property
     def baseline(self) -> str:
@@ -91,6 +146,43 @@ class Plan:
             for variant in self.variants
         ]
 
+    @property
+    def search_plan(self) -> Plan | None:
+        """The experiment whose results the search chooses by, if there is a search: its variants
+        are those of :func:`searched`."""
+        if self.search is None:
+            return None
+        variants = {
+            searched(name, value): {**self.variants[name], self.search.key: value}
+            for name in self.search.variants
+            for value in self.search.values
+        }
+        return replace(
+            self,
+            name=f"{self.name}_search",
+            metrics=self.metrics[:1],
+            seeds=self.search.seeds,
+            options={**self.options, **self.search.options},
+            settings={name: self.settings[name] for name in self.search.settings},
+            variants=variants,
+            search=None,
+        )
+
+    def with_values(self, chosen: Mapping[str, float]) -> Plan:
+        """The experiment with the values that were chosen.
+
+        Args:
+            chosen: by variant; a variant of the search that is not in it is left out.
+        """
+        if self.search is None:
+            return self
+        variants = {
+            name: {**options, self.search.key: chosen[name]} if name in chosen else options
+            for name, options in self.variants.items()
+            if name in chosen or name not in self.search.variants
+        }
+        return replace(self, variants=variants, search=None)
+
     def config(self, run: Run) -> CfgNode:
         """The config of a run, with ``SEED`` set and ``OUTPUT_DIR`` as in the file.
 
@@ -98,124 +190,34 @@ class Plan:
             FileNotFoundError, ValueError: see :func:`shakedrop_det.engine.load_config`.
         """
         parts = (self.options, self.settings[run.setting], self.variants[run.variant])
-        overlays = [overlay for part in parts for overlay in part.get(_OVERLAYS, ())]
-        options = {key: value for part in parts for key, value in part.items() if key != _OVERLAYS}
-        texts = [str(part) for pair in options.items() for part in pair]
-        texts += ["SEED", str(run.seed)]
-        return load_config(self.config_file, texts, overlays=overlays)
-
-
-def load_plan(path: str | os.PathLike[str]) -> Plan:
-    """Read and check an experiment.
-
-    Args:
-        path: a yaml file with the keys ``question``, ``config`` (relative to the file), ``metrics``
-            (a list), ``seeds`` (their number, from 1, or a list), ``variants``, and if wanted
-            ``settings`` and ``options``; see :class:`Plan`. Overlays that are files are relative to
-            it too.
-
-    Raises:
-        FileNotFoundError: if the file or its config does not exist.
-        ValueError: if it is not as described, naming the key, its value and what is allowed; or if
-            a run's config is wrong, naming the run.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no experiment {str(path)!r}")
-    try:
-        plan = _parse(read_yaml(str(path)), path)
-    except ValueError as error:
-        raise ValueError(f"experiment {path}: {error}") from None
-    _check_configs(plan)
-    return plan
-
-
-def _parse(content: Any, path: Path) -> Plan:
-    required = {"question", "config", "metrics", "seeds", "variants"}
-    allowed = required | {"settings", "options"}
-    if not isinstance(content, dict) or not required <= content.keys() <= allowed:
-        found = ", ".join(map(str, content)) if isinstance(content, dict) else repr(content)
-        raise ValueError(
-            f"it must have the keys {', '.join(sorted(required))}, and may have options and "
-            f"settings; it has {found}"
-        )
-    metrics, seeds = content["metrics"], content["seeds"]
-    if not isinstance(metrics, list) or not metrics or not all(isinstance(m, str) for m in metrics):
-        raise ValueError(f"metrics must be a list of names, got {metrics!r}")
-    if _is_count(seeds):
-        seeds = list(range(1, seeds + 1))
-    if not isinstance(seeds, list) or not seeds or not all(map(_is_count, seeds)):
-        raise ValueError(f"seeds must be their number or a list of integers from 1, got {seeds!r}")
-    if len(set(seeds)) < len(seeds):
-        raise ValueError(f"seeds must differ from each other, got {seeds!r}")
-    return Plan(
-        name=path.stem,
-        question=str(content["question"]).strip(),
-        config_file=str(path.parent / str(content["config"])),
-        metrics=tuple(metrics),
-        seeds=tuple(seeds),
-        options=_options(content.get("options", {}), "options", path.parent),
-        settings=_named_options(content.get("settings", {"all": {}}), "settings", path.parent),
-        variants=_named_options(content["variants"], "variants", path.parent),
-    )
-
-
-def _is_count(value: Any) -> bool:
-    # yaml's true is an int in Python.
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
-
-
-def _named_options(node: Any, key: str, folder: Path) -> Mapping[str, Options]:
-    if not isinstance(node, dict) or not node:
-        raise ValueError(f"{key} must have names, and config options for each, got {node!r}")
-    named = {str(name): _options(part, f"{key}, {name!r}", folder) for name, part in node.items()}
-    folders: dict[str, str] = {}
-    for name in named:
-        other = folders.setdefault(_file_name(name), name)
-        if other != name:
-            raise ValueError(
-                f"{key} {other!r} and {name!r} would share the folder {_file_name(name)!r}: "
-                "rename one of them"
-            )
-    return named
-
-
-def _options(node: Any, key: str, folder: Path) -> dict[str, Any]:
-    node = {} if node is None else node
-    if not isinstance(node, dict):
-        raise ValueError(f"{key} must be config keys with their values, got {node!r}")
-    for name in node:
-        if name in _RESERVED:
-            raise ValueError(
-                f"{key} must not set {name}, which each run has its own of, got {node[name]!r}"
-            )
-    options = {str(name): value for name, value in node.items()}
-    if _OVERLAYS in options:
-        overlays = options[_OVERLAYS]
-        if not isinstance(overlays, list) or not all(isinstance(name, str) for name in overlays):
-            raise ValueError(f"{key}: overlays must be a list of names or files, got {overlays!r}")
-        files = [folder / name for name in overlays]
-        options[_OVERLAYS] = [
-            str(file) if file.is_file() else name
-            for file, name in zip(files, overlays, strict=True)
+        seed = str(run.seed)
+        texts = [
+            str(part).replace(_SEED, seed)
+            for options in parts
+            for key, value in options.items()
+            if key != OVERLAYS
+            for part in (key, value)
         ]
-    return options
+        names_seed = any(_SEED in str(options) for options in parts)
+        key = (run.setting, run.variant, seed if names_seed else "")
+        if key not in self._loaded:
+            overlays = [overlay for options in parts for overlay in options.get(OVERLAYS, ())]
+            self._loaded[key] = load_config(self.config_file, texts, overlays=overlays)
+        cfg = self._loaded[key].clone()
+        cfg.SEED = run.seed
+        return cfg
+
+    @cached_property
+    def _loaded(self) -> dict[tuple[str, str, str], CfgNode]:
+        """Configs that were read, which takes a hundred times as long as a copy."""
+        return {}
 
 
-def _file_name(name: str) -> str:
+def searched(variant: str, value: float) -> str:
+    """Name of a variant with a value that is tried."""
+    return f"{variant}, {value}"
+
+
+def file_name(name: str) -> str:
+    """A name as the name of a folder."""
     return re.sub(r"[^\w.+=-]+", "_", name)
-
-
-def _check_configs(plan: Plan) -> None:
-    first = [run for run in plan.runs if run.seed == plan.seeds[0]]
-    for run in first:
-        try:
-            cfg = plan.config(run)
-            spec_from_config(cfg)
-        except ValueError as error:
-            raise ValueError(f"experiment {plan.name!r}, {run}: {error}") from error
-        if not cfg.DATASETS.TEST:
-            raise ValueError(
-                f"experiment {plan.name!r}, {run}: DATASETS.TEST is empty: name a data set to "
-                "evaluate on"
-            )

@@ -1,8 +1,8 @@
-"""Plotting the means and differences of an experiment."""
+"""Plotting the runs, means and differences of an experiment."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +12,13 @@ from matplotlib.figure import Figure
 from shakedrop_det.utils.written import save_figure
 
 from .comparison import Comparison
-from .statistics import Estimate
+from .statistics import estimate_mean
 
-_WIDTH_OF_A_SETTING = 0.5
+_WIDTH_OF_A_SETTING = 0.7
 """What its variants share, of the distance to the next setting."""
+
+_MANY_SETTINGS = 4
+"""With more settings than this, their names are rotated."""
 
 
 def draw_experiment(comparison: Comparison, output: Path) -> None:
@@ -29,42 +32,50 @@ def draw_experiment(comparison: Comparison, output: Path) -> None:
     metric = plan.metrics[0]
     figure = Figure(figsize=(10, 4), dpi=150, layout="constrained")
     means, differences = figure.subplots(1, 2)
-    _draw(means, comparison, list(plan.variants), comparison.mean)
-    means.set_title(metric)
-    _draw(differences, comparison, plan.variants_compared, comparison.difference)
+    _draw(means, comparison, list(plan.variants), comparison.values)
+    means.set_title(metric, fontsize=10)
+    _draw(differences, comparison, plan.variants_compared, comparison.differences)
     differences.axhline(0, color="C0", linewidth=1)
-    differences.set_title(f"difference to {plan.baseline}, same seeds")
+    differences.set_title(f"difference to {plan.baseline}, same seeds", fontsize=10)
+    rotated = {"rotation": 20, "ha": "right"} if len(plan.settings) > _MANY_SETTINGS else {}
     for axes in (means, differences):
-        axes.set_xticks(range(len(plan.settings)), list(plan.settings))
+        axes.set_xticks(range(len(plan.settings)), list(plan.settings), fontsize=8, **rotated)
         axes.set_xlim(-0.5, len(plan.settings) - 0.5)
         axes.grid(axis="y", alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
-    means.legend(frameon=False, fontsize=8)
-    figure.supxlabel("means, with 95 % intervals over the seeds", fontsize=8)
-    save_figure(figure, output)
+    handles, labels = means.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=4, frameon=False, fontsize=8)
+    figure.supxlabel("runs, and their means with 95 % intervals", fontsize=8)
+    figure.savefig(output)
 
 
 def _draw(
     axes: Axes,
     comparison: Comparison,
-    variants: list[str],
-    estimate: Callable[[str, str, str], Estimate],
+    variants: Iterable[str],
+    values_of: Callable[[str, str, str], Mapping[int, float]],
 ) -> None:
     plan = comparison.plan
     names = list(plan.variants)
     for variant in variants:
         index = names.index(variant)
-        estimates = [estimate(setting, variant, plan.metrics[0]) for setting in plan.settings]
-        places = np.arange(len(estimates)) + _WIDTH_OF_A_SETTING * (
-            (index + 0.5) / len(names) - 0.5
-        )
+        runs = [
+            list(values_of(setting, variant, plan.metrics[0]).values()) for setting in plan.settings
+        ]
+        estimates = [estimate_mean(values) for values in runs]
+        share = (index + 0.5) / len(names) - 0.5
+        places = np.arange(len(runs)) + _WIDTH_OF_A_SETTING * share
+        colour = f"C{index}"
+        beside = places + 0.25 * _WIDTH_OF_A_SETTING / len(names)
+        for place, values in zip(beside, runs, strict=True):
+            axes.plot([place] * len(values), values, "x", color=colour, markersize=3, alpha=0.7)
         axes.errorbar(
             places,
-            [value.mean for value in estimates],
-            yerr=[value.half_width for value in estimates],
+            [estimate.mean for estimate in estimates],
+            yerr=[estimate.half_width for estimate in estimates],
             fmt="o",
             markersize=4,
             capsize=2,
-            color=f"C{index}",
+            color=colour,
             label=variant,
         )

@@ -1,81 +1,142 @@
-"""Tables, JSON and a plot of an experiment."""
+"""Reporting an experiment as tables and a plot."""
 
 from __future__ import annotations
 
-import datetime
-import json
-from collections.abc import Callable
-from dataclasses import asdict
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from tabulate import tabulate
 
-from shakedrop_det.benchmark.report import machine_and_versions
-from shakedrop_det.utils.written import write_text
-
+from .claims import Finding, findings
 from .comparison import Comparison
 from .plan import Plan
 from .plot import draw_experiment
 from .statistics import Estimate
 
+EXPLANATION = (
+    "Means are over the seeds, with half the width of their 95 % confidence intervals (Student's "
+    "t). Differences are between runs with the same seed, with the confidence interval of the "
+    "paired t test, in bold if it excludes 0. In brackets: the smallest difference that a test of "
+    "this many pairs with this spread detects with 80 % power. The intervals describe the "
+    "variation between seeds, not between test images, and are not corrected for multiple "
+    "comparisons."
+)
 
-def report(comparison: Comparison, output: Path, *, device: str) -> str:
-    """Write ``experiment.md``, ``experiment.json`` and ``experiment.png``.
+
+def report(
+    comparison: Comparison, output: Path, *, chosen: Mapping[str, float] | None = None
+) -> str:
+    """Write ``experiment.md`` and ``experiment.png``.
 
     Args:
         comparison: the experiment and its results; some may be missing.
         output: folder, which exists.
-        device: where they ran, "cpu" or "cuda".
+        chosen: what the search chose, by variant.
 
     Returns:
         str: the text of ``experiment.md``.
     """
     plan = comparison.plan
-    today = datetime.date.today().isoformat()
-    where = machine_and_versions(device)
-    parts = [f"# {plan.name}", plan.question, _what_ran(comparison)]
-    for metric in plan.metrics:
-        parts.append(mean_table(comparison, metric))
-        if plan.variants_compared:
-            parts.append(difference_table(comparison, metric))
-    text = "\n\n".join([*parts, f"{where}, {today}"]) + "\n"
-    write_text(output / "experiment.md", text)
-    runs = [{**asdict(run), **asdict(result)} for run, result in comparison.results.items()]
-    content = {"plan": asdict(plan), "machine": where, "date": today, "runs": runs}
-    write_text(output / "experiment.json", json.dumps(content, indent=1))
+    parts = [f"# {plan.name}", plan.question, what_ran(comparison), EXPLANATION]
+    parts += tables(comparison, chosen or {})
+    text = "\n\n".join([*parts, where_it_ran(comparison)]) + "\n"
+    (output / "experiment.md").write_text(text)
     draw_experiment(comparison, output / "experiment.png")
     return text
 
 
-def _what_ran(comparison: Comparison) -> str:
+def tables(comparison: Comparison, chosen: Mapping[str, float]) -> list[str]:
+    """What the search chose, the claims, and for each metric the means and the differences."""
+    plan = comparison.plan
+    parts = []
+    if chosen:
+        values = ", ".join(f"{name} {value}" for name, value in chosen.items())
+        parts.append(f"Chosen: {values}.")
+    if plan.claims:
+        parts.append(claims_table(comparison))
+    for metric in plan.metrics:
+        parts.append(mean_table(comparison, metric))
+        if plan.variants_compared:
+            parts.append(difference_table(comparison, metric))
+    return parts
+
+
+def what_ran(comparison: Comparison) -> str:
+    """The number of finished runs and their total time."""
     results = comparison.results
-    minutes = sum(result.seconds for result in results.values()) / 60
-    return (
-        f"{len(results)} of {len(comparison.plan.runs)} runs have ended, whose training and "
-        f"evaluation took {minutes:.1f} minutes in all. Means over the seeds, with 95 % intervals "
-        "of Student's t; differences are of runs with the same seed, bold where the interval "
-        "excludes 0. The intervals tell how results vary with the seed, not with the test images, "
-        "and each stands for itself: of twenty about nothing, one excludes 0."
+    text = (
+        f"{len(results)} of {len(comparison.plan.runs)} runs have finished, in "
+        f"{minutes(comparison):.1f} minutes of one core in total."
     )
+    diverged = sum(bool(result.diverged) for result in results.values())
+    return f"{text} {diverged} of them diverged." if diverged else text
+
+
+def minutes(comparison: Comparison) -> float:
+    """Total time of the runs on one core, or on a GPU."""
+    return sum(result.seconds for result in comparison.results.values()) / 60
+
+
+def where_it_ran(comparison: Comparison) -> str:
+    """Machines, commits and dates of the runs."""
+    results = comparison.results.values()
+    machines = sorted({result.machine for result in results})
+    commits = sorted({result.code for result in results})
+    dates = sorted({result.date for result in results})
+    if not dates:
+        return "No run has finished."
+    days = dates[0] if len(dates) == 1 else f"{dates[0]} to {dates[-1]}"
+    return f"{'; '.join(machines)}; commit {', '.join(commits)}; {days}"
+
+
+def claims_table(comparison: Comparison) -> str:
+    """A markdown table of the claims, their effects and the verdicts."""
+    rows = [
+        [
+            finding.claim.text,
+            effect_text(finding),
+            "-" if finding.verdict == "not run" else f"{finding.adjusted:.2g}",
+            finding.verdict,
+        ]
+        for finding in findings(comparison)
+    ]
+    headers = ["claim", f"{comparison.plan.metrics[0]}, gain", "p (Holm)", "verdict"]
+    return tabulate(rows, headers=headers, tablefmt="pipe", disable_numparse=True)
+
+
+def effect_text(finding: Finding) -> str:
+    """The effect with its interval."""
+    effect = finding.effect
+    if finding.verdict == "not run":
+        return "-"
+    if finding.claim.as_images:
+        return f"{effect.mean:.2f} times the images ({effect.low:.2f} to {effect.high:.2f})"
+    return _difference(effect).replace("*", "")
 
 
 def mean_table(comparison: Comparison, metric: str) -> str:
     """A markdown table of means, variants by settings, each with half of its interval's length."""
     plan = comparison.plan
 
+    decimals = _decimals(comparison, metric)
+
     def cell(setting: str, variant: str) -> str:
-        return _mean(comparison.mean(setting, variant, metric), of=len(plan.seeds))
+        diverged = comparison.num_diverged(setting, variant)
+        estimate = comparison.mean(setting, variant, metric)
+        return _mean(estimate, of=len(plan.seeds), diverged=diverged, decimals=decimals)
 
     return _table(plan, metric, list(plan.variants), cell)
 
 
 def difference_table(comparison: Comparison, metric: str) -> str:
     """A markdown table of differences to the baseline with their intervals; those that exclude 0
-    are bold."""
+    are bold, and each is followed by the smallest detectable difference in brackets."""
     plan = comparison.plan
 
+    decimals = _decimals(comparison, metric)
+
     def cell(setting: str, variant: str) -> str:
-        return _difference(comparison.difference(setting, variant, metric))
+        return _difference(comparison.difference(setting, variant, metric), decimals)
 
     return _table(plan, f"{metric}, minus {plan.baseline}", plan.variants_compared, cell)
 
@@ -86,19 +147,31 @@ def _table(plan: Plan, title: str, variants: list[str], cell: Callable[[str, str
     return tabulate(rows, headers=headers, tablefmt="pipe", disable_numparse=True)
 
 
-def _mean(estimate: Estimate, *, of: int) -> str:
-    if not estimate.count:
-        return "-"
-    lacking = "" if estimate.count == of else f" ({estimate.count} of {of} runs)"
-    if estimate.count < 2:
-        return f"{estimate.mean:.2f}{lacking}"
-    return f"{estimate.mean:.2f} ± {estimate.half_width:.2f}{lacking}"
+def _decimals(comparison: Comparison, metric: str) -> int:
+    """Decimals for a metric: losses near 0 need more than percentages."""
+    values = [result.metrics.get(metric, 0.0) for result in comparison.results.values()]
+    return 2 if max(map(abs, values), default=0.0) >= 1 else 4
 
 
-def _difference(estimate: Estimate) -> str:
+def _mean(estimate: Estimate, *, of: int, diverged: int, decimals: int) -> str:
+    notes = [] if estimate.count + diverged == of else [f"{estimate.count} of {of} runs"]
+    notes += [f"{diverged} diverged"] if diverged else []
+    lacking = f" ({', '.join(notes)})" if notes else ""
+    if not estimate.count:
+        return f"{diverged} diverged" if diverged else "-"
+    if estimate.count < 2:
+        return f"{estimate.mean:.{decimals}f}{lacking}"
+    return f"{estimate.mean:.{decimals}f} ± {estimate.half_width:.{decimals}f}{lacking}"
+
+
+def _difference(estimate: Estimate, decimals: int = 2) -> str:
     if not estimate.count:
         return "-"
     if estimate.count < 2:
-        return f"{estimate.mean:+.2f}"
-    text = f"{estimate.mean:+.2f} ({estimate.low:+.2f} to {estimate.high:+.2f})"
-    return f"**{text}**" if estimate.excludes_zero else text
+        return f"{estimate.mean:+.{decimals}f}"
+    mean, low, high = (
+        f"{value:+.{decimals}f}" for value in (estimate.mean, estimate.low, estimate.high)
+    )
+    text = f"{mean} ({low} to {high})"
+    text = f"**{text}**" if estimate.excludes_zero else text
+    return f"{text} [{estimate.detectable:.{decimals}f}]"

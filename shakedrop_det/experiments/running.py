@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import json
+import math
+import multiprocessing
 import os
 import queue
-import subprocess
-import sys
-from collections.abc import Callable, Iterable, Mapping
+import time
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from shakedrop_det.utils.atomic import write_atomically
 
 from .plan import Plan, Run
-from .single_run import RESULT
+from .single_run import RESULT, run_alone
+from .store import Result, Store
 
 CONFIG = "experiment.yaml"
 """The config of a run, but for ``OUTPUT_DIR``; ``tools/train_net.py`` takes it too."""
@@ -27,95 +28,86 @@ CONSOLE = "console.txt"
 """What a run printed."""
 
 
-@dataclass(frozen=True)
-class Result:
-    """What came of a run.
-
-    Attributes:
-        metrics: see :func:`~shakedrop_det.experiments.single_run.train_and_record`.
-        seconds: it took; of a run that was interrupted, its last part.
-    """
-
-    metrics: Mapping[str, float]
-    seconds: float
-
-
 def run_plan(
     plan: Plan,
+    store: Store,
     output: Path,
     *,
     jobs: int,
     allow_pickle: bool = False,
+    deadline: float = math.inf,
+    limit: float | None = None,
+    later: int = 0,
     say: Callable[[str], None] = print,
 ) -> dict[Run, str]:
     """Train all that is not trained yet. What is interrupted goes on when this is called again.
 
     Args:
-        plan: see :func:`~shakedrop_det.experiments.load_plan`.
+        plan: see :func:`~shakedrop_det.experiments.load_plan`; without a search.
+        store: gets the results.
         output: folder of the experiment, which exists.
         jobs: number of runs side by side. They share the GPUs in turn, or the CPU's cores.
         allow_pickle: whether code that a file of weights carries may be run.
+        deadline: of ``time.monotonic()``, after which no further run begins.
+        limit: seconds after which a run is stopped and counts as failed; None for no limit.
+        later: number of runs that come after these, for the estimate of the time that is left.
         say: gets a line about each run that has ended.
 
     Returns:
-        dict: for each run that failed, as by diverging, the last line of what it printed.
+        dict: for each run that failed, the last line of what it printed. A run that diverged has
+        not failed: that is a result.
 
     Raises:
-        ValueError: if ``jobs`` is not positive, or a folder has a run with another config.
+        ValueError: if ``jobs`` is not positive, or ``store`` or a folder has a run with another
+            config.
     """
     if jobs < 1:
         raise ValueError(f"--jobs must be at least 1, got {jobs}")
-    _write_configs(plan, output)
-    finished = read_results(plan, output)
+    finished = store.results(plan)
     missing = [run for run in plan.runs if run not in finished]
-    failed = {}
-    number = len(finished)
+    for run in finished:
+        store.adopt(plan, run)
+    _write_configs(plan, missing, output)
+    failed: dict[Run, str] = {}
+    total = len(plan.runs) + later
     if finished:
-        say(f"{number} of {len(plan.runs)} runs are already finished")
-    for run, error in _run_side_by_side(missing, output, jobs, allow_pickle):
-        number += 1
+        say(f"{len(finished)} of {total} runs are already finished")
+    begin = time.monotonic()
+    ended = _run_side_by_side(missing, output, jobs, allow_pickle, deadline, limit)
+    for count, (run, error) in enumerate(ended, start=1):
         if error is not None:
-            failed[run] = error
-            say(f"[{number}/{len(plan.runs)}] {run}: failed: {error}")
-            continue
-        result = _read_result(output / run.folder)
-        assert result is not None, f"{output / run.folder} has no {RESULT}"
-        say(f"[{number}/{len(plan.runs)}] {run}: {_summary(result, plan.metrics)}")
+            failed[run] = text = error
+        else:
+            result = _read_result(output / run.folder)
+            store.add(plan, run, result)
+            text = _summary(result, plan.metrics)
+        left = (time.monotonic() - begin) / count * (len(missing) + later - count)
+        label = f"[{len(finished) + count}/{total}] {run}"
+        say(f"{label}: {'failed: ' if error else ''}{text}; about {_duration(left)} left")
     return failed
 
 
-def read_results(plan: Plan, output: Path) -> dict[Run, Result]:
-    """The results of the runs that have ended without error.
-
-    Raises:
-        ValueError: if a run lacks a metric of the plan, naming those that it has.
-    """
-    found = {run: _read_result(output / run.folder) for run in plan.runs}
-    results = {run: result for run, result in found.items() if result is not None}
-    for run, result in results.items():
-        for metric in plan.metrics:
-            if metric not in result.metrics:
-                raise ValueError(
-                    f"metrics of experiment {plan.name!r} names {metric!r}, which {run} did not "
-                    f"evaluate; there are {', '.join(sorted(result.metrics))}"
-                )
-    return results
-
-
-def _read_result(folder: Path) -> Result | None:
-    path = folder / RESULT
-    return Result(**json.loads(path.read_text())) if path.is_file() else None
+def _read_result(folder: Path) -> Result:
+    return Result(**json.loads((folder / RESULT).read_text()))
 
 
 def _summary(result: Result, metrics: Iterable[str]) -> str:
-    values = ", ".join(f"{name} {result.metrics[name]:.4g}" for name in metrics)
-    return f"{values} ({result.seconds:.0f} s)"
+    seconds = f"({result.seconds:.0f} s)"
+    if result.diverged:
+        return f"diverged: {result.diverged.partition('. ')[0]} {seconds}"
+    return ", ".join(f"{name} {result.metrics[name]:.4g}" for name in metrics) + f" {seconds}"
 
 
-def _write_configs(plan: Plan, output: Path) -> None:
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def _write_configs(plan: Plan, runs: Iterable[Run], output: Path) -> None:
     """Write each run's config into its folder, unless another is there, whose results would be
     taken for this one's."""
-    texts = {run: plan.config(run).dump() for run in plan.runs}
+    texts = {run: plan.config(run).dump() for run in runs}
     for run, text in texts.items():
         path = output / run.folder / CONFIG
         if path.is_file() and path.read_text() != text:
@@ -139,18 +131,39 @@ def _first_difference(path: Path, text: str) -> str:
 
 
 def _run_side_by_side(
-    runs: Iterable[Run], output: Path, jobs: int, allow_pickle: bool
+    runs: Iterable[Run],
+    output: Path,
+    jobs: int,
+    allow_pickle: bool,
+    deadline: float,
+    limit: float | None,
 ) -> Iterable[tuple[Run, str | None]]:
-    """Each run as it ends, and what it said if it failed."""
+    """Each run as it ends, and what it said if it failed; without those that may not begin."""
     slots: queue.SimpleQueue[dict[str, str]] = queue.SimpleQueue()
     for slot in range(jobs):
         slots.put(environment(slot, jobs))
-    processes: dict[Run, subprocess.Popen[Any]] = {}
+    # Runs are forked from a process that has imported what they need, which takes seconds, but has
+    # not begun to use threads or a GPU.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([run_alone.__module__])
+    processes: dict[Run, BaseProcess] = {}
 
-    def work(run: Run) -> str | None:
+    def work(run: Run) -> tuple[bool, str | None]:
         variables = slots.get()
         try:
-            return _train(run, output / run.folder, variables, processes, allow_pickle)
+            if time.monotonic() > deadline:
+                return False, None
+            folder = output / run.folder
+            paths = str(folder / CONFIG), str(folder), str(folder / CONSOLE)
+            process = context.Process(target=run_alone, args=(*paths, variables, allow_pickle))
+            process.start()
+            processes[run] = process
+            process.join(limit)
+            if process.is_alive():
+                process.terminate()
+                process.join()
+                return True, f"stopped after {_duration(limit or 0)}"
+            return True, _error(process.exitcode, folder / CONSOLE)
         finally:
             slots.put(variables)
 
@@ -158,11 +171,22 @@ def _run_side_by_side(
         try:
             waiting = {pool.submit(work, run): run for run in runs}
             for future in as_completed(waiting):
-                yield waiting[future], future.result()
+                began, error = future.result()
+                if began:
+                    yield waiting[future], error
         finally:  # If this is interrupted, leave no process behind.
             pool.shutdown(wait=False, cancel_futures=True)
             for process in list(processes.values()):
                 process.terminate()
+
+
+def _error(code: int | None, console: Path) -> str | None:
+    """The last line that a run printed if it failed."""
+    if code == 0:
+        return None
+    text = console.read_text() if console.is_file() else ""
+    lines = [line for line in text.splitlines() if line.strip()]
+    return f"{lines[-1] if lines else f'exit status {code}'} (see {console})"
 
 
 def environment(slot: int, jobs: int) -> dict[str, str]:
@@ -174,28 +198,3 @@ def environment(slot: int, jobs: int) -> dict[str, str]:
         return {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads))}
     visible = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(gpus)))
     return {"CUDA_VISIBLE_DEVICES": visible.split(",")[slot % gpus]}
-
-
-def _train(
-    run: Run,
-    folder: Path,
-    variables: Mapping[str, str],
-    processes: dict[Run, subprocess.Popen[Any]],
-    allow_pickle: bool,
-) -> str | None:
-    """Train a run in a process; its last line of output if it fails."""
-    module = f"{__package__}.single_run"
-    command = [sys.executable, "-m", module, "--config-file", str(folder / CONFIG)]
-    command += ["--allow-pickle"] if allow_pickle else []
-    command += ["OUTPUT_DIR", str(folder)]
-    console = folder / CONSOLE
-    with console.open("w") as file:
-        process = subprocess.Popen(
-            command, env={**os.environ, **variables}, stdout=file, stderr=subprocess.STDOUT
-        )
-        processes[run] = process
-        code = process.wait()
-    if code == 0:
-        return None
-    lines = [line for line in console.read_text().splitlines() if line.strip()]
-    return f"{lines[-1] if lines else f'exit status {code}'} (see {console})"

@@ -1,19 +1,29 @@
-"""One run of an experiment, in a process of its own: ``python -m``, with a config and options."""
+"""One run of an experiment, in a process of its own."""
 
 from __future__ import annotations
 
+import datetime
 import json
+import os
+import subprocess
 import time
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
+import torch
 from detectron2.config import CfgNode
 from detectron2.engine import default_argument_parser
 from detectron2.evaluation.testing import flatten_results_dict
 
+import shakedrop_det
+from shakedrop_det.benchmark.report import machine_and_versions
 from shakedrop_det.engine import reported_to_user, setup, train
 from shakedrop_det.evaluation.curves import read_metrics
 from shakedrop_det.utils.atomic import write_atomically
+
+from .store import Result
 
 RESULT = "result.json"
 """What a run leaves in its folder when it has ended."""
@@ -21,7 +31,7 @@ RESULT = "result.json"
 _LAST_PART = 0.1
 
 
-def train_and_record(cfg: CfgNode, *, allow_pickle: bool = False) -> dict[str, float]:
+def train_and_record(cfg: CfgNode, *, allow_pickle: bool = False) -> Result:
     """Train, going on where an interrupted run left off, and write ``OUTPUT_DIR/result.json``.
 
     Args:
@@ -29,18 +39,32 @@ def train_and_record(cfg: CfgNode, *, allow_pickle: bool = False) -> dict[str, f
         allow_pickle: whether code that a file of weights carries may be run.
 
     Returns:
-        dict: the numbers of the last evaluation, such as "classification/top1" or "bbox/AP", and
-        "total_loss", the mean of what was logged in the last tenth of training.
+        Result: whose metrics are the numbers of the last evaluation, such as "classification/top1"
+        or "bbox/AP", and "total_loss", the mean of what was logged in the last tenth of training.
     """
-    begin = time.perf_counter()
-    results = train(cfg, resume=True, quiet=True, allow_pickle=allow_pickle)
-    assert results is not None, "load_plan has checked that there is a data set to evaluate on"
-    metrics = flatten_results_dict(results)
-    metrics["total_loss"] = _last_loss(Path(cfg.OUTPUT_DIR, "metrics.json"))
-    content = {"metrics": metrics, "seconds": time.perf_counter() - begin}
+    on_gpu = torch.device(cfg.MODEL.DEVICE).type == "cuda"
+    clock = time.perf_counter if on_gpu else time.process_time
+    begin = clock()
+    metrics: dict[str, float] = {}
+    diverged = ""
+    try:
+        results = train(cfg, resume=True, quiet=True, allow_pickle=allow_pickle)
+        assert results is not None, "load_plan has checked that there is a data set to evaluate on"
+        metrics = flatten_results_dict(results)
+        metrics["total_loss"] = _last_loss(Path(cfg.OUTPUT_DIR, "metrics.json"))
+    except FloatingPointError as error:
+        diverged = str(error)
+    result = Result(
+        metrics=metrics,
+        seconds=round(clock() - begin, 2),
+        code=code_version(),
+        machine=machine_and_versions("cuda" if on_gpu else "cpu"),
+        date=datetime.date.today().isoformat(),
+        diverged=diverged,
+    )
     with write_atomically(str(Path(cfg.OUTPUT_DIR, RESULT)), "w") as file:
-        json.dump(content, file, indent=1)
-    return metrics
+        json.dump(asdict(result), file, indent=1)
+    return result
 
 
 def _last_loss(path: Path) -> float:
@@ -48,14 +72,39 @@ def _last_loss(path: Path) -> float:
     return float(np.mean(losses[iterations >= (1 - _LAST_PART) * iterations[-1]]))
 
 
-def main() -> None:
-    """The arguments are those of ``tools/train_net.py``."""
-    parser = default_argument_parser()
-    parser.add_argument("--allow-pickle", action="store_true")
-    args = parser.parse_args()
+def code_version() -> str:
+    """The commit of this package, "+" behind it if files differ from it; its version if it does not
+    lie in a git repository."""
+    folder = Path(shakedrop_det.__file__).parent
+    command = ["git", "-C", str(folder), "describe", "--always", "--abbrev=12", "--dirty=+"]
+    tracked = ["git", "-C", str(folder), "ls-files", "--error-unmatch", "__init__.py"]
+    try:
+        subprocess.run(tracked, capture_output=True, check=True)
+        return subprocess.run(command, capture_output=True, check=True, text=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return shakedrop_det.__version__
+
+
+def run_alone(
+    config: str, output: str, console: str, variables: Mapping[str, str], allow_pickle: bool
+) -> None:
+    """The whole of a process that trains one run.
+
+    Args:
+        config: path of its config.
+        output: ``OUTPUT_DIR``.
+        console: path of the file that gets what it prints.
+        variables: of the environment, see :func:`shakedrop_det.experiments.running.environment`.
+        allow_pickle: see :func:`train_and_record`.
+    """
+    os.environ.update(variables)
+    if "OMP_NUM_THREADS" in variables:
+        # The process was forked from one where torch is imported, which has read the variable.
+        torch.set_num_threads(int(variables["OMP_NUM_THREADS"]))
+    with open(console, "w") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    arguments = ["--config-file", config, "OUTPUT_DIR", output]
     with reported_to_user():
-        train_and_record(setup(args, quiet=True), allow_pickle=args.allow_pickle)
-
-
-if __name__ == "__main__":
-    main()
+        cfg = setup(default_argument_parser().parse_args(arguments), quiet=True)
+        train_and_record(cfg, allow_pickle=allow_pickle)

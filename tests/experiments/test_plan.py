@@ -8,10 +8,9 @@ from typing import Any
 import pytest
 import yaml
 
-from shakedrop_det.experiments import Run, load_plan
+from shakedrop_det.experiments import Claim, Run, load_plan
 from tests.conftest import CONFIGS
 
-PLANS = sorted((Path(__file__).parents[2] / "configs" / "Experiments").glob("[!B]*.yaml"))
 GOOD: dict[str, Any] = {
     "question": "Which?",
     "config": str(CONFIGS / "tiny_classifier.yaml"),
@@ -74,22 +73,70 @@ def test_overlays_are_laid_over_the_config_before_all_options(tmp_path: Path) ->
     assert noisy.MODEL.SHAKEDROP.BETA == [0.0, 0.5]
 
 
+def test_the_seed_can_stand_in_an_option(tmp_path: Path) -> None:
+    options = {"MODEL.WEIGHTS": "stage_1/seed_{seed}/model_final.pth"}
+    plan = load_plan(write(tmp_path, options=options))
+    assert [plan.config(Run("many", "plain", seed)).MODEL.WEIGHTS for seed in (1, 2)] == [
+        "stage_1/seed_1/model_final.pth",
+        "stage_1/seed_2/model_final.pth",
+    ]
+
+
+SEARCH: dict[str, Any] = {
+    "key": "MODEL.SHAKEDROP.SURVIVAL_PROB",
+    "values": [0.5, 0.9],
+    "variants": ["shaken"],
+    "settings": ["many"],
+    "seeds": [11, 12],
+    "options": {"DATASETS.TEST": ["digits_train"]},
+}
+
+
+def test_a_search_has_seeds_and_images_of_its_own(tmp_path: Path) -> None:
+    plan = load_plan(write(tmp_path, search=SEARCH))
+    search = plan.search_plan
+    assert search is not None and search.name == "which_search"
+    assert [str(run) for run in search.runs] == [
+        f"many, shaken, {value}, seed {seed}" for seed in (11, 12) for value in (0.5, 0.9)
+    ]
+    configs = [search.config(run) for run in search.runs[:2]]
+    assert [cfg.MODEL.SHAKEDROP.SURVIVAL_PROB for cfg in configs] == [0.5, 0.9]
+    assert {cfg.DATASETS.TEST for cfg in configs} == {("digits_train",)}
+    assert {cfg.SOLVER.MAX_ITER for cfg in configs} == {5}
+
+
+def test_what_was_chosen_is_reported_on_the_images_of_the_experiment(tmp_path: Path) -> None:
+    plan = load_plan(write(tmp_path, search=SEARCH))
+    final = plan.with_values({"shaken": 0.9})
+    cfg = final.config(Run("few images", "shaken", 1))
+    assert (cfg.MODEL.SHAKEDROP.SURVIVAL_PROB, cfg.DATASETS.TEST) == (0.9, ("digits_val",))
+    assert final.config(Run("many", "plain", 1)) == plan.config(Run("many", "plain", 1))
+    assert list(plan.with_values({}).variants) == ["plain"]
+
+
+def test_claims_compare_with_the_baseline_in_the_first_setting_unless_they_say_else(
+    tmp_path: Path,
+) -> None:
+    claims = [
+        {"claim": "It helps", "variant": "shaken"},
+        {
+            "claim": "It hurts, and less with few images",
+            "variant": "plain",
+            "against": "shaken",
+            "setting": "many",
+            "beyond": "few images",
+        },
+    ]
+    assert load_plan(write(tmp_path, claims=claims)).claims == (
+        Claim("It helps", "shaken", "plain", "few images"),
+        Claim("It hurts, and less with few images", "plain", "shaken", "many", "few images"),
+    )
+
+
 def test_a_config_is_found_beside_the_file(tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text(f"_BASE_: {GOOD['config']}\nVERSION: 2\n")
     plan = load_plan(write(tmp_path, config="mine.yaml", settings=None, options=None, seeds=[7]))
     assert plan.runs == [Run("all", "plain", 7), Run("all", "shaken", 7)]
-
-
-@pytest.mark.parametrize("path", PLANS, ids=lambda path: path.stem)
-def test_our_experiments_compare_shakedrop_with_the_plain_network(path: Path) -> None:
-    plan = load_plan(path)
-    for setting in plan.settings:
-        plain, *others = (plan.config(Run(setting, variant, 1)) for variant in plan.variants)
-        assert not plain.MODEL.SHAKEDROP.ENABLED
-        for other in others:
-            assert other.MODEL.SHAKEDROP.ENABLED
-            other.MODEL.SHAKEDROP = plain.MODEL.SHAKEDROP
-            assert other == plain
 
 
 @pytest.mark.parametrize(
@@ -122,6 +169,27 @@ def test_our_experiments_compare_shakedrop_with_the_plain_network(path: Path) ->
             {"variants": {"a": {"overlays": ["vanila"]}}},
             "few images, a, seed 1: There is no overlay 'vanila'.*the nearest: vanilla",
         ),
+        ({"search": {"key": "SEED"}}, "search must have the keys key, options, seeds, values, var"),
+        ({"search": {**SEARCH, "seeds": [2, 3]}}, r"seeds must not be those of .*, got \[2\]"),
+        ({"search": {**SEARCH, "seeds": 0}}, "search: seeds must be their number or a list"),
+        ({"search": {**SEARCH, "values": [0.5]}}, r"values must be two or more.*got \[0.5\]"),
+        ({"search": {**SEARCH, "values": [0.5, 0.5]}}, "search: values must be two or more"),
+        (
+            {"search": {**SEARCH, "variants": ["other"]}},
+            r"search: variants must be some of plain, shaken; got \['other'\]",
+        ),
+        ({"search": {**SEARCH, "settings": []}}, "settings must be some of few images, many"),
+        ({"search": {**SEARCH, "values": [0.5, 1.5]}}, "many, shaken, 1.5, seed 11: .*SURVIVAL"),
+        ({"claims": [{"claim": "x"}]}, "claims must have claim and variant, and may have against"),
+        (
+            {"claims": [{"claim": "x", "variant": "y"}]},
+            "claims: variant must be one of plain, shaken; got 'y'",
+        ),
+        (
+            {"claims": [{"claim": "x", "variant": "plain", "beyond": "y"}]},
+            "claims: beyond must be one of few images, many; got 'y'",
+        ),
+        ({"core_hours": "long"}, "core_hours must be a number that is not negative, got 'long'"),
         ({"options": {"DATASETS.TEST": []}}, "plain, seed 1: DATASETS.TEST is empty: name a data"),
     ],
 )

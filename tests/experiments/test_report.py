@@ -1,15 +1,20 @@
-"""Tables, JSON and the picture, of results that are known."""
+"""Tables and the picture, of results that are known."""
 
 from __future__ import annotations
 
-import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from shakedrop_det.experiments import Comparison, Plan, Result, Run, report
-from shakedrop_det.experiments.report import difference_table, mean_table
+from shakedrop_det.experiments import Claim, Comparison, Plan, Result, Run, report
+from shakedrop_det.experiments.report import (
+    claims_table,
+    difference_table,
+    mean_table,
+    what_ran,
+)
 
 PLAN = Plan(
     name="example",
@@ -33,7 +38,9 @@ TOP1 = {
 @pytest.fixture
 def comparison() -> Comparison:
     results = {
-        Run(setting, variant, seed): Result({"top1": value, "total_loss": 1.0}, 60.0)
+        Run(setting, variant, seed): Result(
+            {"top1": value, "total_loss": 1.0}, 60.0, "abc", "a CPU", f"2026-01-0{min(seed + 1, 3)}"
+        )
         for (setting, variant), values in TOP1.items()
         for seed, value in enumerate(values, start=1)
     }
@@ -55,32 +62,60 @@ def test_means_with_half_of_their_intervals(comparison: Comparison) -> None:
     ]
 
 
+def test_losses_near_zero_have_more_decimals(comparison: Comparison) -> None:
+    small = {
+        run: replace(result, metrics={"top1": 50.0, "total_loss": 0.001 * run.seed})
+        for run, result in comparison.results.items()
+    }
+    table = cells(mean_table(Comparison(PLAN, small), "total_loss"))
+    assert table[1][1] == "0.0020 ± 0.0025"
+
+
 def test_differences_are_paired_and_bold_where_they_exclude_zero(comparison: Comparison) -> None:
     assert cells(difference_table(comparison, "top1")) == [
         ["top1, minus plain", "small", "large"],
-        ["shaken", "**+1.00 (+0.75 to +1.25)**", "+2.00 (-150.47 to +154.47)"],
+        # 0.1 and 16.97 are the standard deviations; 3.264 and 11.550 of them three and two pairs
+        # detect.
+        ["shaken", "**+1.00 (+0.75 to +1.25)** [0.33]", "+2.00 (-150.47 to +154.47) [196.01]"],
         ["failed", "-", "-70.00"],
     ]
 
 
-def test_report_is_written_as_text_and_as_json(comparison: Comparison, tmp_path: Path) -> None:
-    text = report(comparison, tmp_path, device="cpu")
+def test_runs_that_diverged_are_counted_and_in_no_mean(comparison: Comparison) -> None:
+    diverged = {
+        Run("small", "failed", seed): Result({}, 60.0, diverged="infinite") for seed in (1, 2)
+    } | {Run("large", "plain", 3): Result({}, 60.0, diverged="infinite")}
+    given = Comparison(PLAN, {**comparison.results, **diverged})
+    table = cells(mean_table(given, "top1"))
+    assert table[1][2] == "80.50 ± 6.35 (1 diverged)"
+    assert table[3][1:] == ["2 diverged", "10.00 (1 of 3 runs)"]
+    assert "3 of them diverged" in what_ran(given)
+
+
+def test_claims_stand_with_their_effects_and_verdicts(comparison: Comparison) -> None:
+    claims = (
+        Claim("It is better", "shaken", "plain", "small"),
+        Claim("It is better than nothing", "failed", "plain", "small"),
+    )
+    plan = replace(PLAN, claims=claims)
+    assert cells(claims_table(Comparison(plan, comparison.results))) == [
+        ["claim", "top1, gain", "p (Holm)", "verdict"],
+        ["It is better", "+1.00 (+0.75 to +1.25) [0.33]", "0.0066", "supported"],
+        ["It is better than nothing", "-", "-", "not run"],
+    ]
+
+
+def test_files(comparison: Comparison, tmp_path: Path) -> None:
+    text = report(comparison, tmp_path, chosen={"shaken": 0.9})
     assert (tmp_path / "experiment.md").read_text() == text
     assert mean_table(comparison, "total_loss") in text and "Is it better?" in text
-    assert "12 of 18 runs have ended, whose training and evaluation took 12.0 minutes" in text
-    content = json.loads((tmp_path / "experiment.json").read_text())
-    assert content["plan"]["variants"] == PLAN.variants
-    assert content["runs"][4] == {
-        "setting": "small",
-        "variant": "shaken",
-        "seed": 2,
-        "metrics": {"top1": 60.9, "total_loss": 1.0},
-        "seconds": 60.0,
-    }
+    assert "Chosen: shaken 0.9." in text
+    assert "12 of 18 runs have finished, in 12.0 minutes of one core" in text
+    assert text.endswith("\n\na CPU; commit abc; 2026-01-02 to 2026-01-03\n")
     assert Image.open(tmp_path / "experiment.png").size == (1500, 600)
 
 
 def test_one_variant_has_no_differences(tmp_path: Path) -> None:
-    plan = Plan(**{**vars(PLAN), "variants": {"plain": {}}})
-    text = report(Comparison(plan, {}), tmp_path, device="cpu")
+    plan = replace(PLAN, variants={"plain": {}})
+    text = report(Comparison(plan, {}), tmp_path)
     assert "minus" not in text and "0 of 6 runs" in text

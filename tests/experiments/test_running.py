@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import datetime
 import json
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
 import torch
 
-from shakedrop_det.experiments import Comparison, Plan, Run, load_plan, read_results, run_plan
+import shakedrop_det
+from shakedrop_det.experiments import Comparison, Plan, Run, Store, load_plan, run_plan
 from shakedrop_det.experiments.running import CONFIG, CONSOLE, environment
 
 from .test_plan import write
@@ -30,34 +35,40 @@ def plan_of(folder: Path, **changes) -> Plan:
 
 
 @pytest.fixture(scope="module")
-def with_a_failure(tmp_path_factory) -> tuple[Plan, Path, list[str], dict[Run, str]]:
-    """An experiment whose first run diverges, what was said of it, and what failed."""
-    folder, said = tmp_path_factory.mktemp("experiment"), []
-    plan = plan_of(folder, variants={"bad": DIVERGES, **VARIANTS})
-    failed = run_plan(plan, folder, jobs=2, say=said.append)
-    return plan, folder, said, failed
-
-
-@pytest.fixture
-def experiment(with_a_failure, tmp_path: Path) -> tuple[Plan, Path]:
-    """The runs of it that ended, as an experiment of their own."""
-    return plan_of(tmp_path), with_a_failure[1]
+def experiment(tmp_path_factory) -> tuple[Plan, Path, list[str]]:
+    """An experiment that was run, and what was said of it."""
+    folder = tmp_path_factory.mktemp("experiment")
+    plan, said = plan_of(folder), []
+    assert run_plan(plan, Store(folder), folder, jobs=2, say=said.append) == {}
+    return plan, folder, said
 
 
 def test_runs_of_a_seed_begin_alike_and_see_the_same_images(experiment) -> None:
-    """So what is never dropped changes nothing, and other variants differ only by ShakeDrop."""
-    plan, folder = experiment
-    comparison = Comparison(plan, read_results(plan, folder))
+    """So what is never dropped changes nothing, and the others differ by ShakeDrop alone."""
+    plan, folder, _ = experiment
+    comparison = Comparison(plan, Store(folder).results(plan))
     losses = {name: comparison.mean("all", name, "total_loss").mean for name in plan.variants}
     assert losses["never dropped"] == losses["plain"] > 0
     assert comparison.difference("all", "never dropped", "classification/top1").mean == 0
 
 
-def test_each_run_that_has_ended_is_reported(with_a_failure) -> None:
-    plan, folder, said, _ = with_a_failure
-    top1 = read_results(plan, folder)[Run("all", "plain", 1)].metrics["classification/top1"]
+def test_each_run_that_has_ended_is_reported(experiment) -> None:
+    plan, folder, said = experiment
+    assert len(said) == 3
+    top1 = Store(folder).results(plan)[plan.runs[0]].metrics["classification/top1"]
     assert any(f"all, plain, seed 1: classification/top1 {top1:.4g}, tot" in line for line in said)
     assert [line.partition("]")[0] for line in said] == ["[1/3", "[2/3", "[3/3"]
+    assert [line.endswith("; about 0 s left") for line in said] == [False, False, True]
+
+
+def test_a_result_says_what_it_was_made_with(experiment) -> None:
+    plan, folder, _ = experiment
+    result = Store(folder).results(plan)[plan.runs[0]]
+    commit = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short=12", "HEAD"]
+    expected = subprocess.run(commit, capture_output=True, text=True, check=False).stdout.strip()
+    assert result.code.rstrip("+") == (expected or shakedrop_det.__version__)
+    assert f"torch {torch.__version__}" in result.machine and 0 < result.seconds < 600
+    assert result.date <= datetime.date.today().isoformat()
 
 
 def test_what_has_ended_is_not_trained_again(experiment) -> None:
@@ -65,42 +76,96 @@ def test_what_has_ended_is_not_trained_again(experiment) -> None:
     results = [folder / run.folder / "result.json" for run in plan.runs]
     before = [path.stat().st_mtime_ns for path in results]
     said: list[str] = []
-    assert run_plan(plan, folder, jobs=1, say=said.append) == {}
+    assert run_plan(plan, Store(folder), folder, jobs=1, say=said.append) == {}
     assert [path.stat().st_mtime_ns for path in results] == before
-    assert said == ["2 of 2 runs are already finished"]
+    assert said == ["3 of 3 runs are already finished"]
+
+
+def test_the_json_alone_is_enough_to_go_on_elsewhere(experiment, tmp_path: Path) -> None:
+    """The run that the other machine had not ended is the only one that is trained."""
+    plan, folder, _ = experiment
+    content = json.loads((folder / "which.json").read_text())
+    last = content["runs"].pop()
+    (tmp_path / "which.json").write_text(json.dumps(content))
+    said: list[str] = []
+    assert run_plan(plan, Store(tmp_path), tmp_path, jobs=1, say=said.append) == {}
+    assert said[0] == "2 of 3 runs are already finished" and len(said) == 2
+    found, before = Store(tmp_path).results(plan), Store(folder).results(plan)
+    assert {run: result.metrics for run, result in found.items()} == {
+        run: result.metrics for run, result in before.items()
+    }
+    assert not (tmp_path / plan.runs[0].folder).exists() or last["variant"] == "plain"
+
+
+def test_no_run_begins_after_the_deadline(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path)
+    assert run_plan(plan, Store(tmp_path), tmp_path, jobs=1, deadline=time.monotonic()) == {}
+    assert Store(tmp_path).results(plan) == {}
+
+
+def test_a_run_that_takes_too_long_is_ended(tmp_path: Path) -> None:
+    options = {**TINY, "SOLVER.MAX_ITER": 10**6}
+    plan = plan_of(tmp_path, options=options, variants={"plain": {}})
+    failed = run_plan(plan, Store(tmp_path), tmp_path, jobs=1, limit=1.0)
+    assert failed == {plan.runs[0]: "stopped after 1 s"}
+    assert Store(tmp_path).results(plan) == {}
 
 
 def test_results_of_another_config_are_not_taken_for_those_of_this(experiment, tmp_path) -> None:
     _, folder = experiment
     other = plan_of(tmp_path, options={**TINY, "SOLVER.BASE_LR": 0.5})
+    with pytest.raises(ValueError, match="which.json has .*another config .*BASE_LR.*now 0.5"):
+        run_plan(other, Store(folder), folder, jobs=1)
     message = f"{CONFIG} is of a run with another config .*BASE_LR.*now .*0.5.*--output, or remove"
     with pytest.raises(ValueError, match=message):
-        run_plan(other, folder, jobs=1)
+        run_plan(other, Store(tmp_path), folder, jobs=1)
 
 
-def test_a_metric_that_was_not_evaluated_is_named_with_those_that_were(experiment) -> None:
-    plan, folder = experiment
-    other = Plan(**{**vars(plan), "metrics": ("bbox/AP",)})
-    with pytest.raises(
-        ValueError, match="'bbox/AP', which .* there are classification/top1, .*tot"
-    ):
-        read_results(other, folder)
-
-
-def test_a_run_that_fails_is_reported_and_the_others_go_on(with_a_failure) -> None:
-    plan, folder, said, failed = with_a_failure
-    bad = Run("all", "bad", 1)
+def test_what_fails_and_what_diverges_are_distinguished_and_the_others_go_on(
+    tmp_path: Path,
+) -> None:
+    variants = {
+        "good": {"MODEL.SHAKEDROP.ENABLED": False},
+        "diverging": {"SOLVER.BASE_LR": 1e30, "MODEL.SHAKEDROP.ENABLED": False},
+        "failing": {"DATALOADER.RANDOM_SUBSET_RATIO": 2.0},
+    }
+    plan, said = plan_of(tmp_path, variants=variants), []
+    failed = run_plan(plan, Store(tmp_path), tmp_path, jobs=2, say=said.append)
+    bad = Run("all", "failing", 1)
     assert set(failed) == {bad}
-    assert "SOLVER.BASE_LR" in (folder / bad.folder / CONSOLE).read_text()
-    assert "error" in failed[bad] and str(folder / bad.folder / CONSOLE) in failed[bad]
-    assert set(read_results(plan, folder)) == set(plan.runs) - {bad}
-    assert any("all, bad, seed 1: failed" in line for line in said)
+    assert "RANDOM_SUBSET_RATIO must" in (tmp_path / bad.folder / CONSOLE).read_text()
+    assert "error" in failed[bad] and str(tmp_path / bad.folder / CONSOLE) in failed[bad]
+    results = Store(tmp_path).results(plan)
+    assert {run.variant: bool(result.diverged) for run, result in results.items()} == {
+        "good": False,
+        "diverging": True,
+    }
+    assert any("all, failing, seed 1: failed: error" in line for line in said)
+    assert any("all, diverging, seed 1: diverged: iteration " in line for line in said)
+
+
+IMPORT = """
+import torch
+
+def asked(*args):
+    raise AssertionError("asked for GPUs")
+
+torch._C._cuda_getDeviceCount = torch.cuda.is_available = torch.cuda.device_count = asked
+import shakedrop_det.experiments.single_run
+print("initialized:", torch.cuda.is_initialized())
+"""
+
+
+def test_the_process_that_runs_are_forked_from_has_not_asked_for_a_gpu() -> None:
+    """CUDA cannot be used in a process that is forked from one that has."""
+    done = subprocess.run([sys.executable, "-c", IMPORT], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "initialized: False\n"), done.stderr
 
 
 @pytest.mark.parametrize("jobs", [0, -1])
 def test_no_jobs_are_refused(tmp_path: Path, jobs: int) -> None:
     with pytest.raises(ValueError, match=f"--jobs must be at least 1, got {jobs}"):
-        run_plan(plan_of(tmp_path), tmp_path, jobs=jobs)
+        run_plan(plan_of(tmp_path), Store(tmp_path), tmp_path, jobs=jobs)
 
 
 @pytest.mark.parametrize(
@@ -111,8 +176,8 @@ def test_runs_take_the_visible_gpus_in_turn(monkeypatch, visible, expected) -> N
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     if visible is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    found = [environment(slot, jobs=3)["CUDA_VISIBLE_DEVICES"] for slot in range(3)]
-    assert found == expected
+    found = [environment(slot, jobs=3) for slot in range(3)]
+    assert [each["CUDA_VISIBLE_DEVICES"] for each in found] == expected
 
 
 def test_without_gpus_runs_share_the_cores(monkeypatch) -> None:

@@ -7,8 +7,10 @@ import warnings
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from shakedrop_det.experiments import estimate_difference, estimate_mean
+from shakedrop_det.experiments.statistics import detectable_mean, holm
 
 # Student (1908), "The probable error of a mean": additional hours of sleep with two drugs, the data
 # set `sleep` of R, whose t.test gives the intervals.
@@ -65,3 +67,41 @@ def test_fewer_than_two_runs_have_no_interval() -> None:
     assert (one.mean, one.count) == (4.0, 1)
     assert math.isnan(one.low) and math.isnan(one.high) and not one.excludes_zero
     assert math.isnan(estimate_mean([]).mean)
+
+
+def test_the_p_value_is_that_of_the_paired_test_in_students_own_example() -> None:
+    assert estimate_difference(SECOND, FIRST).p_value == pytest.approx(0.002833, abs=5e-7)
+    assert estimate_mean([0.0, 0.0, 0.0]).p_value == 1.0
+
+
+def test_the_detectable_difference_is_that_of_published_sample_sizes() -> None:
+    """Cohen, Statistical Power Analysis, and G*Power: 34 pairs for half a deviation, 15 for 0.8, at
+    5 % and a power of 80 %."""
+    assert detectable_mean(1.0, 34) < 0.5 < detectable_mean(1.0, 33)
+    assert detectable_mean(1.0, 15) < 0.8 < detectable_mean(1.0, 14)
+    assert detectable_mean(3.0, 10) == pytest.approx(3 * detectable_mean(1.0, 10))
+
+
+@pytest.mark.parametrize("count", [2, 5, 8])
+def test_four_of_five_experiments_find_the_detectable_difference(count: int) -> None:
+    draws = np.random.default_rng(0).normal(detectable_mean(2.0, count), 2.0, (20000, count))
+    found = stats.ttest_1samp(draws, 0.0, axis=1).pvalue < 0.05
+    assert np.mean(found) == pytest.approx(0.8, abs=0.01)
+
+
+def test_an_estimate_says_what_it_could_have_detected() -> None:
+    values = list(SECOND.values())
+    expected = detectable_mean(float(np.std(values, ddof=1)), 10)
+    assert estimate_mean(values).detectable == expected
+    assert estimate_mean([1.0, 1.0]).detectable == 0
+
+
+def test_holm_is_that_of_r() -> None:
+    """p.adjust(c(0.01, 0.02, 0.03, 0.04, 0.05), "holm") and of another order."""
+    assert holm([0.01, 0.02, 0.03, 0.04, 0.05]) == pytest.approx([0.05, 0.08, 0.09, 0.09, 0.09])
+    assert holm([0.5, 0.001, 0.9]) == pytest.approx([1.0, 0.003, 1.0])
+
+
+def test_a_test_that_could_not_be_made_counts_in_its_family() -> None:
+    adjusted = holm([0.04, math.nan, 0.01])
+    assert (adjusted[0], adjusted[2]) == pytest.approx((0.08, 0.03)) and math.isnan(adjusted[1])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import signal
 import subprocess
 import time
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.experiments.test_plan import write
+from tests.experiments.test_plan import SEARCH, write
 
 TOOL = Path(__file__).parents[2] / "tools" / "run_experiment.py"
 OPTIONS = {"SOLVER.MAX_ITER": 2, "DATASETS.TRAIN": "('digits_val',)", "DATALOADER.NUM_WORKERS": 0}
@@ -29,20 +30,37 @@ def test_tables_of_what_has_ended_and_an_exit_status_for_what_failed(
     assert "[2/2] all, bad, seed 1: failed: error: DATALOADER.RANDOM_SUBSET_RATIO must be" in out
     assert "1 runs failed and are not in the tables" in err
     text = (tmp_path / "output" / "experiment.md").read_text()
-    assert text in out and "1 of 2 runs have ended" in text
+    assert text in out and "1 of 2 runs have finished" in text
 
+    results = json.loads((tmp_path / "output" / "which.json").read_text())
+    assert [run["variant"] for run in results["runs"]] == ["good"]
     process = start(TOOL, path, "--output", tmp_path / "output", "--report-only")
     out, err = process.communicate()
     assert process.returncode == 0 and text.partition("|")[2] in out, err
 
 
+@pytest.mark.slow
+def test_a_search_comes_before_what_it_chooses_for(
+    start: Callable[..., "subprocess.Popen[str]"], tmp_path: Path
+) -> None:
+    search = {**SEARCH, "settings": ["all"], "seeds": [11]}
+    path = write(tmp_path, options=OPTIONS, settings=None, seeds=1, search=search)
+    results = tmp_path / "results"
+    process = start(TOOL, path, "--output", tmp_path / "output", "--results", results)
+    out, err = process.communicate(timeout=200)
+    assert process.returncode == 0, err + out
+    assert "[1/4] all, shaken, 0.5, seed 11" in out and "[2/2] all, shaken, seed 1" in out
+    assert "Chosen: shaken 0." in (tmp_path / "output" / "experiment.md").read_text()
+    assert sorted(path.name for path in results.iterdir()) == ["which.json", "which_search.json"]
+
+
 def runs_below(folder: Path) -> list[str]:
-    """Processes of runs whose folder is there."""
+    """Processes that print into the folder, as runs do."""
     found = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        with contextlib.suppress(OSError):  # It may have ended meanwhile.
-            text = path.read_text()
-            found += [text] if "single_run" in text and str(folder) in text else []
+    for path in Path("/proc").glob("[0-9]*/fd/1"):
+        with contextlib.suppress(OSError):  # It may have ended meanwhile, or be somebody else's.
+            target = str(path.readlink())
+            found += [target] if target.startswith(str(folder)) else []
     return found
 
 

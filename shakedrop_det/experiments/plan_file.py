@@ -1,0 +1,214 @@
+"""Reading experiments: from a yaml file to a plan that was checked."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from shakedrop_det.config import spec_from_config
+from shakedrop_det.utils.safe_yaml import read_yaml
+
+from .plan import OVERLAYS, Claim, Options, Plan, Search, file_name
+
+_RESERVED = ("SEED", "OUTPUT_DIR")
+
+
+def load_plan(path: str | os.PathLike[str]) -> Plan:
+    """Read and check an experiment.
+
+    Args:
+        path: a yaml file with the keys ``question``, ``config`` (relative to the file), ``metrics``
+            (a list), ``seeds`` (their number, from 1, or a list), ``variants``, and if wanted
+            ``settings`` and ``options``; see :class:`Plan`. Overlays that are files are relative to
+            it too.
+
+    Raises:
+        FileNotFoundError: if the file or its config does not exist.
+        ValueError: if it is not as described, naming the key, its value and what is allowed; or if
+            a run's config is wrong, naming the run.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no experiment {str(path)!r}")
+    try:
+        plan = _parse(read_yaml(str(path)), path)
+    except ValueError as error:
+        raise ValueError(f"experiment {path}: {error}") from None
+    _check_configs(plan)
+    if plan.search_plan is not None:
+        _check_configs(plan.search_plan)
+    return plan
+
+
+def _parse(content: Any, path: Path) -> Plan:
+    required = {"question", "config", "metrics", "seeds", "variants"}
+    allowed = required | {
+        "settings",
+        "options",
+        "search",
+        "claims",
+        "chosen",
+        "core_hours",
+        "needs",
+    }
+    if not isinstance(content, dict) or not required <= content.keys() <= allowed:
+        found = ", ".join(map(str, content)) if isinstance(content, dict) else repr(content)
+        raise ValueError(
+            f"it must have the keys {', '.join(sorted(required))}, and may have "
+            f"{', '.join(sorted(allowed - required))}; it has {found}"
+        )
+    metrics = content["metrics"]
+    if not isinstance(metrics, list) or not metrics or not all(isinstance(m, str) for m in metrics):
+        raise ValueError(f"metrics must be a list of names, got {metrics!r}")
+    settings = _named_options(content.get("settings", {"all": {}}), "settings", path.parent)
+    variants = _named_options(content["variants"], "variants", path.parent)
+    seeds = _seeds(content["seeds"], "seeds")
+    search = None
+    if "search" in content:
+        search = _search(content["search"], variants, settings, path.parent)
+        if shared := sorted({*seeds} & {*search.seeds}):
+            raise ValueError(f"search: seeds must not be those of the comparison, got {shared}")
+    return Plan(
+        name=path.stem,
+        question=str(content["question"]).strip(),
+        config_file=str(path.parent / str(content["config"])),
+        metrics=tuple(metrics),
+        seeds=seeds,
+        options=_options(content.get("options", {}), "options", path.parent),
+        settings=settings,
+        variants=variants,
+        search=search,
+        claims=tuple(_claim(node, variants, settings) for node in content.get("claims", ())),
+        chosen=str(content.get("chosen", "")).strip(),
+        needs=str(content.get("needs", "")).strip(),
+        core_hours=_core_hours(content.get("core_hours", 0)),
+    )
+
+
+def _core_hours(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or value < 0:
+        raise ValueError(f"core_hours must be a number that is not negative, got {value!r}")
+    return float(value)
+
+
+def _seeds(seeds: Any, key: str) -> tuple[int, ...]:
+    if _is_count(seeds):
+        seeds = list(range(1, seeds + 1))
+    if not isinstance(seeds, list) or not seeds or not all(map(_is_count, seeds)):
+        raise ValueError(f"{key} must be their number or a list of integers from 1, got {seeds!r}")
+    if len(set(seeds)) < len(seeds):
+        raise ValueError(f"{key} must differ from each other, got {seeds!r}")
+    return tuple(seeds)
+
+
+def _claim(node: Any, variants: Mapping[str, Options], settings: Mapping[str, Options]) -> Claim:
+    required, others = {"claim", "variant"}, {"against", "as_images", "beyond", "setting"}
+    if not isinstance(node, dict) or not required <= node.keys() <= required | others:
+        raise ValueError(
+            "claims must have claim and variant, and may have against, as_images, beyond, setting; "
+            f"got {node!r}"
+        )
+    claim = Claim(
+        text=str(node["claim"]).strip(),
+        variant=str(node["variant"]),
+        against=str(node.get("against", next(iter(variants)))),
+        setting=str(node.get("setting", next(iter(settings)))),
+        beyond=str(node["beyond"]) if "beyond" in node else None,
+        as_images=bool(node.get("as_images", False)),
+    )
+    for key, name, known in (
+        ("variant", claim.variant, variants),
+        ("against", claim.against, variants),
+        ("setting", claim.setting, settings),
+        ("beyond", claim.beyond, settings),
+    ):
+        if name is not None and name not in known:
+            raise ValueError(f"claims: {key} must be one of {', '.join(known)}; got {name!r}")
+    return claim
+
+
+def _search(
+    node: Any, variants: Mapping[str, Options], settings: Mapping[str, Options], folder: Path
+) -> Search:
+    required = {"key", "values", "variants", "seeds", "options"}
+    if not isinstance(node, dict) or not required <= node.keys() <= required | {"settings"}:
+        raise ValueError(
+            f"search must have the keys {', '.join(sorted(required))}, and may have settings; "
+            f"got {node!r}"
+        )
+    values, where = node["values"], node.get("settings", list(settings))
+    if not isinstance(values, list) or len(set(values)) < max(len(values), 2):
+        raise ValueError(f"search: values must be two or more that differ, got {values!r}")
+    for key, names, known in (
+        ("variants", node["variants"], variants),
+        ("settings", where, settings),
+    ):
+        if not isinstance(names, list) or not names or not {*names} <= known.keys():
+            raise ValueError(f"search: {key} must be some of {', '.join(known)}; got {names!r}")
+    return Search(
+        key=str(node["key"]),
+        values=tuple(values),
+        variants=tuple(node["variants"]),
+        seeds=_seeds(node["seeds"], "search: seeds"),
+        options=_options(node["options"], "search: options", folder),
+        settings=tuple(where),
+    )
+
+
+def _is_count(value: Any) -> bool:
+    # yaml's true is an int in Python.
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
+def _named_options(node: Any, key: str, folder: Path) -> Mapping[str, Options]:
+    if not isinstance(node, dict) or not node:
+        raise ValueError(f"{key} must have names, and config options for each, got {node!r}")
+    named = {str(name): _options(part, f"{key}, {name!r}", folder) for name, part in node.items()}
+    folders: dict[str, str] = {}
+    for name in named:
+        other = folders.setdefault(file_name(name), name)
+        if other != name:
+            raise ValueError(
+                f"{key} {other!r} and {name!r} would share the folder {file_name(name)!r}: "
+                "rename one of them"
+            )
+    return named
+
+
+def _options(node: Any, key: str, folder: Path) -> dict[str, Any]:
+    node = {} if node is None else node
+    if not isinstance(node, dict):
+        raise ValueError(f"{key} must be config keys with their values, got {node!r}")
+    for name in node:
+        if name in _RESERVED:
+            raise ValueError(
+                f"{key} must not set {name}, which each run has its own of, got {node[name]!r}"
+            )
+    options = {str(name): value for name, value in node.items()}
+    if OVERLAYS in options:
+        overlays = options[OVERLAYS]
+        if not isinstance(overlays, list) or not all(isinstance(name, str) for name in overlays):
+            raise ValueError(f"{key}: overlays must be a list of names or files, got {overlays!r}")
+        files = [folder / name for name in overlays]
+        options[OVERLAYS] = [
+            str(file) if file.is_file() else name
+            for file, name in zip(files, overlays, strict=True)
+        ]
+    return options
+
+
+def _check_configs(plan: Plan) -> None:
+    first = [run for run in plan.runs if run.seed == plan.seeds[0]]
+    for run in first:
+        try:
+            cfg = plan.config(run)
+            spec_from_config(cfg)
+        except ValueError as error:
+            raise ValueError(f"experiment {plan.name!r}, {run}: {error}") from error
+        if not cfg.DATASETS.TEST:
+            raise ValueError(
+                f"experiment {plan.name!r}, {run}: DATASETS.TEST is empty: name a data set to "
+                "evaluate on"
+            )

@@ -1,0 +1,51 @@
+"""Choosing the searched value of each variant."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from .comparison import Comparison
+from .plan import Plan, Run, searched
+from .store import Result
+
+
+def choose(plan: Plan, results: Mapping[Run, Result]) -> dict[str, float]:
+    """For each variant of a search the value with the best mean of the first metric.
+
+    Args:
+        plan: with a search.
+        results: of :attr:`Plan.search_plan`.
+
+    Returns:
+        dict: by variant; without those whose runs have not all ended yet, and those that diverged
+        with every value. A value with which any run diverged is not chosen. Of equal means the
+        first value wins.
+
+    Raises:
+        ValueError: if the plan has no search.
+    """
+    search_plan, search = plan.search_plan, plan.search
+    if search_plan is None or search is None:
+        raise ValueError(f"experiment {plan.name!r} has no search")
+    comparison = Comparison(search_plan, results)
+    chosen = {}
+    for variant in search.variants:
+        names = {value: searched(variant, value) for value in search.values}
+        ended = sum(run.variant in names.values() for run in results)
+        num_runs = len(search.settings) * len(search.seeds)
+        if ended < num_runs * len(names):
+            continue
+        means = {}
+        for value, name in names.items():
+            values = [
+                each
+                for setting in search_plan.settings
+                for each in comparison.values(setting, name, plan.metrics[0]).values()
+            ]
+            if len(values) == num_runs:
+                means[value] = float(np.mean(values))
+        if means:
+            chosen[variant] = max(means, key=lambda value: means[value])
+    return chosen

@@ -1,0 +1,145 @@
+"""Documents from JSON: what is written between the marks, and what stays."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from shakedrop_det.experiments import Result, Run, Store, load_plan, render
+from shakedrop_det.experiments.plan import searched
+
+from .test_plan import SEARCH, write
+
+ROOT = Path(__file__).parents[2]
+CLAIM = {"claim": "It is better", "variant": "shaken", "setting": "many"}
+TOP1 = {"plain": [50.0, 60.0], "shaken": [51.0, 61.02]}
+DOCUMENT = """# Results
+Typed by hand.
+<!-- begin claims which -->
+old figures
+<!-- end -->
+<!-- begin verdicts which -->
+<!-- end -->
+## which
+<!-- begin experiment which -->
+<!-- end -->
+<!-- begin missing which -->
+<!-- end -->
+The end.
+"""
+
+
+def results(folder: Path) -> None:
+    """One setting of two has run, and the search."""
+    plan = load_plan(folder / "which.yaml")
+    store = Store(folder / "results")
+    assert plan.search_plan is not None
+    for run in plan.search_plan.runs:
+        top1 = 70.0 if run.variant == searched("shaken", 0.9) else 60.0
+        store.add(plan.search_plan, run, Result({"classification/top1": top1}, 30.0))
+    final = plan.with_values({"shaken": 0.9})
+    for variant, values in TOP1.items():
+        for seed, top1 in enumerate(values, start=1):
+            result = Result({"classification/top1": top1}, 30.0, "abc", "a CPU", "2026-01-02")
+            store.add(final, Run("many", variant, seed), result)
+
+
+@pytest.fixture
+def rendered(tmp_path: Path) -> str:
+    write(tmp_path, search=SEARCH, claims=[CLAIM], core_hours=6, chosen="2026-01-01: so")
+    results(tmp_path)
+    document = tmp_path / "results.md"
+    document.write_text(DOCUMENT)
+    render(document, experiments=tmp_path, results=tmp_path / "results")
+    text = document.read_text()
+    render(document, experiments=tmp_path, results=tmp_path / "results")
+    assert document.read_text() == text
+    return text
+
+
+def part(text: str, kind: str) -> str:
+    return text.partition(f"<!-- begin {kind} which -->\n")[2].partition("<!-- end -->")[0]
+
+
+def test_what_is_typed_stays_and_what_was_rendered_goes(rendered: str) -> None:
+    assert rendered.startswith("# Results\nTyped by hand.\n<!-- begin claims which -->\n")
+    assert rendered.endswith("<!-- end -->\nThe end.\n") and "old figures" not in rendered
+
+
+def test_claims_with_effect_verdict_command_and_minutes(rendered: str) -> None:
+    [row] = part(rendered, "claims").strip().splitlines()[2:]
+    assert [cell.strip() for cell in row.strip("|").split("|")] == [
+        "It is better",
+        "[which](#which)",
+        # The gains are 1 and 1.02: 1.01 +- 12.706 * 0.01, and 11.550 * 0.01414 is detectable.
+        "+1.01 (+0.88 to +1.14) [0.16] classification/top1",
+        "2 of 2",
+        "supported",
+        "`tools/run_experiment.py configs/Experiments/which.yaml`",
+        "4",  # eight runs of half a minute, four of them the search's
+    ]
+    [row] = part(rendered, "verdicts").strip().splitlines()[2:]
+    assert "It is better" in row and "+1.01" in row and "supported" in row and "tools" not in row
+
+
+def test_a_section_has_the_setting_the_choice_the_tables_and_the_plot(
+    rendered: str, tmp_path: Path
+) -> None:
+    section = part(rendered, "experiment")
+    assert "Setting: 2026-01-01: so" in section and "Chosen: shaken 0.9." in section
+    assert "4 of 8 runs have finished, in 2.0 minutes" in section
+    assert "| **+1.01 (+0.88 to +1.14)** [0.16]" in section
+    assert "![Which?](results/which.png)" in section and "(a CPU; commit abc; 2026" in section
+    assert Image.open(tmp_path / "results" / "which.png").size == (1500, 600)
+
+
+def test_what_has_not_run_stands_with_its_share_of_the_hours(rendered: str) -> None:
+    [row] = part(rendered, "missing").strip().splitlines()[2:]
+    assert "| 4 of 12" in row and "| 2.0 " in row and "run_experiment.py" in row
+
+
+def test_nothing_run_is_said_and_what_it_needs(tmp_path: Path) -> None:
+    write(tmp_path, claims=[CLAIM], needs="a GPU")
+    document = tmp_path / "results.md"
+    document.write_text(DOCUMENT)
+    render(document, experiments=tmp_path, results=tmp_path / "results")
+    assert "not run: needs a GPU" in part(document.read_text(), "claims")
+    assert part(document.read_text(), "experiment") == "\nWhich?\n\nNot run yet.\n\n"
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("<!-- begin figures which -->\n<!-- end -->", "kind 'figures': write one of claims, ver"),
+        ("<!-- begin claims which -->\n", "begins a part that does not end with <!-- end -->"),
+    ],
+)
+def test_mistakes_in_a_document_are_named(tmp_path: Path, text: str, message: str) -> None:
+    write(tmp_path)
+    document = tmp_path / "results.md"
+    document.write_text(text)
+    with pytest.raises(ValueError, match=message):
+        render(document, experiments=tmp_path, results=tmp_path)
+    assert document.read_text() == text
+
+
+def test_files_that_are_not_there_are_named(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="there is no document '.*none.md'"):
+        render(tmp_path / "none.md", experiments=tmp_path, results=tmp_path)
+    (tmp_path / "some.md").write_text("<!-- begin claims which -->\n<!-- end -->")
+    with pytest.raises(FileNotFoundError, match="there is no experiment '.*which.yaml'"):
+        render(tmp_path / "some.md", experiments=tmp_path, results=tmp_path)
+
+
+@pytest.mark.parametrize("name", ["docs/results.md", "README.md"])
+def test_our_documents_say_what_our_json_says(name: str, tmp_path: Path) -> None:
+    document = tmp_path / name
+    shutil.copytree(ROOT / "docs" / "results", tmp_path / "docs" / "results")
+    shutil.copy(ROOT / name, document)
+    experiments = ROOT / "configs" / "Experiments"
+    render(document, experiments=experiments, results=tmp_path / "docs" / "results")
+    assert document.read_text() == (ROOT / name).read_text()
+    assert "<!-- begin " in document.read_text()

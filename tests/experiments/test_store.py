@@ -1,0 +1,143 @@
+"""Results as JSON: what is kept, what is found again, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from shakedrop_det.experiments import Plan, Result, Run, Store, load_plan
+from shakedrop_det.experiments import store as store_file
+from shakedrop_det.experiments.store import digest, recorded_keys
+
+from .test_plan import write
+
+FIRST = Run("few images", "plain", 1)
+RESULT = Result(
+    {"classification/top1": 50.0, "total_loss": 1.0},
+    seconds=60.0,
+    code="abc",
+    machine="a CPU",
+    date="2026-01-02",
+)
+
+
+@pytest.fixture
+def plan(tmp_path: Path) -> Plan:
+    return load_plan(write(tmp_path))
+
+
+def test_what_was_added_is_found_by_whoever_has_the_file(plan: Plan, tmp_path: Path) -> None:
+    store = Store(tmp_path / "here")
+    assert store.find(plan, FIRST) is None
+    store.add(plan, FIRST, RESULT)
+    assert store.results(plan) == {FIRST: RESULT}
+    (tmp_path / "there").mkdir()
+    (tmp_path / "here" / "which.json").rename(tmp_path / "there" / "which.json")
+    elsewhere = Store(tmp_path / "there")
+    assert elsewhere.results(plan) == {FIRST: RESULT}
+    second = Run("few images", "plain", 2)
+    elsewhere.add(plan, second, Result({}, 1.0, diverged="the loss became infinite"))
+    assert set(Store(tmp_path / "there").results(plan)) == {FIRST, second}
+
+
+def test_a_run_is_a_line_of_the_file(plan: Plan, tmp_path: Path) -> None:
+    store = Store(tmp_path / "results")
+    store.add(plan, FIRST, RESULT)
+    before = (tmp_path / "results" / "which.json").read_text().splitlines()
+    store.add(plan, Run("few images", "plain", 2), RESULT)
+    after = (tmp_path / "results" / "which.json").read_text().splitlines()
+    assert len(after) == len(before) + 1 and json.loads("\n".join(after))["question"] == "Which?"
+
+
+def test_a_run_that_two_experiments_share_is_found_by_both(plan: Plan, tmp_path: Path) -> None:
+    store = Store(tmp_path / "results")
+    store.add(plan, FIRST, RESULT)
+    (tmp_path / "other").mkdir()
+    settings = {"as few": {"SOLVER.IMS_PER_BATCH": 2}, "one": {"SOLVER.IMS_PER_BATCH": 1}}
+    other = load_plan(write(tmp_path / "other", settings=settings))
+    other = replace(other, name="other")
+    shared = Run("as few", "plain", 1)
+    assert store.results(other) == {shared: RESULT}
+    store.adopt(other, shared)
+    store.adopt(other, shared)
+    assert len(json.loads((tmp_path / "results" / "other.json").read_text())["runs"]) == 1
+
+
+def test_a_run_with_another_config_is_named_with_the_key(plan: Plan, tmp_path: Path) -> None:
+    store = Store(tmp_path / "results")
+    store.add(plan, FIRST, RESULT)
+    options = {"SOLVER.MAX_ITER": 3, "SOLVER.STEPS": [], "SOLVER.BASE_LR": 0.5}
+    changed = load_plan(write(tmp_path, options=options))
+    with pytest.raises(
+        ValueError,
+        match="which.json has few images, plain, seed 1 with another config .*"
+        "SOLVER.BASE_LR was .*, now 0.5.*: give another --results, or remove the run",
+    ):
+        Store(tmp_path / "results").results(changed)
+
+
+def test_a_key_that_a_later_version_adds_with_a_default_changes_no_run(
+    plan: Plan, monkeypatch
+) -> None:
+    cfg = plan.config(FIRST)
+    before = recorded_keys(cfg)
+    later, defaults = cfg.clone(), dict(store_file._defaults())
+    later.MODEL.SHAKEDROP.NEW = 3
+    monkeypatch.setattr(store_file, "_defaults", lambda: {**defaults, "MODEL.SHAKEDROP.NEW": 3})
+    assert digest(recorded_keys(later)) == digest(before)
+    later.MODEL.SHAKEDROP.NEW = 4
+    assert digest(recorded_keys(later)) != digest(before)
+
+
+def test_a_default_of_shakedrop_that_a_later_version_changes_is_seen(
+    plan: Plan, tmp_path: Path, monkeypatch
+) -> None:
+    """A run that relied on it is another then, and one that sets the key is the same."""
+    store = Store(tmp_path)
+    store.add(plan, FIRST, RESULT)
+    key = "MODEL.SHAKEDROP.SURVIVAL_PROB"
+    defaults = {**store_file._defaults(), key: 0.25}
+    monkeypatch.setattr(store_file, "_defaults", lambda: defaults)
+    assert Store(tmp_path).find(plan, FIRST) == RESULT
+    later = load_plan(
+        write(tmp_path, options={"SOLVER.MAX_ITER": 3, "SOLVER.STEPS": [], key: 0.25})
+    )
+    with pytest.raises(ValueError, match=f"with another config .{key} was 0.5, now 0.25"):
+        Store(tmp_path).find(later, FIRST)
+
+
+def test_a_run_is_known_apart_from_its_seed_and_folder(plan: Plan) -> None:
+    cfg = plan.config(FIRST)
+    other = cfg.clone()
+    other.SEED, other.OUTPUT_DIR = 77, "elsewhere"
+    assert recorded_keys(other) == recorded_keys(cfg)
+    assert not {"SEED", "OUTPUT_DIR"} & recorded_keys(cfg).keys()
+    assert recorded_keys(cfg)["SOLVER.IMS_PER_BATCH"] == 2
+
+
+def test_a_metric_that_was_not_evaluated_is_named_with_those_that_were(
+    plan: Plan, tmp_path: Path
+) -> None:
+    store = Store(tmp_path)
+    store.add(plan, FIRST, RESULT)
+    other = replace(plan, metrics=("bbox/AP",))
+    message = "'bbox/AP', which few images, plain, seed 1 .* there are classification/top1, total"
+    with pytest.raises(ValueError, match=message):
+        store.results(other)
+
+
+@pytest.mark.parametrize("text", ["{", '{"runs": [{}], "configs": {}}', '{"runs": 3}'])
+def test_a_damaged_file_is_named(tmp_path: Path, text: str) -> None:
+    (tmp_path / "which.json").write_text(text)
+    with pytest.raises(ValueError, match="which.json is not a valid results file .*: move it away"):
+        Store(tmp_path)
+
+
+def test_json_of_other_content_is_left_alone(plan: Plan, tmp_path: Path) -> None:
+    (tmp_path / "mechanism.json").write_text('{"blocks": [1]}')
+    Store(tmp_path).add(plan, FIRST, RESULT)
+    assert (tmp_path / "mechanism.json").read_text() == '{"blocks": [1]}'
+    assert Store(tmp_path).results(plan) == {FIRST: RESULT}
