@@ -90,8 +90,8 @@ def main() -> None:
     from shakedrop_det.utils.output_folder import make_output_folder
 
     jobs = max(torch.cuda.device_count(), 1) if args.jobs is None else args.jobs
-    # As on Ctrl-C: end the runs too, so that they do not write where those of the next call do. Those
-    # on Slurm go on.
+    # As on Ctrl-C: end the runs too, so that they do not write where those of the next call do.
+    # Those on Slurm go on.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     failed = {}
     with reported_to_user():

@@ -46,7 +46,7 @@ def draw_experiment(comparison: Comparison, output: Path) -> None:
     handles, labels = means.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=4, frameon=False, fontsize=8)
     figure.supxlabel("runs, and their means with 95 % intervals", fontsize=8)
-    figure.savefig(output)
+    save_figure(figure, output)
 
 
 def _draw(

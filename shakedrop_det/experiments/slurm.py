@@ -80,8 +80,9 @@ def run_on_slurm(
     )
     number = submitted[0].job_id.partition("_")[0]
     print(
-        f"Job {number} has {len(new)} runs, {min(at_once, len(new))} at once. If this command ends, "
-        f"they go on, and it finds them when it is started again; 'scancel {number}' ends them",
+        f"Job {number} has {len(new)} runs, {min(at_once, len(new))} at once. "
+        "If this command ends, they go on, and it finds them when it is started again; "
+        f"'scancel {number}' ends them",
         flush=True,
     )
     yield from _follow(new, {run: (name, index) for index, run in enumerate(new)}, output, seconds)

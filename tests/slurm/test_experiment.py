@@ -31,7 +31,17 @@ def test_four_runs_whose_watcher_was_killed_give_the_local_tables(
     tool("run_experiment", path, "--output", local, "--jobs", 2)
 
     script = TESTS.parent / "tools" / "run_experiment.py"
-    command = [sys.executable, script, path, "--output", output, "--jobs", "2", "--slurm", "time=20"]
+    command = [
+        sys.executable,
+        script,
+        path,
+        "--output",
+        output,
+        "--jobs",
+        "2",
+        "--slurm",
+        "time=20",
+    ]
     watcher = subprocess.Popen(map(str, command), env=environment)
     wait_until(lambda: len(running()) == 2)
     wait_until(lambda: list(output.rglob("log.txt")))
