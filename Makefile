@@ -8,12 +8,13 @@ PIP := $(PY) -m pip --quiet --disable-pip-version-check
 RUNTIME := $(VENV)/.runtime-installed
 DEV := $(VENV)/.dev-installed
 
-.PHONY: help demo demo-compare test test-slow test-newest lint format bench gpu-check clean install requirements
+.PHONY: help demo demo-compare test test-slow test-slurm test-newest lint format bench gpu-check clean install requirements
 
 help:
 	@echo "make demo       pretrain, fine-tune, evaluate and draw, in some ten minutes on two cores"
 	@echo "make demo-compare  the same, and the plain network beside, in twice the time"
 	@echo "make test       run the tests (test-slow: those too that take minutes each)"
+	@echo "make test-slurm  run those on a real Slurm, which they start and stop: apt install slurm-wlm munge"
 	@echo "make test-newest  run them with the newest release of everything, in $(NEWEST)"
 	@echo "make lint       ruff, black, mypy (format: let ruff and black mend what they can)"
 	@echo "make bench      time ShakeDrop against stock detectron2"
@@ -60,6 +61,10 @@ test: $(DEV)
 
 test-slow: $(DEV)
 	$(PYTEST) tests
+
+# One node with two slots, which only this machine can reach, in a folder of its own.
+test-slurm: $(DEV)
+	OMP_NUM_THREADS=1 $(PY) -m pytest -rs tests/slurm
 
 # The newest releases of the day on which the environment was made; "rm -r .venv-newest" for others.
 # DETECTRON2=FOLDER takes a checkout of detectron2, built in place, instead of the pinned one.

@@ -63,5 +63,6 @@ setup(
         "timm": ["timm"],
         "safetensors": ["safetensors"],
         "fast-eval": ["faster-coco-eval"],
+        "slurm": ["submitit>=1.5"],
     },
 )

@@ -23,6 +23,9 @@ from command_line import ToolParser, run
 EXAMPLES = """
   tools/run_experiment.py configs/Experiments/digits_methods.yaml --jobs 2
 
+  # as array jobs of Slurm; if this command ends, it finds them when it is started again
+  tools/run_experiment.py FILE --jobs 16 --slurm partition=gpu,gpus_per_node=1,time=4:00:00
+
   # the tables of the runs that have finished so far
   tools/run_experiment.py configs/Experiments/digits_methods.yaml --report-only
 """
@@ -35,7 +38,8 @@ def parse_args() -> argparse.Namespace:
         "--jobs",
         type=int,
         metavar="N",
-        help="parallel runs, each on a GPU or a share of the cores; default: the number of GPUs",
+        help="parallel runs, each on a GPU or a share of the cores; default: the number of GPUs, "
+        "with --slurm no limit",
     )
     parser.add_argument(
         "--output", type=Path, metavar="FOLDER", help="default: output/experiments/NAME_OF_FILE"
@@ -55,9 +59,17 @@ def parse_args() -> argparse.Namespace:
         metavar="MINUTES",
         help="stop a run that takes longer; it counts as failed",
     )
+    parser.add_argument(
+        "--slurm",
+        metavar="NAME=VALUE,...",
+        help="submit each run as a job with these options of sbatch; needs the extra 'slurm'",
+    )
     parser.add_allow_pickle()
     parser.add_argument("--report-only", action="store_true", help="report without training")
-    return parser.parse_args()
+    args = parser.parse_args()
+    if args.slurm is not None and (args.stop_after or args.run_limit):
+        parser.error("--stop-after and --run-limit are for runs on this machine, not for --slurm")
+    return args
 
 
 def main() -> None:
@@ -65,11 +77,21 @@ def main() -> None:
     import torch
 
     from shakedrop_det.engine import reported_to_user
-    from shakedrop_det.experiments import Comparison, Store, choose, load_plan, report, run_plan
+    from shakedrop_det.engine.slurm import check_slurm, parse_slurm
+    from shakedrop_det.experiments import (
+        Comparison,
+        Store,
+        choose,
+        load_plan,
+        report,
+        run_on_slurm,
+        run_plan,
+    )
     from shakedrop_det.utils.output_folder import make_output_folder
 
     jobs = max(torch.cuda.device_count(), 1) if args.jobs is None else args.jobs
     # As on Ctrl-C: end the runs too, so that they do not write where those of the next call do.
+    # Those on Slurm go on.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     failed = {}
     with reported_to_user():
@@ -77,6 +99,13 @@ def main() -> None:
         output = args.output or Path("output/experiments", plan.name)
         make_output_folder(output)
         store = Store(args.results or output)
+        elsewhere = None
+        if args.slurm is not None:
+            options = parse_slurm(args.slurm)
+            check_slurm()
+            elsewhere = partial(
+                run_on_slurm, options=options, jobs=args.jobs, allow_pickle=args.allow_pickle
+            )
         train = partial(
             run_plan,
             jobs=jobs,
@@ -84,6 +113,7 @@ def main() -> None:
             deadline=time.monotonic() + 60 * (args.stop_after or math.inf),
             limit=args.run_limit and 60 * args.run_limit,
             say=partial(print, flush=True),
+            elsewhere=elsewhere,
         )
         search = plan.search_plan
         chosen: dict[str, float] = {}

@@ -22,6 +22,10 @@ EXAMPLES = """
   tools/train_net.py --config-file FILE --num-gpus 8 SOLVER.BASE_LR 0.01 SEED 1
   tools/train_net.py --config-file FILE --num-gpus 8 SOLVER.BASE_LR 0.01 SEED 1 --resume
 
+  # as a job of Slurm, with a process per GPU; it is requeued and goes on when its time is over
+  tools/train_net.py --config-file FILE --output output/run \\
+      --slurm partition=gpu,nodes=2,gpus_per_node=8,time=24:00:00
+
   # evaluation
   tools/train_net.py --config-file output/run/config.yaml --eval-only \\
       --weights output/run/model_final.pth
@@ -54,6 +58,11 @@ def parse_args() -> argparse.Namespace:
         default=f"tcp://127.0.0.1:{port}",
         help="address for distributed training; 'auto' picks a free port on this machine",
     )
+    parser.add_argument(
+        "--slurm",
+        metavar="NAME=VALUE,...",
+        help="submit a job with these options of sbatch and return; needs the extra 'slurm'",
+    )
     args = parser.parse_args()
     if not args.config_file and not args.opts:
         parser.error("--config-file is missing, and so are options that would do without it")
@@ -72,8 +81,30 @@ def main(args: argparse.Namespace) -> dict[str, Any] | None:
         return stage(cfg, resume=args.resume, allow_pickle=args.allow_pickle)
 
 
+def submit_job(args: argparse.Namespace) -> None:
+    """Submit the training to Slurm, after a look at what the user gave."""
+    from shakedrop_det.engine import load_config, reported_to_user
+    from shakedrop_det.engine.slurm import FOLDER, check_processes, parse_slurm, submit
+    from shakedrop_det.engine.slurm_job import SlurmJob, run_tool
+    from shakedrop_det.utils.output_folder import make_output_folder
+
+    with reported_to_user():
+        options = parse_slurm(args.slurm)
+        check_processes(
+            num_gpus=args.num_gpus, num_machines=args.num_machines, machine_rank=args.machine_rank
+        )
+        cfg = load_config(args.config_file, args.opts, overlays=args.overlay)
+        output = make_output_folder(cfg.OUTPUT_DIR, key="OUTPUT_DIR")
+        job = SlurmJob(run_tool, os.path.abspath(__file__), args)
+        (submitted,) = submit([job], options, output / FOLDER)
+    print(f"Job {submitted.job_id} is submitted. Its log is {submitted.paths.stdout}")
+
+
 def launch_all() -> None:
     args = parse_args()
+    if args.slurm is not None:
+        submit_job(args)
+        return
     from shakedrop_det.engine.processes import launch
 
     launch(

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM stop training between two steps, without losing work."""
+"""Ctrl-C, SIGTERM and Slurm's warning stop training between two steps, without losing work."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from detectron2.engine import HookBase
 from detectron2.utils import comm
 
 from .exact_resume import ExactResume
+from .slurm_job import is_slurm_job
 from .trained import Trained
 
 _SAME, _SAME_OF_SEVERAL = 1.0, 10.0
@@ -42,7 +43,7 @@ class Interruption:
 
     It does so after a step, in all processes after the same one, by :class:`StopBetweenSteps`; and
     where there is one process, also within :meth:`allowed`. A second signal, more than a second
-    after the first (ten with several processes), stops at once.
+    after the first (ten with several processes), stops at once, unless it comes from Slurm.
 
     Attributes:
         received: number of the signal; None if there was none.
@@ -64,7 +65,7 @@ class Interruption:
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        before = {number: signal.getsignal(number) for number in _signals()}
         for number in before:
             signal.signal(number, self._note)
         try:
@@ -82,8 +83,8 @@ class Interruption:
             return  # A data worker, which ends with its process.
         again, now = self.received is not None, time.monotonic()
         same = _SAME if comm.get_world_size() == 1 else _SAME_OF_SEVERAL
-        if again and now - self._since < same:
-            return
+        if again and (now - self._since < same or is_slurm_job()):
+            return  # Slurm sends several, and kills what does not end in time.
         self.received, self._since = signum, now
         # What ends a whole group of processes ends data workers too. torch would raise an error
         # about it in the middle of the step.
@@ -120,6 +121,11 @@ class Interruption:
         """
         if self.received is not None:
             raise Interrupted(self.received)
+
+
+def _signals() -> list[signal.Signals]:
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    return [*numbers, signal.SIGUSR2] if is_slurm_job() else numbers
 
 
 class StopBetweenSteps(HookBase):

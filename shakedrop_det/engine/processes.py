@@ -36,7 +36,8 @@ def launch(main: Callable[[Any], Any], args: Any, *, num_gpus: int, **options: A
         given = {name: options[name] for name in ("num_machines", "machine_rank")}
         with reported_to_user():
             check_started_once(num_gpus=num_gpus, **given)
-        join(main, args)
+        restarted = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0
+        join(main, args, restarted=restarted)
         return
     if num_gpus * options.get("num_machines", 1) > 1:
         for number in (signal.SIGINT, signal.SIGTERM):

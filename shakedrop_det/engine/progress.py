@@ -36,18 +36,12 @@ class ProgressLine(HookBase):
         self._seconds = seconds
 
     def before_train(self) -> None:
-        stream = self._stream or sys.stderr
-        is_terminal = stream.isatty()
-        every = 0.1 if is_terminal else self._seconds
-        self._bar = tqdm(
-            desc=self._title,
+        self._bar = progress_line(
+            self._title,
             total=self.trainer.max_iter,
             initial=self.trainer.start_iter,
-            file=stream if is_terminal else _Lines(stream),
-            mininterval=every,
-            maxinterval=max(every, 10.0),
-            dynamic_ncols=is_terminal,
-            ncols=None if is_terminal else 100,
+            stream=self._stream,
+            seconds=self._seconds,
         )
 
     def after_step(self) -> None:
@@ -58,6 +52,36 @@ class ProgressLine(HookBase):
 
     def after_train(self) -> None:
         self._bar.close()
+
+
+def progress_line(
+    title: str,
+    *,
+    total: int,
+    initial: int = 0,
+    stream: TextIO | None = None,
+    seconds: float = 10.0,
+) -> tqdm:
+    """A line that shows how much is done, see :class:`ProgressLine`.
+
+    Args:
+        title, stream, seconds: as there.
+        total: number of steps.
+        initial: how many of them were done before.
+    """
+    stream = stream or sys.stderr
+    is_terminal = stream.isatty()
+    every = 0.1 if is_terminal else seconds
+    return tqdm(
+        desc=title,
+        total=total,
+        initial=initial,
+        file=stream if is_terminal else _Lines(stream),
+        mininterval=every,
+        maxinterval=max(every, 10.0),
+        dynamic_ncols=is_terminal,
+        ncols=None if is_terminal else 100,
+    )
 
 
 class _Lines(io.TextIOBase):

@@ -47,22 +47,22 @@ def check_started_once(**options: int) -> None:
             )
 
 
-def join(main: Callable[[Any], Any], args: Any) -> None:
+def join(main: Callable[[Any], Any], args: Any, *, restarted: bool) -> None:
     """Do what a process that detectron2's ``launch`` starts does: join the others, then ``main``.
 
-    With GPUs the processes talk by NCCL, without by Gloo. Where torchrun started them because
-    earlier ones failed, ``args.resume`` becomes True, unless ``args.eval_only``.
+    With GPUs the processes talk by NCCL, without by Gloo. Where they were started because earlier
+    ones failed or were stopped, ``args.resume`` becomes True, unless ``args.eval_only``.
 
     Args:
         main: what each process does.
         args: its argument.
+        restarted: whether this process knows of earlier ones.
     """
     size, local_size = int(os.environ["WORLD_SIZE"]), int(os.environ["LOCAL_WORLD_SIZE"])
     if torch.cuda.is_available():
         with reported_to_user():
             _check_devices(local_size)
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    restarted = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0
     if size > 1:
         backend = "NCCL" if torch.cuda.is_available() else "GLOO"
         if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":

@@ -8,6 +8,7 @@ from .render import render
 from .report import report
 from .running import run_plan
 from .search import choose
+from .slurm import run_on_slurm
 from .statistics import Estimate, estimate_difference, estimate_mean
 from .store import Result, Store
 
@@ -28,5 +29,6 @@ __all__ = [
     "load_plan",
     "render",
     "report",
+    "run_on_slurm",
     "run_plan",
 ]

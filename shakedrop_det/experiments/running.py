@@ -8,7 +8,7 @@ import multiprocessing
 import os
 import queue
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -39,6 +39,7 @@ def run_plan(
     limit: float | None = None,
     later: int = 0,
     say: Callable[[str], None] = print,
+    elsewhere: Callable[[Sequence[Run], Path], Iterable[tuple[Run, str | None]]] | None = None,
 ) -> dict[Run, str]:
     """Train all that is not trained yet. What is interrupted goes on when this is called again.
 
@@ -52,6 +53,9 @@ def run_plan(
         limit: seconds after which a run is stopped and counts as failed; None for no limit.
         later: number of runs that come after these, for the estimate of the time that is left.
         say: gets a line about each run that has ended.
+        elsewhere: takes the runs and the folder, and gives each run as it ends with what it said if
+            it failed, such as :func:`shakedrop_det.experiments.run_on_slurm`. None to run them
+            here; ``jobs``, ``deadline`` and ``limit`` are for that.
 
     Returns:
         dict: for each run that failed, the last line of what it printed. A run that diverged has
@@ -73,7 +77,10 @@ def run_plan(
     if finished:
         say(f"{len(finished)} of {total} runs are already finished")
     begin = time.monotonic()
-    ended = _run_side_by_side(missing, output, jobs, allow_pickle, deadline, limit)
+    if elsewhere is None:
+        ended = _run_side_by_side(missing, output, jobs, allow_pickle, deadline, limit)
+    else:
+        ended = elsewhere(missing, output)
     for count, (run, error) in enumerate(ended, start=1):
         if error is not None:
             failed[run] = text = error
@@ -163,7 +170,7 @@ def _run_side_by_side(
                 process.terminate()
                 process.join()
                 return True, f"stopped after {_duration(limit or 0)}"
-            return True, _error(process.exitcode, folder / CONSOLE)
+            return True, last_words(folder / CONSOLE) if process.exitcode else None
         finally:
             slots.put(variables)
 
@@ -180,13 +187,11 @@ def _run_side_by_side(
                 process.terminate()
 
 
-def _error(code: int | None, console: Path) -> str | None:
-    """The last line that a run printed if it failed."""
-    if code == 0:
-        return None
+def last_words(console: Path) -> str:
+    """The last line that a run printed."""
     text = console.read_text() if console.is_file() else ""
     lines = [line for line in text.splitlines() if line.strip()]
-    return f"{lines[-1] if lines else f'exit status {code}'} (see {console})"
+    return f"{lines[-1] if lines else 'it printed nothing'} (see {console})"
 
 
 def environment(slot: int, jobs: int) -> dict[str, str]:

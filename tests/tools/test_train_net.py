@@ -177,3 +177,19 @@ def test_errors_of_others_keep_their_traceback(
     monkeypatch.setattr("shakedrop_det.engine.setup", lambda args: None)
     with pytest.raises(ValueError, match="a defect"):
         script.main(arguments(CONFIG, tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (["--slurm", "time=5", "SOLVER.NO_SUCH_KEY", "1"], "SOLVER.NO_SUCH_KEY"),
+        (["--slurm", "nodes=2"], "there is no time"),
+        (["--slurm", "time=5", "--num-gpus", "2"], "--num-gpus 2 beside --slurm"),
+    ],
+)
+def test_a_mistake_is_reported_before_anything_is_submitted(
+    leave: Callable[..., tuple[int, str]], tmp_path: Path, wrong: list[str], message: str
+) -> None:
+    code, text = leave(TRAIN_NET, "--config-file", str(CONFIG), "--output", str(tmp_path), *wrong)
+    assert (code, message in text) == (2, True)
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,126 @@
+"""Submitting training to Slurm, by submitit."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .slurm_job import AFTER_THE_TASKS, SlurmJob
+
+if TYPE_CHECKING:
+    import submitit
+
+FOLDER = "slurm"
+"""In the output folder: what the jobs print, and submitit's own files."""
+
+_ALIASES = {"tasks_per_node": "ntasks_per_node"}
+
+
+def parse_slurm(text: str) -> dict[str, Any]:
+    """Options of ``sbatch`` from a command line.
+
+    Args:
+        text: such as "partition=gpu,nodes=2,gpus_per_node=8,time=24:00:00". A comma within a value
+            is kept.
+
+    Returns:
+        dict: by name. There are as many tasks on a node as GPUs, unless it says otherwise.
+
+    Raises:
+        ValueError: if a part is not NAME=VALUE, or there is no time.
+    """
+    options: dict[str, Any] = {}
+    for part in re.split(r",(?=[\w-]+=)", text):
+        name, _, value = part.partition("=")
+        if not re.fullmatch(r"[\w-]+", name) or not value:
+            raise ValueError(
+                f"--slurm {text!r}: {part!r} is not NAME=VALUE; give options of sbatch, such as "
+                "partition=gpu,nodes=2,gpus_per_node=8,time=24:00:00"
+            )
+        name = name.replace("-", "_")
+        options[_ALIASES.get(name, name)] = int(value) if value.isdecimal() else value
+    if "time" not in options:
+        raise ValueError(
+            f"--slurm {text!r}: there is no time; add that of a job, such as time=24:00:00 (a "
+            "training that takes longer is requeued and goes on)"
+        )
+    gpus = options.get("gpus_per_node")
+    if isinstance(gpus, int):
+        options.setdefault("ntasks_per_node", gpus)
+    return options
+
+
+def submit(
+    jobs: Sequence[SlurmJob], options: dict[str, Any], folder: Path, *, at_once: int = 1
+) -> list[submitit.Job[None]]:
+    """Submit one job, or several as an array.
+
+    Args:
+        jobs: what they do.
+        options: see :func:`parse_slurm`.
+        folder: gets their logs; on a file system that all machines share.
+        at_once: how many jobs of the array may run side by side.
+
+    Returns:
+        list: of submitit's jobs.
+
+    Raises:
+        ValueError: if submitit or Slurm is missing, or Slurm rejects the options.
+    """
+    check_slurm()
+    import submitit
+    from submitit.core.utils import FailedJobError, FailedSubmissionError
+
+    executor = submitit.SlurmExecutor(folder)
+    options = {"job_name": "shakedrop_det", **options}
+    known = executor._valid_parameters()
+    others = {name: value for name, value in options.items() if name not in known}
+    try:
+        executor.update_parameters(
+            **{name: value for name, value in options.items() if name in known},
+            array_parallelism=at_once,
+            stderr_to_stdout=True,
+            # Whatever the cluster's default: a job that has to make room comes again.
+            additional_parameters={**others, "requeue": True},
+            teardown=AFTER_THE_TASKS.splitlines(),
+        )
+        return executor.submit_array(jobs)
+    except (FailedJobError, FailedSubmissionError) as error:
+        text = re.sub(r"\s+", " ", str(error)).strip()
+        raise ValueError(f"--slurm: sbatch rejected the job: {text}") from error
+
+
+def check_slurm() -> None:
+    """
+    Raises:
+        ValueError: if submitit or Slurm's programs are missing, with the remedy.
+    """
+    if importlib.util.find_spec("submitit") is None:
+        raise ValueError("--slurm needs submitit: pip install 'shakedrop_det[slurm]'")
+    if shutil.which("sbatch") is None or shutil.which("srun") is None:
+        raise ValueError(
+            f"--slurm: there is no sbatch in PATH ({os.environ.get('PATH')}): run this on a login "
+            "node of the cluster"
+        )
+
+
+def check_processes(**given: int) -> None:
+    """Stop if the command line asks for processes beside ``--slurm``.
+
+    Args:
+        given: ``num_gpus``, ``num_machines`` and ``machine_rank``.
+
+    Raises:
+        ValueError: naming the option.
+    """
+    for name, value in given.items():
+        if value != (0 if name == "machine_rank" else 1):
+            raise ValueError(
+                f"--{name.replace('_', '-')} {value} beside --slurm, which has the number of "
+                "processes (nodes times gpus_per_node or tasks_per_node): leave it out"
+            )

@@ -1,0 +1,160 @@
+"""Running an experiment as array jobs of Slurm."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import subprocess
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from shakedrop_det.engine.progress import progress_line
+from shakedrop_det.engine.slurm import FOLDER, submit
+from shakedrop_det.engine.slurm_job import SlurmJob
+from shakedrop_det.utils.atomic import write_atomically
+
+from .plan import Run
+from .running import CONFIG, CONSOLE, last_words
+from .single_run import RESULT, run_alone
+
+RECORD = "slurm.json"
+"""In the output folder: for each array job by its name, the folders of its runs in order."""
+
+_LOOKS = 3
+"""So often must a job be missing in the queue before its run counts as failed: on a network file
+system, its result may be seen later than its end."""
+
+Task = tuple[str, int]
+"""Name of an array job, and index in it."""
+
+
+def run_on_slurm(
+    runs: Sequence[Run],
+    output: Path,
+    *,
+    options: Mapping[str, Any],
+    jobs: int | None,
+    allow_pickle: bool,
+    seconds: float = 5.0,
+) -> Iterator[tuple[Run, str | None]]:
+    """Each run as it ends, and what it said if it failed.
+
+    Jobs outlive this process. Called again, it finds those that an earlier call submitted, and
+    submits only runs that have neither a job nor a result.
+
+    Args:
+        runs: whose configs are in their folders.
+        output: folder of the experiment, on a file system that all machines share.
+        options: see :func:`shakedrop_det.engine.slurm.parse_slurm`; those of one run.
+        jobs: number of runs side by side; None for as many as Slurm lets.
+        allow_pickle: see :func:`shakedrop_det.experiments.run_plan`.
+        seconds: between two looks at the queue.
+
+    Raises:
+        ValueError: see :func:`shakedrop_det.engine.slurm.submit`.
+    """
+    queue = _queue() or {}
+    tasks = _tasks(output, runs)
+    at_work = {run: task for run, task in tasks.items() if task in queue}
+    yield from _follow(runs, at_work, output, seconds)
+    new = [run for run in runs if run not in at_work and not _has_ended(output, run)]
+    if not new:
+        return
+    name = f"{output.name}-{secrets.token_hex(4)}"
+    # Before they are submitted: so there is no moment at which jobs exist that nobody knows of.
+    _record(output, name, new)
+    work = [
+        SlurmJob(
+            _run_in_job, str(folder / CONFIG), str(folder), str(folder / CONSOLE), allow_pickle
+        )
+        for folder in (output / run.folder for run in new)
+    ]
+    one_task = {"nodes": 1, "ntasks_per_node": 1}
+    at_once = jobs or len(new)
+    submitted = submit(
+        work, {**options, **one_task, "job_name": name}, output / FOLDER, at_once=at_once
+    )
+    number = submitted[0].job_id.partition("_")[0]
+    print(
+        f"Job {number} has {len(new)} runs, {min(at_once, len(new))} at once. "
+        "If this command ends, they go on, and it finds them when it is started again; "
+        f"'scancel {number}' ends them",
+        flush=True,
+    )
+    yield from _follow(new, {run: (name, index) for index, run in enumerate(new)}, output, seconds)
+
+
+def _follow(
+    runs: Iterable[Run], tasks: Mapping[Run, Task], output: Path, seconds: float
+) -> Iterator[tuple[Run, str | None]]:
+    """Those of ``runs`` that have ended, and those that have ``tasks``, as they end."""
+    left = [run for run in runs if run in tasks or _has_ended(output, run)]
+    missed: Counter[Run] = Counter()
+    shown = ""
+    with progress_line("runs", total=len(left)) as bar:
+        while left:
+            queue = _queue()  # Before the look at results, which jobs write before they leave it.
+            for run in list(left):
+                if _has_ended(output, run):
+                    left.remove(run)
+                    bar.update()
+                    yield run, None
+                elif queue is not None and tasks[run] not in queue:
+                    missed[run] += 1
+                    if missed[run] == _LOOKS:
+                        left.remove(run)
+                        bar.update()
+                        yield run, last_words(output / run.folder / CONSOLE)
+            known = queue or {}
+            states = Counter(known[tasks[run]] for run in left if tasks[run] in known)
+            text = ", ".join(f"{number} {state.lower()}" for state, number in states.items())
+            if queue is None:
+                text = "squeue does not answer"
+            if text != shown:
+                bar.set_postfix_str(text)
+                shown = text
+            if left:
+                time.sleep(seconds)
+
+
+def _has_ended(output: Path, run: Run) -> bool:
+    return (output / run.folder / RESULT).is_file()
+
+
+def _queue() -> dict[Task, str] | None:
+    """The state of each of the user's jobs that has not ended; None if Slurm does not tell. Unlike
+    ``sacct`` it needs no data base."""
+    command = ["squeue", "--array", "--noheader", f"--user={os.getuid()}", "--format=%j %K %T"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        return None
+    words = [line.rsplit(maxsplit=2) for line in done.stdout.splitlines()]
+    # A job that is no array has no index.
+    return {(name, int(index) if index.isdecimal() else 0): state for name, index, state in words}
+
+
+def _tasks(output: Path, runs: Iterable[Run]) -> dict[Run, Task]:
+    """The last task of each run that ever had one."""
+    path = output / RECORD
+    arrays = json.loads(path.read_text()) if path.is_file() else {}
+    last = {
+        folder: (name, i) for name, folders in arrays.items() for i, folder in enumerate(folders)
+    }
+    return {run: last[str(run.folder)] for run in runs if str(run.folder) in last}
+
+
+def _record(output: Path, name: str, runs: Iterable[Run]) -> None:
+    path = output / RECORD
+    arrays = json.loads(path.read_text()) if path.is_file() else {}
+    arrays[name] = [str(run.folder) for run in runs]
+    with write_atomically(str(path), "w") as file:
+        json.dump(arrays, file, indent=1)
+
+
+def _run_in_job(config: str, output: str, console: str, allow_pickle: bool) -> None:
+    threads = os.environ.get("OMP_NUM_THREADS", os.environ.get("SLURM_CPUS_PER_TASK", "1"))
+    run_alone(config, output, console, {"OMP_NUM_THREADS": threads}, allow_pickle)

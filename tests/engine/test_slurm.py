@@ -1,0 +1,92 @@
+"""Options of --slurm, and what of them is a mistake."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from shakedrop_det.engine.slurm import check_processes, parse_slurm, submit
+from shakedrop_det.engine.slurm_job import AFTER_THE_TASKS, SlurmJob
+
+
+def test_each_gpu_gets_a_task_unless_the_options_say_otherwise() -> None:
+    options = parse_slurm("partition=gpu,nodes=2,gpus_per_node=8,time=24:00:00")
+    assert options == {
+        "partition": "gpu",
+        "nodes": 2,
+        "gpus_per_node": 8,
+        "time": "24:00:00",
+        "ntasks_per_node": 8,
+    }
+    assert parse_slurm("gpus-per-node=8,tasks-per-node=4,time=5")["ntasks_per_node"] == 4
+
+
+def test_commas_within_a_value_are_kept() -> None:
+    assert parse_slurm("exclude=a1,a[3-5],b,time=5") == {"exclude": "a1,a[3-5],b", "time": 5}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("gpu,time=5", "'gpu' is not NAME=VALUE"),
+        ("partition=,time=5", "'partition=' is not NAME=VALUE"),
+        ("", "'' is not NAME=VALUE"),
+        ("nodes=2", "there is no time"),
+    ],
+)
+def test_a_mistake_is_named(text: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        parse_slurm(text)
+
+
+@pytest.mark.parametrize("option", ["num_gpus", "num_machines"])
+def test_processes_are_asked_for_once(option: str) -> None:
+    with pytest.raises(ValueError, match=f"--{option.replace('_', '-')} 2 beside --slurm"):
+        check_processes(**{"num_gpus": 1, "num_machines": 1, "machine_rank": 0, option: 2})
+
+
+def test_a_machine_without_slurm_is_told_so(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    pytest.importorskip("submitit")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(ValueError, match="there is no sbatch in PATH"):
+        submit([SlurmJob(print)], {"time": 5}, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("command", "described", "requeued"),
+    [
+        ("kill -USR2 $BASHPID", "JobState=RUNNING PreemptTime=None", True),
+        ("exit 140", "JobState=RUNNING PreemptTime=None", True),
+        ("exit 143", "JobState=RUNNING PreemptTime=2026-01-01T00:00:00", True),
+        ("exit 143", "JobState=RUNNING PreemptTime=None", False),
+        ("exit 143", "JobState=CANCELLED PreemptTime=2026-01-01T00:00:00", False),
+        ("exit 2", "JobState=RUNNING PreemptTime=2026-01-01T00:00:00", False),
+        ("exit 0", "JobState=RUNNING PreemptTime=2026-01-01T00:00:00", False),
+    ],
+)
+@pytest.mark.parametrize(
+    ("variables", "name"),
+    [
+        ({"SLURM_JOB_ID": "7"}, "7"),
+        ({"SLURM_JOB_ID": "9", "SLURM_ARRAY_JOB_ID": "8", "SLURM_ARRAY_TASK_ID": "3"}, "8_3"),
+    ],
+)
+def test_the_batch_script_requeues_what_slurm_stopped(
+    tmp_path: Path,
+    command: str,
+    described: str,
+    requeued: bool,
+    variables: dict[str, str],
+    name: str,
+) -> None:
+    scontrol = tmp_path / "scontrol"
+    lines = ["#!/bin/sh", f'[ $1 = show ] && echo "{described}"', f'echo "$@" >> {tmp_path}/calls']
+    scontrol.write_text("\n".join(lines))
+    scontrol.chmod(0o755)
+    script = f"PATH={tmp_path}:$PATH\n({command})\n\n# teardown\n{AFTER_THE_TASKS}"
+    subprocess.run(["bash", "-c", script], env=variables)
+    assert (f"requeue {name}" in (tmp_path / "calls").read_text().splitlines()) == requeued

@@ -1,0 +1,76 @@
+"""tools/train_net.py as a job of a real Slurm."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+from .cluster import slurm, wait_until
+from .conftest import TESTS, Tool
+
+pytestmark = pytest.mark.slow
+
+OPTIONS = [
+    *("--config-file", TESTS / "configs" / "tiny_mask_rcnn.yaml", "DATASETS.TEST", "()"),
+    *("SOLVER.MAX_ITER", 80, "SOLVER.STEPS", "()", "SOLVER.CHECKPOINT_PERIOD", 7),
+]
+
+
+@pytest.mark.timeout(1800)
+@pytest.mark.usefixtures("slurm_cluster")
+def test_a_preempted_and_timed_out_job_of_two_processes_equals_a_local_run(
+    tool: Tool, tmp_path: Path
+) -> None:
+    tool("train_net", *OPTIONS, "--output", tmp_path / "local", "--num-gpus", 2, "--dist-url=auto")
+
+    output = tmp_path / "slurm"
+    told = tool("train_net", *OPTIONS, "--output", output, "--slurm", "time=20,tasks_per_node=2")
+    found = re.search(r"Job (\d+) is submitted. Its log is (.*)", told)
+    assert found is not None, told
+    job, log = found[1], Path(found[2])
+
+    wait_until((output / "model_0000006.pth").exists)
+    slurm("sbatch", "--partition=urgent", "--ntasks=1", "--output=/dev/null", "--wrap=sleep 2")
+    wait_until(lambda: len(starts(output)) == 2)
+    slurm("scancel", "--signal=USR2", job)  # what Slurm sends some time before the limit
+    wait_until(lambda: not slurm("squeue", "--noheader", f"--job={job}"), seconds=600)
+
+    text = log.read_text()
+    assert text.count(f"Job {job} is requeued") == 2, text
+    stops = [int(number) for number in re.findall("stopped after iteration ([0-9]+)", text)]
+    assert starts(output) == [0, *(stop + 1 for stop in stops)]
+    assert len(stops) == 2
+    local, on_slurm = (weights(folder) for folder in (tmp_path / "local", output))
+    assert local.keys() == on_slurm.keys()
+    assert all(torch.equal(value, on_slurm[key]) for key, value in local.items())
+
+
+@pytest.mark.usefixtures("slurm_cluster")
+def test_a_cancelled_job_is_not_requeued(tool: Tool, tmp_path: Path) -> None:
+    told = tool("train_net", *OPTIONS, "--output", tmp_path / "out", "--slurm", "time=20")
+    job = told.split()[1]
+    wait_until(lambda: (tmp_path / "out" / "model_0000006.pth").exists())
+    slurm("scancel", job)
+    wait_until(lambda: not slurm("squeue", "--noheader", f"--job={job}"))
+    assert "is requeued" not in (tmp_path / "out" / "slurm" / f"{job}_0_log.out").read_text()
+
+
+@pytest.mark.usefixtures("slurm_cluster")
+def test_what_sbatch_rejects_is_a_line_with_its_words(tool: Tool, tmp_path: Path) -> None:
+    options = "time=20,partition=nowhere"
+    text = tool("train_net", *OPTIONS, "--output", tmp_path, "--slurm", options, code=2)
+    (line,) = [line for line in text.splitlines() if line.startswith("error: ")]
+    assert "invalid partition specified: nowhere" in line
+
+
+def starts(output: Path) -> list[int]:
+    log = output / "log.txt"
+    text = log.read_text() if log.exists() else ""
+    return [int(number) for number in re.findall("Starting training from iteration ([0-9]+)", text)]
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return torch.load(folder / "model_final.pth", weights_only=True)["model"]
