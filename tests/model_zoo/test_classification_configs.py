@@ -20,7 +20,7 @@ from shakedrop_det.modeling import ShakenBlock
 from .trees import differences, ours
 
 CIFAR = [
-    f"CIFAR-Classification/{network}_{data}"
+    f"CIFAR-Classification/{network}_cifar10"
     for network in (
         "resnet_20",
         "resnet_56",
@@ -34,8 +34,8 @@ CIFAR = [
         "resnext_164_2x1x40d",
         "shake_shake_26_2x64d",
     )
-    for data in ("cifar10", "cifar100")
 ]
+PYRAMIDNET_CIFAR100 = "CIFAR-Classification/pyramidnet_110_alpha270_cifar100"
 IMAGENET = [
     f"ImageNet-Classification/{network}"
     for network in (
@@ -91,7 +91,7 @@ def blocks_of(network: nn.Module) -> list[ShakenBlock]:
 def test_there_is_one_recipe_for_each_network_and_data_set_of_a_few_lines_over_a_base() -> None:
     folders = ("CIFAR-Classification", "ImageNet-Classification")
     found = {name for name in model_zoo.list() if name.split("/")[0] in folders}
-    recipes = {f"{name}.yaml" for name in CIFAR + IMAGENET}
+    recipes = {f"{name}.yaml" for name in [*CIFAR, PYRAMIDNET_CIFAR100, *IMAGENET]}
     # That one evaluates converted weights.
     assert found == {*recipes, "ImageNet-Classification/resnet_18_converted.yaml"}
     for name in recipes:
@@ -112,7 +112,7 @@ def test_a_recipe_trains_the_network_under_shakedrop_from_scratch(name) -> None:
         assert spec.alpha == ((0, 0) if ends_in_relu == {True} else (-1, 1))
 
 
-@pytest.mark.parametrize("name", [n for n in CIFAR + IMAGENET if "cifar100" not in n])
+@pytest.mark.parametrize("name", CIFAR + IMAGENET)
 def test_vanilla_is_the_same_network_without_shakedrop(name) -> None:
     assert differences(ours(f"{name}.yaml", "vanilla"), ours(f"{name}.yaml")) == {ENABLED}
     vanilla = built(name, "vanilla")
@@ -136,7 +136,7 @@ def test_vanilla_is_the_same_network_without_shakedrop(name) -> None:
     ],
 )
 def test_overlays_change_shakedrop_alone(network, overlays, settings) -> None:
-    name = f"CIFAR-Classification/{network}_cifar100"
+    name = f"CIFAR-Classification/{network}_cifar10"
     changed = differences(ours(f"{name}.yaml", *overlays), ours(f"{name}.yaml"))
     assert changed and all(key.startswith("MODEL.SHAKEDROP.") for key in changed)
     spec = spec_from_config(model_zoo.get_config(f"{name}.yaml", overlays))
@@ -145,13 +145,25 @@ def test_overlays_change_shakedrop_alone(network, overlays, settings) -> None:
     assert "survival_prob=0.5" in repr(built(name, *overlays))
 
 
-@pytest.mark.parametrize("name", [name for name in CIFAR if name.endswith("cifar100")])
+CIFAR100_DATA = {
+    "DATASETS.TRAIN",
+    "DATASETS.TEST",
+    "MODEL.IMAGE_CLASSIFIER.NUM_CLASSES",
+    "MODEL.PIXEL_MEAN",
+    "MODEL.PIXEL_STD",
+}
+
+
+@pytest.mark.parametrize("name", CIFAR)
 def test_cifar100_differs_from_cifar10_in_the_data(name) -> None:
-    changed = differences(ours(f"{name}.yaml"), ours(f"{name[:-3]}10.yaml"))
-    data = {"DATASETS.TRAIN", "DATASETS.TEST", "MODEL.IMAGE_CLASSIFIER.NUM_CLASSES"}
-    data |= {"MODEL.PIXEL_MEAN", "MODEL.PIXEL_STD"}
-    # The learning rate of the PyramidNet paper depends on it.
-    assert changed == data | ({"SOLVER.BASE_LR"} if "pyramidnet_110" in name else set())
+    changed = differences(ours(f"{name}.yaml", "cifar100"), ours(f"{name}.yaml"))
+    assert changed == CIFAR100_DATA
+
+
+def test_the_pyramidnet_of_the_paper_has_a_rate_of_its_own_on_cifar100() -> None:
+    cifar10 = ours("CIFAR-Classification/pyramidnet_110_alpha270_cifar10.yaml")
+    changed = differences(ours(f"{PYRAMIDNET_CIFAR100}.yaml"), cifar10)
+    assert changed == {*CIFAR100_DATA, "SOLVER.BASE_LR"}
 
 
 @pytest.mark.parametrize("network", PARAMETERS)
@@ -168,7 +180,7 @@ def test_a_network_has_as_many_parameters_as_published(network) -> None:
 def test_the_recipes_are_those_that_are_reported() -> None:
     """In iterations: of 50000 images by 128, and of ImageNet's by 256."""
     cifar = epochs_to_iterations(
-        model_zoo.get_config("CIFAR-Classification/resnet_110_cifar100.yaml"), 50_000
+        model_zoo.get_config("CIFAR-Classification/resnet_110_cifar10.yaml"), 50_000
     ).SOLVER
     assert cifar.MAX_ITER == 117_188 and cifar.STEPS == (58_594, 87_891)
     imagenet = epochs_to_iterations(
@@ -180,14 +192,13 @@ def test_the_recipes_are_those_that_are_reported() -> None:
     )
     assert pyramidnet.SOLVER.MAX_ITER == 1_406_250  # of 64 images
     assert pyramidnet.INPUT.CLASSIFICATION.AUTO_AUGMENT == "autoaugment_cifar10"
-    rates = {name: ours(f"{name}.yaml")["SOLVER.BASE_LR"] for name in CIFAR + IMAGENET}
+    names = [*CIFAR, PYRAMIDNET_CIFAR100, *IMAGENET]
+    rates = {name: ours(f"{name}.yaml")["SOLVER.BASE_LR"] for name in names}
     special = {name: rate for name, rate in rates.items() if rate != 0.1}
     assert special == {
-        "CIFAR-Classification/pyramidnet_110_alpha270_cifar100": 0.5,
+        PYRAMIDNET_CIFAR100: 0.5,
         "CIFAR-Classification/pyramidnet_272_alpha200_cifar10": 0.05,
-        "CIFAR-Classification/pyramidnet_272_alpha200_cifar100": 0.05,
         "CIFAR-Classification/shake_shake_26_2x64d_cifar10": 0.2,
-        "CIFAR-Classification/shake_shake_26_2x64d_cifar100": 0.2,
     }
 
 

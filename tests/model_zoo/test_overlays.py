@@ -37,7 +37,7 @@ def stock(name: str) -> CfgNode:
 
 def test_these_are_the_overlays() -> None:
     methods = {"shakedrop", "vanilla", "random_drop", "erase_relu", "pretrained"}
-    methods |= {"trained_norms"}
+    methods |= {"trained_norms", "cifar100"}
     names = model_zoo.list_overlays()
     assert set(names) == {*BACKBONES, *methods, "type_a", "type_b"}
     assert names == sorted(names)
