@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from command_line import ToolParser, run
@@ -23,7 +24,9 @@ def main() -> None:
     parser.add_argument(
         "--only",
         default="",
-        help='only cases whose name contains this; "memory": only memory',
+        help='only cases whose name contains this; "memory": only memory; "data": the start of '
+        "training on large data, which takes minutes, 2 GB of disk and 10 GB of memory, and which "
+        "only this asks for",
     )
     parser.add_argument("--variant", help="time only this variant, in a process of its own")
     parser.add_argument(
@@ -32,6 +35,9 @@ def main() -> None:
         help="let the C library return freed memory to the system, which is its default",
     )
     args = parser.parse_args()
+    if args.only.startswith("data"):
+        measure_data(parser, args.only, args.output)
+        return
     import torch
 
     from shakedrop_det.benchmark import (
@@ -84,6 +90,39 @@ def main() -> None:
         memory[memory_case.name] = measure(memory_case, device=device)
     report(results, args.output, device=device, memory=memory)
     print(f"\n{text(results, memory, device=device)}\n\nWritten to {args.output}/")
+
+
+def measure_data(parser: ToolParser, only: str, output: Path) -> None:
+    """Measure the start of training on large data."""
+    import json
+    from dataclasses import asdict
+
+    from shakedrop_det.benchmark import LARGE_DATA, build, measure_start
+    from shakedrop_det.benchmark.large_data import OURS, STOCK, table
+    from shakedrop_det.benchmark.report import machine_and_versions
+    from shakedrop_det.engine import reported_to_user
+    from shakedrop_det.utils.output_folder import make_output_folder
+    from shakedrop_det.utils.written import write_text
+
+    chosen = [data for data in LARGE_DATA if only in f"data, {data.name}"]
+    if not chosen:
+        names = "\n  ".join(f"data, {data.name}" for data in LARGE_DATA)
+        parser.error(f"--only: no case has {only!r} in its name; there are\n  {names}")
+    with reported_to_user():
+        make_output_folder(output)
+    results = {}
+    for data in chosen:
+        print(f"data, {data.name}", flush=True)
+        folder = output / "data" / re.sub(r"\W+", "_", data.name)
+        build(data, folder)
+        results[data.name] = {name: measure_start(data, folder, name) for name in (STOCK, OURS)}
+    text = f"{machine_and_versions('cpu')}\n\n{table(results)}"
+    found = {
+        name: {k: asdict(v) for k, v in variants.items()} for name, variants in results.items()
+    }
+    write_text(output / "data.json", json.dumps(found, indent=1))
+    write_text(output / "data.md", f"{text}\n")
+    print(f"\n{text}\n\nWritten to {output}/; the data in {output}/data can be removed")
 
 
 if __name__ == "__main__":

@@ -6,13 +6,14 @@ import json
 import multiprocessing
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
+from tabulate import tabulate
 
 STOCK, OURS = "detectron2", "shakedrop_det"
 _WIDTH, _HEIGHT, _CLASSES = 640, 480, 80
@@ -38,9 +39,10 @@ class LargeData:
     classes: int = _CLASSES
 
 
-SIZES = (
+LARGE_DATA = (
     LargeData("COCO file, 12 k images, 86 k boxes", 11_800, 86_000),
     LargeData("COCO file, 118 k images, 860 k boxes", 118_000, 860_000),
+    LargeData("COCO file, 236 k images, 1.72 M boxes", 236_000, 1_720_000),
     LargeData("COCO file, 1 M images, 10 M boxes", 1_000_000, 10_000_000),
     LargeData("class folders, 128 k images", 128_000, 0, 1000),
     LargeData("class folders, 1.28 M images", 1_280_000, 0, 1000),
@@ -52,7 +54,7 @@ class StartUp:
     """What the start of training took, beyond the imports.
 
     Attributes:
-        seconds: until the first batch is there.
+        seconds: of processor time of the main process until the first batch is there.
         peak: bytes of the main process at most.
         worker: bytes that each data worker has to itself after some batches.
     """
@@ -135,6 +137,21 @@ def measure_start(data: LargeData, folder: Path, variant: str) -> StartUp:
     return result
 
 
+def table(results: Mapping[str, Mapping[str, StartUp]]) -> str:
+    """A markdown table of what :func:`measure_start` found, by data and variant, stock first."""
+    rows = []
+    for name, variants in results.items():
+        stock = variants[STOCK]
+        for variant, found in variants.items():
+            ratios = found.seconds / stock.seconds, found.peak / stock.peak
+            sizes = f"{found.peak / 2**20:.0f} MiB", f"{found.worker / 2**20:.0f} MiB"
+            rows.append(
+                [name, variant, f"{found.seconds:.1f} s", *sizes, *map("{:.2f}".format, ratios)]
+            )
+    headers = ["data", "variant", "start", "main process", "each worker", "time", "memory"]
+    return tabulate(rows, headers=headers, tablefmt="pipe", disable_numparse=True)
+
+
 def _measure(data: LargeData, folder: str, variant: str, pipe: Any) -> None:
     # How data workers begin on Linux; a spawned process would spawn its own.
     multiprocessing.set_start_method("fork", force=True)
@@ -144,10 +161,10 @@ def _measure(data: LargeData, folder: str, variant: str, pipe: Any) -> None:
 
     start = (_coco if data.boxes else _class_folders)(folder, variant)
     before = _memory("VmRSS")
-    begin = time.perf_counter()
+    begin = time.process_time()
     batches = iter(start())
     next(batches)
-    seconds = time.perf_counter() - begin
+    seconds = time.process_time() - begin
     for _ in range(_BATCHES):
         next(batches)
     workers = [_private_bytes(child.pid) for child in multiprocessing.active_children()]
@@ -160,20 +177,19 @@ def _coco(folder: str, variant: str) -> Callable[[], Any]:
     from detectron2.data.datasets import register_coco_instances
 
     from shakedrop_det.data import check_dataset
+    from shakedrop_det.data.coco_json import without_collection
     from shakedrop_det.engine.resumable_loader import resumable
 
     register_coco_instances("large", {}, f"{folder}/annotations.json", f"{folder}/images")
 
     def start() -> Any:
-        if variant == OURS:
-            check_dataset("large", num_classes=_CLASSES)
-        loader = build_detection_train_loader(
-            get_detection_dataset_dicts("large"),
-            mapper=_unread,
-            total_batch_size=_BATCH,
-            num_workers=_WORKERS,
-        )
-        return resumable(loader) if variant == OURS else loader
+        options = {"total_batch_size": _BATCH, "num_workers": _WORKERS, "mapper": _unread}
+        if variant == STOCK:
+            return build_detection_train_loader(get_detection_dataset_dicts("large"), **options)
+        check_dataset("large", num_classes=_CLASSES)
+        with without_collection():  # as the trainer does
+            loader = build_detection_train_loader(get_detection_dataset_dicts("large"), **options)
+        return resumable(loader)
 
     return start
 

@@ -188,6 +188,7 @@ def _init_worker(then: Callable[[int], None] | None, worker_id: int) -> None:
     """Leave it to the process that reads to end its workers: what ends all processes of a run at
     once, as Ctrl-C and schedulers do, would take away the images that it needs to end its step."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # Slurm's, see StopBetweenSteps
     signal.signal(signal.SIGTERM, _heed_the_next)
     if then is not None:
         then(worker_id)

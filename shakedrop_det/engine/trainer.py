@@ -32,6 +32,7 @@ from shakedrop_det.data import (
     build_classification_test_loader,
     build_classification_train_loader,
 )
+from shakedrop_det.data.coco_json import without_collection
 from shakedrop_det.utils.claim import claimed
 from shakedrop_det.utils.config_errors import errors_of_config
 
@@ -225,7 +226,8 @@ class Trainer(DefaultTrainer):
         """The loader of ``DATASETS.TRAIN`` that the meta-architecture needs."""
         if is_classifier(cfg):
             return build_classification_train_loader(cfg)
-        return build_detection_train_loader(cfg, mapper=DetectionMapper(cfg, True))
+        with without_collection():
+            return build_detection_train_loader(cfg, mapper=DetectionMapper(cfg, True))
 
     @classmethod
     def build_test_loader(cls, cfg: CfgNode, dataset_name: str) -> Any:

@@ -16,6 +16,7 @@ pytestmark = pytest.mark.slow
 OPTIONS = [
     *("--config-file", TESTS / "configs" / "tiny_mask_rcnn.yaml", "DATASETS.TEST", "()"),
     *("SOLVER.MAX_ITER", 80, "SOLVER.STEPS", "()", "SOLVER.CHECKPOINT_PERIOD", 7),
+    *("DATALOADER.NUM_WORKERS", 1),
 ]
 
 

@@ -6,6 +6,8 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 TOOL = Path(__file__).parents[2] / "tools" / "benchmark.py"
 
 
@@ -38,3 +40,24 @@ def test_a_folder_that_cannot_be_written_to_is_told_before_timing(
     options = ["--system-allocator", "--only", "three blocks, BN", "--output", __file__]
     code, text = leave(TOOL, *options)
     assert (code, f"error: --output '{__file__}' cannot be written to" in text) == (2, True)
+
+
+@pytest.mark.slow
+def test_large_data_is_compared_with_stock_detectron2(
+    tool: Callable[..., str], tmp_path: Path
+) -> None:
+    out = tool("benchmark", "--only", "data, COCO file, 12 k", "--output", tmp_path)
+    assert (tmp_path / "data.md").read_text() in out
+    (found,) = json.loads((tmp_path / "data.json").read_text()).values()
+    stock, ours = found["detectron2"], found["shakedrop_det"]
+    # It reads and checks the file besides. Twice the time leaves room for a busy machine.
+    assert 0 < ours["seconds"] < 2 * stock["seconds"]
+    assert ours["peak"] < 1.2 * stock["peak"]
+    assert ours["worker"] < 1.2 * stock["worker"] + 2**24
+
+
+def test_only_data_that_is_not_there_is_an_error(
+    leave: Callable[..., tuple[int, str]], tmp_path: Path
+) -> None:
+    code, text = leave(TOOL, "--only", "data, none", "--output", str(tmp_path))
+    assert (code, "there are\n  data, COCO file, 12 k images" in text) == (2, True)
