@@ -137,6 +137,7 @@ def test_pictures_and_skipped_files(trained: Trained, scenes: list[Path], tmp_pa
         f"cannot read image {folder}/thin.png",  # Smaller, it has no pixel left.
         f"cannot read video {folder}/film.mp4",
     ]
+    assert all(reason.count("cannot read") == 1 for reason in done.skipped)
     drawn = tmp_path / "out" / "drawn"
     assert sorted(path.name for path in drawn.iterdir()) == ["a.png", "a_2.png"]
     for name, scene in (("a.png", scenes[0]), ("a_2.png", scenes[1])):
