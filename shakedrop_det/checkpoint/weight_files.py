@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from shakedrop_det.utils.atomic import write_atomically
-from shakedrop_det.utils.output_folder import check_path
+from shakedrop_det.utils.output_folder import check_path, refuse_folder
 from shakedrop_det.utils.safe_pickle import load_pickle
 
 from .contents import unwrap, without_shared_prefix
@@ -141,6 +141,7 @@ def write_weights(path: str, content: Mapping[str, Any]) -> None:
         ValueError: for a name that detectron2 reads as something else.
     """
     check_path(path)
+    refuse_folder(path)
     if path.endswith((".pkl", ".pyth")):
         raise ValueError(
             f"{path!r}: detectron2 reads .pkl as a plain pickle and .pyth as a file of pycls; call "

@@ -17,6 +17,7 @@ from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 
 from shakedrop_det.modeling import ImageClassifier
 from shakedrop_det.utils.atomic import write_atomically
+from shakedrop_det.utils.output_folder import refuse_folder
 
 from .comparison import absolute_differences
 from .folding import without_shakedrop
@@ -61,11 +62,12 @@ def export_model(
         :func:`.comparison.absolute_differences`, in the order in which the file returns them.
 
     Raises:
-        ValueError: for another format, a network that the format cannot hold, or if the packages
-            that ONNX needs are missing.
+        ValueError: for another format, a path of a folder, a network that the format cannot
+            hold, or if the packages that ONNX needs are missing.
     """
     if format not in FORMATS:
         raise ValueError(f"format must be one of {', '.join(FORMATS)}, got {format!r}")
+    refuse_folder(path)
     adapter = _adapter(without_shakedrop(model), image, backbone_only)
     Path(path).resolve().parent.mkdir(parents=True, exist_ok=True)
     got = _write_and_run(adapter, path, format)

@@ -10,6 +10,8 @@ from detectron2.data.detection_utils import convert_PIL_to_numpy, read_image
 from PIL import Image, ImageOps
 from pycocotools import mask as mask_util
 
+from shakedrop_det.utils.reading import refuse_deep
+
 MAX_PIXELS = 2**23
 """Of larger images a smaller copy is predicted for and drawn: a detector's hundred masks of 100
 megapixels would take 10 GB, and minutes to draw."""
@@ -31,7 +33,11 @@ def read_bounded(
     Returns:
         tuple: the image, (H, W, C) uint8, turned as its EXIF orientation says; and the height and
         width that it has in the file, turned as well.
+
+    Raises:
+        UnreadableImageError: if it has more than 8 bits for each channel.
     """
+    refuse_deep(path)
     with Image.open(path) as image:
         pixels = image.width * image.height
         if pixels > most:

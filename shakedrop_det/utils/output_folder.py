@@ -62,3 +62,17 @@ def check_path(path: str, *, key: str = "--output") -> None:
             f"{key} {path!r} has a question mark or a line break in it, or another character that "
             "cannot be printed, and weights there could not be loaded: leave it out"
         )
+
+
+def refuse_folder(path: str, *, key: str = "--output") -> None:
+    """Stop if a folder is where a file is to be written.
+
+    Args:
+        path: of the file.
+        key: see :func:`make_output_folder`.
+
+    Raises:
+        ValueError: naming it.
+    """
+    if os.path.isdir(path):
+        raise ValueError(f"{key} {path!r} is a folder: give the name of a file")

@@ -52,6 +52,8 @@ def naming_file(file_name: str) -> Iterator[None]:
     """
     try:
         yield
+    except UnreadableImageError:
+        raise  # It names its file.
     # SyntaxError is Pillow's for a damaged PNG, ValueError for a damaged PPM and for a PNG with
     # more text than it takes.
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:

@@ -177,3 +177,8 @@ def test_names_that_detectron2_reads_otherwise_are_refused(tmp_path: Path, suffi
     with pytest.raises(ValueError, match=f"file.{suffix}'.*call it .pth or .safetensors"):
         write_weights(str(tmp_path / f"file.{suffix}"), STATE)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_is_not_written_to_as_a_file(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=f"--output '{tmp_path}' is a folder: give the name"):
+        write_weights(str(tmp_path), {})

@@ -246,3 +246,8 @@ def test_the_tool_exports_the_weights_of_a_training(
     got = torch.jit.load(path)(model.preprocess_image([{"image": image}]).tensor)
     for value, other in zip(expected.values(), got, strict=True):
         torch.testing.assert_close(other, value, rtol=1e-4, atol=1e-4)
+
+
+def test_a_folder_is_refused_before_anything_is_exported(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=f"--output '{tmp_path}' is a folder: give the name"):
+        export_model(nn.Identity(), torch.zeros(3, 8, 8), str(tmp_path), format="tracing")

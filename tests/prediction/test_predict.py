@@ -125,6 +125,7 @@ def test_pictures_and_skipped_files(trained: Trained, scenes: list[Path], tmp_pa
     (folder / "broken.png").write_bytes(scenes[0].read_bytes()[:900])
     (folder / "film.mp4").write_text("no film")
     Image.new("RGB", (3000, 1)).save(folder / "thin.png")
+    Image.new("I;16", (64, 64)).save(folder / "deep.png")
     other = tmp_path / "other"
     other.mkdir()
     Image.open(scenes[1]).save(other / "a.png")
@@ -132,9 +133,11 @@ def test_pictures_and_skipped_files(trained: Trained, scenes: list[Path], tmp_pa
     assert done.num_images == 2
     assert [reason.split(" (")[0].split(":")[0] for reason in done.skipped] == [
         f"cannot read image {folder}/broken.png",
+        f"cannot read image {folder}/deep.png",  # Its values would be cut at 255.
         f"cannot read image {folder}/thin.png",  # Smaller, it has no pixel left.
         f"cannot read video {folder}/film.mp4",
     ]
+    assert all(reason.count("cannot read") == 1 for reason in done.skipped)
     drawn = tmp_path / "out" / "drawn"
     assert sorted(path.name for path in drawn.iterdir()) == ["a.png", "a_2.png"]
     for name, scene in (("a.png", scenes[0]), ("a_2.png", scenes[1])):
