@@ -184,6 +184,10 @@ def _with_dataset(loader: DataLoader, dataset: IterableDataset) -> DataLoader:
     )
 
 
+_SECONDS_TO_END = 20
+"""For the step that a worker's process is in, after which it ends by itself."""
+
+
 def _init_worker(then: Callable[[int], None] | None, worker_id: int) -> None:
     """Leave it to the process that reads to end its workers: what ends all processes of a run at
     once, as Ctrl-C and schedulers do, would take away the images that it needs to end its step."""
@@ -197,6 +201,9 @@ def _init_worker(then: Callable[[int], None] | None, worker_id: int) -> None:
 def _heed_the_next(signum: int, frame: FrameType | None) -> None:
     """torch and Python send this signal too, to a worker that does not end when it is told to."""
     signal.signal(signum, signal.SIG_DFL)
+    # At exit Python alone sends it, once, and waits for the worker without end.
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.alarm(_SECONDS_TO_END)
 
 
 class _Images(IterableDataset):

@@ -1,6 +1,8 @@
 """Images that follow from their place in the run alone."""
 
+import multiprocessing
 import random
+import time
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,7 @@ from detectron2.data.samplers import (
     TrainingSampler,
 )
 
+from shakedrop_det.engine import resumable_loader
 from shakedrop_det.engine.resumable_loader import ResumableLoader, resumable
 from shakedrop_det.engine.rng import preserved_rng, rng_state, seed_cpu_rng, set_rng_state
 
@@ -206,3 +209,27 @@ def test_seeds_of_neighbours_are_unrelated() -> None:
     assert len(np.unique(grid)) == grid.size
     assert np.abs(grid.mean(axis=0) - 0.5).max() < 4 * (1 / 12 / 400) ** 0.5
     assert np.abs(np.corrcoef(grid.T) - np.eye(3)).max() < 0.2
+
+
+def _work_without_end(told: Any) -> None:
+    resumable_loader._init_worker(None, 0)
+    told.set()
+    while True:
+        time.sleep(0.1)
+
+
+def test_a_worker_that_is_told_once_to_end_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As Python tells it at exit, where it then waits for it."""
+    monkeypatch.setattr(resumable_loader, "_SECONDS_TO_END", 1)
+    context = multiprocessing.get_context("fork")
+    told = context.Event()
+    worker = context.Process(target=_work_without_end, args=(told,), daemon=True)
+    worker.start()
+    assert told.wait(30)
+    worker.terminate()
+    worker.join(0.3)
+    assert worker.is_alive()  # for the step that its process is in
+    worker.join(30)
+    ended = not worker.is_alive()
+    worker.kill()
+    assert ended
