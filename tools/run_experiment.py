@@ -24,7 +24,7 @@ EXAMPLES = """
   tools/run_experiment.py configs/Experiments/digits_methods.yaml --jobs 2
 
   # as array jobs of Slurm; if this command ends, it finds them when it is started again
-  tools/run_experiment.py configs/Experiments/cifar10_resnet_110.yaml --jobs 16 \\
+  tools/run_experiment.py configs/Experiments/digits_methods.yaml --jobs 16 \\
       --slurm partition=gpu,gpus_per_node=1,time=4:00:00
 
   # the tables of the runs that have finished so far
