@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import runpy
 import signal
@@ -49,7 +50,14 @@ class SlurmJob:
         # first and requeue the job without a checkpoint upon the second.
         for number in (signal.SIGTERM, signal.SIGUSR2):
             signal.signal(number, signal.SIG_DFL)
-        self.main(*self.args)
+        try:
+            self.main(*self.args)
+        finally:
+            # A data worker ignores the first SIGTERM, which a scheduler sends to all processes.
+            # After USR2 alone, Python's own at the exit would be that one, and it would wait
+            # forever.
+            for worker in multiprocessing.active_children():
+                worker.kill()
 
 
 def run_tool(tool: str, args: Any) -> None:
