@@ -33,7 +33,7 @@ pytestmark = pytest.mark.usefixtures("clean_logging")
 
 def three_step_epochs() -> list[Any]:
     """Options for an epoch of 24 images."""
-    number = len(DatasetCatalog.get("digits_val"))
+    number = len(DatasetCatalog.get("tiny_digits"))
     ratio = ["DATALOADER.RANDOM_SUBSET_RATIO", 24 / number]
     return ["DATALOADER.SAMPLER_TRAIN", "RandomSubsetTrainingSampler", *ratio]
 
