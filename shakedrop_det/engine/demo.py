@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import shutil
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -108,7 +109,8 @@ class _Forecast(HookBase):
                 + model_zoo.get_config(DETECTION).SOLVER.MAX_ITER * _DETECTION_STEP
             )
             minutes = self._networks * step * (steps + _REST) / 60
-            print(f"\n     about {max(round(minutes), 1)} minutes in all at this speed", flush=True)
+            line = f"\n     about {max(round(minutes), 1)} minutes in all at this speed"
+            print(line, file=sys.stderr, flush=True)  # What goes to stdout is for the log.
 
 
 def _train_both(

@@ -37,7 +37,7 @@ def test_it_says_once_how_long_it_will_take(
         now += 0.25
     steps = 600 + 2.6 * model_zoo.get_config(demo.DETECTION).SOLVER.MAX_ITER + 250
     minutes = round(2 * 0.25 * steps / 60)
-    assert capsys.readouterr().out.split("\n") == [
+    assert capsys.readouterr().err.split("\n") == [
         "",
         f"     about {minutes} minutes in all at this speed",
         "",
