@@ -163,9 +163,9 @@ def run(main: Callable[[], None]) -> None:
         main: what it does.
     """
     without_noise()
-    # Before torch is imported. By default a thread that waits for another keeps its core busy, and
-    # makes steps several times slower where other programs need a core too.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # Before torch is imported. A thread of GNU's OpenMP that waits for another keeps its core busy for
+    # long by default; so briefly it is as fast on an idle machine, and leaves the core to others.
+    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     try:
         main()
     except KeyboardInterrupt:
