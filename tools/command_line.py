@@ -163,8 +163,8 @@ def run(main: Callable[[], None]) -> None:
         main: what it does.
     """
     without_noise()
-    # Before torch is imported. A thread of GNU's OpenMP that waits for another keeps its core busy for
-    # long by default; so briefly it is as fast on an idle machine, and leaves the core to others.
+    # Before torch is imported. By default a waiting thread of GNU's OpenMP keeps its core busy for
+    # long. This is as fast on an idle machine, and leaves the core to others sooner.
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     try:
         main()
