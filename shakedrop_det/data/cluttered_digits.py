@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
-
 import numpy as np
 
+from .digit_rendering import all_digits
 from .image_datasets import ImageArrays
 
 SIZE = 10
@@ -65,24 +64,11 @@ def _lay_over(canvas: np.ndarray, patch: np.ndarray, rng: np.random.Generator) -
     np.maximum(window, patch, out=window)
 
 
-@lru_cache(maxsize=1)
-def _all_digits() -> tuple[np.ndarray, np.ndarray]:
-    try:
-        from sklearn.datasets import load_digits
-    except ImportError as error:
-        raise ImportError(
-            "the digit data sets take their handwriting from scikit-learn, which is not installed: "
-            "pip install scikit-learn"
-        ) from error
-    data = load_digits()
-    return (data.images / 16).astype(np.float32), data.target.astype(np.int64)
-
-
 def _digits(split: str) -> tuple[np.ndarray, np.ndarray]:
     """Samples, (N, 8, 8) from 0 (paper) to 1 (ink), and labels of a split."""
+    samples, labels = all_digits()  # It tells where scikit-learn is missing.
     from sklearn.model_selection import train_test_split
 
-    samples, labels = _all_digits()
     parts = {}
     rest = np.arange(len(labels))
     for name, size in _NUM_DIGITS.items():

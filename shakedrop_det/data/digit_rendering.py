@@ -48,23 +48,34 @@ def digit_split(train: bool) -> tuple[np.ndarray, np.ndarray]:
 
 
 @lru_cache(maxsize=1)
-def _digits() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def all_digits() -> tuple[np.ndarray, np.ndarray]:
+    """scikit-learn's digits: samples, (1797, 8, 8) from 0 (paper) to 1 (ink), and labels, (1797,).
+
+    Raises:
+        ImportError: if scikit-learn is not installed.
+    """
     try:
         from sklearn.datasets import load_digits
-        from sklearn.model_selection import train_test_split
     except ImportError as error:
         raise ImportError(
             "the digit data sets take their handwriting from scikit-learn, which is not installed: "
             "pip install scikit-learn"
         ) from error
     data = load_digits()
-    labels = data.target.astype(np.int64)
+    return (data.images / 16).astype(np.float32), data.target.astype(np.int64)
+
+
+@lru_cache(maxsize=1)
+def _digits() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    samples, labels = all_digits()
+    from sklearn.model_selection import train_test_split
+
     train, _ = train_test_split(
         np.arange(len(labels)), test_size=0.2, stratify=labels, random_state=0
     )
     is_train = np.zeros(len(labels), dtype=bool)
     is_train[train] = True
-    return (data.images / 16).astype(np.float32), labels, is_train
+    return samples, labels, is_train
 
 
 def draw_glyph(sample: np.ndarray, *, height: float, angle: float) -> np.ndarray:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import pickle
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -17,7 +16,6 @@ from shakedrop_det.modeling import ShakenBlock
 
 from ..paper_form import paper_form
 from .networks import (
-    assert_equal_runs,
     group_norm,
     images,
     narrow_resnet,
@@ -184,16 +182,6 @@ def test_without_noise_a_training_pass_is_that_of_test_time_but_for_batch_statis
         quiet = network(x)["res5"]
     assert torch.equal(quiet, network.eval()(x)["res5"])
     assert not torch.equal(quiet, network.train()(x)["res5"])
-
-
-@pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))])
-def test_copies_run_alike(duplicate) -> None:
-    network = shake(narrow_resnet(18, norm="BN"), paper_form(alpha=(-1, 1)))
-    other = duplicate(network)
-    assert_equal_runs(run(other, images(), seed=3), run(duplicate(network), images(), seed=3))
-    assert [b.survival_prob for b in blocks_of(other)] == [
-        b.survival_prob for b in blocks_of(network)
-    ]
 
 
 def test_hooks_on_blocks_and_convolutions_still_fire() -> None:
