@@ -32,7 +32,7 @@ NETWORKS: dict[str, list[str]] = {
 _TIMED = (5, 25)
 """Iterations of pretraining between which the clock runs."""
 
-_DETECTION_STEP, _REST = 2.6, 250
+_DETECTION_STEP, _REST = 3.4, 550
 """What a step of the second stage, and all that is not training, take in steps of the first."""
 
 _METRICS = ("AP", "AP50", "AP75", "APs", "APm")

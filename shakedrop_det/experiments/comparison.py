@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
+
 from .plan import Plan, Run
 from .statistics import Estimate, estimate_mean
 from .store import Result
@@ -48,6 +50,16 @@ class Comparison:
     def difference(self, setting: str, variant: str, metric: str) -> Estimate:
         """To the baseline, see :meth:`differences`."""
         return estimate_mean(list(self.differences(setting, variant, metric).values()))
+
+    def curves(self, setting: str, variant: str, name: str) -> list[np.ndarray]:
+        """A scalar over training, for each run of a variant in a setting that logged it.
+
+        Returns:
+            list: For each run an (N, 2) array of iterations, ascending, and values.
+        """
+        results = (self.results.get(Run(setting, variant, seed)) for seed in self.plan.seeds)
+        kept = (result.curves.get(name, ()) for result in results if result is not None)
+        return [np.array(points) for points in kept if len(points)]
 
     def num_diverged(self, setting: str, variant: str) -> int:
         """How many runs of a variant in a setting diverged."""

@@ -110,6 +110,8 @@ class Plan:
         chosen: when the setting was chosen, how, and why; written before the runs.
         core_hours: what all runs are estimated to take, on one core.
         needs: what must be at hand, such as "a GPU"; empty if nothing but this package.
+        curves: scalars of ``metrics.json``, such as "total_loss", that are kept for each iteration
+            at which they were logged, and drawn. Runs that do not log one are left out of its plot.
     """
 
     name: str
@@ -125,6 +127,7 @@ class Plan:
     chosen: str = ""
     core_hours: float = 0.0
     needs: str = ""
+    curves: tuple[str, ...] = ()
 
     @property
     def baseline(self) -> str:
@@ -161,6 +164,7 @@ class Plan:
             self,
             name=f"{self.name}_search",
             metrics=self.metrics[:1],
+            curves=(),
             seeds=self.search.seeds,
             options={**self.options, **self.search.options},
             settings={name: self.settings[name] for name in self.search.settings},

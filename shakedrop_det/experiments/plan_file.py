@@ -51,6 +51,7 @@ def _parse(content: Any, path: Path) -> Plan:
         "claims",
         "chosen",
         "core_hours",
+        "curves",
         "needs",
     }
     if not isinstance(content, dict) or not required <= content.keys() <= allowed:
@@ -59,9 +60,11 @@ def _parse(content: Any, path: Path) -> Plan:
             f"it must have the keys {', '.join(sorted(required))}, and may have "
             f"{', '.join(sorted(allowed - required))}; it has {found}"
         )
-    metrics = content["metrics"]
-    if not isinstance(metrics, list) or not metrics or not all(isinstance(m, str) for m in metrics):
-        raise ValueError(f"metrics must be a list of names, got {metrics!r}")
+    metrics, curves = content["metrics"], content.get("curves", [])
+    for key, names, least in (("metrics", metrics, 1), ("curves", curves, 0)):
+        is_list = isinstance(names, list) and len(names) >= least
+        if not is_list or not all(isinstance(name, str) for name in names):
+            raise ValueError(f"{key} must be a list of names, got {names!r}")
     settings = _named_options(content.get("settings", {"all": {}}), "settings", path.parent)
     variants = _named_options(content["variants"], "variants", path.parent)
     seeds = _seeds(content["seeds"], "seeds")
@@ -75,6 +78,7 @@ def _parse(content: Any, path: Path) -> Plan:
         question=str(content["question"]).strip(),
         config_file=str(path.parent / str(content["config"])),
         metrics=tuple(metrics),
+        curves=tuple(curves),
         seeds=seeds,
         options=_options(content.get("options", {}), "options", path.parent),
         settings=settings,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
@@ -46,6 +47,37 @@ def draw_experiment(comparison: Comparison, output: Path) -> None:
     handles, labels = means.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=4, frameon=False, fontsize=8)
     figure.supxlabel("runs, and their means with 95 % intervals", fontsize=8)
+    save_figure(figure, output)
+
+
+def draw_curve(comparison: Comparison, name: str, output: Path) -> None:
+    """Draw a scalar over training: a thin line for each run, and a thick one for their mean.
+
+    Args:
+        comparison: The experiment and its results.
+        name: One of :attr:`Plan.curves`. Runs that did not log it are left out.
+        output: The image to write, 1050x600 if it is a PNG.
+    """
+    figure = Figure(figsize=(7, 4), dpi=150, layout="constrained")
+    axes = figure.subplots()
+    plan = comparison.plan
+    shown = 0
+    for setting, variant in itertools.product(plan.settings, plan.variants):
+        curves = comparison.curves(setting, variant, name)
+        if not curves:
+            continue
+        colour = f"C{shown}"
+        shown += 1
+        for points in curves:
+            axes.plot(*points.T, color=colour, linewidth=0.8, alpha=0.4)
+        iterations = curves[0][:, 0]
+        mean = np.mean([np.interp(iterations, *points.T) for points in curves], axis=0)
+        label = f"{setting}, {variant}" if len(plan.settings) > 1 else variant
+        axes.plot(iterations, mean, color=colour, linewidth=2, label=label)
+    axes.set(xlabel="iteration", ylabel=name, xlim=(0, None))
+    axes.grid(alpha=0.3)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, fontsize=8)
     save_figure(figure, output)
 
 

@@ -12,10 +12,10 @@ from tabulate import tabulate
 
 from .claims import Finding, findings
 from .comparison import Comparison
-from .plan import Plan
+from .plan import Plan, file_name
 from .plan_file import load_plan
-from .plot import draw_experiment
-from .report import effect_text, minutes, tables, what_ran, where_it_ran
+from .plot import draw_curve, draw_experiment
+from .report import drawn_curves, effect_text, minutes, tables, what_ran, where_it_ran
 from .search import choose
 from .store import Store
 
@@ -211,7 +211,13 @@ def _section(experiment: Experiment, results: Path, document: Path) -> str:
         image = results / f"{plan.name}.png"
         draw_experiment(experiment.comparison, image)
         link = image.resolve().relative_to(document.resolve().parent)
-        parts += [f"![{plan.question}]({link})", f"({where_it_ran(experiment.comparison)})"]
+        parts.append(f"![{plan.question}]({link})")
+        for curve in drawn_curves(experiment.comparison):
+            image = results / f"{plan.name}_{file_name(curve)}.png"
+            draw_curve(experiment.comparison, curve, image)
+            link = image.resolve().relative_to(document.resolve().parent)
+            parts.append(f"![{curve} over training]({link})")
+        parts.append(f"({where_it_ran(experiment.comparison)})")
     return "\n\n".join(parts)
 
 

@@ -11,8 +11,8 @@ from shakedrop_det.utils.written import write_text
 
 from .claims import Finding, findings
 from .comparison import Comparison
-from .plan import Plan
-from .plot import draw_experiment
+from .plan import Plan, file_name
+from .plot import draw_curve, draw_experiment
 from .statistics import Estimate
 
 EXPLANATION = (
@@ -44,7 +44,17 @@ def report(
     text = "\n\n".join([*parts, where_it_ran(comparison)]) + "\n"
     write_text(output / "experiment.md", text)
     draw_experiment(comparison, output / "experiment.png")
+    for name in drawn_curves(comparison):
+        draw_curve(comparison, name, output / f"{file_name(name)}.png")
     return text
+
+
+def drawn_curves(comparison: Comparison) -> list[str]:
+    """The scalars of :attr:`Plan.curves` that any run logged."""
+    results = comparison.results.values()
+    return [
+        name for name in comparison.plan.curves if any(name in result.curves for result in results)
+    ]
 
 
 def tables(comparison: Comparison, chosen: Mapping[str, float]) -> list[str]:

@@ -10,11 +10,13 @@ import queue
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import replace
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import torch
 
+from shakedrop_det.evaluation.curves import read_metrics
 from shakedrop_det.utils.atomic import write_atomically
 
 from .plan import Plan, Run
@@ -85,7 +87,7 @@ def run_plan(
         if error is not None:
             failed[run] = text = error
         else:
-            result = _read_result(output / run.folder)
+            result = _read_result(output / run.folder, plan.curves)
             store.add(plan, run, result)
             text = _summary(result, plan.metrics)
         left = (time.monotonic() - begin) / count * (len(missing) + later - count)
@@ -94,8 +96,11 @@ def run_plan(
     return failed
 
 
-def _read_result(folder: Path) -> Result:
-    return Result(**json.loads((folder / RESULT).read_text()))
+def _read_result(folder: Path, curves: Iterable[str]) -> Result:
+    result = Result(**json.loads((folder / RESULT).read_text()))
+    logged = read_metrics(folder / "metrics.json") if curves and not result.diverged else {}
+    kept = {name: logged[name].tolist() for name in curves if name in logged}
+    return replace(result, curves=kept)
 
 
 def _summary(result: Result, metrics: Iterable[str]) -> str:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ class Result:
         machine: processor and versions of what it ran on.
         date: on which it ended, as YYYY-MM-DD.
         diverged: the error of a run whose loss was no finite number; else empty.
+        curves: pairs of iteration and value of each scalar in :attr:`Plan.curves` that was logged.
     """
 
     metrics: Mapping[str, float]
@@ -42,6 +43,7 @@ class Result:
     machine: str = ""
     date: str = ""
     diverged: str = ""
+    curves: Mapping[str, Sequence[tuple[float, float]]] = field(default_factory=dict)
 
 
 class Store:
@@ -111,7 +113,10 @@ class Store:
         content = self._contents.setdefault(plan.name, {"configs": {}, "runs": []})
         content["question"] = plan.question
         content["configs"][name] = recorded
-        content["runs"].append({**asdict(run), "config": name, **asdict(result)})
+        entry = {**asdict(run), "config": name, **asdict(result)}
+        if not result.curves:
+            del entry["curves"]
+        content["runs"].append(entry)
         self.folder.mkdir(parents=True, exist_ok=True)
         with write_atomically(str(self._path(plan)), "w") as file:
             file.write(_dump(content))

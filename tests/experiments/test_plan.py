@@ -146,6 +146,7 @@ def test_a_config_is_found_beside_the_file(tmp_path: Path) -> None:
         ({"seed": 1}, "it must have the keys.*it has .*, seed"),
         ({"metrics": "bbox/AP"}, "metrics must be a list of names, got 'bbox/AP'"),
         ({"metrics": []}, r"metrics must be a list of names, got \[\]"),
+        ({"curves": "loss"}, "curves must be a list of names, got 'loss'"),
         ({"seeds": 0}, "seeds must be their number or a list of integers from 1, got 0"),
         ({"seeds": True}, "seeds must be .*, got True"),
         ({"seeds": [1, 0]}, r"seeds must be .*, got \[1, 0\]"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -119,3 +120,29 @@ def test_one_variant_has_no_differences(tmp_path: Path) -> None:
     plan = replace(PLAN, variants={"plain": {}})
     text = report(Comparison(plan, {}), tmp_path)
     assert "minus" not in text and "0 of 6 runs" in text
+
+
+def test_a_curve_is_the_mean_of_the_runs_that_logged_it(tmp_path: Path) -> None:
+    """Drawn by the colour of its pixels: the mean of 0 and 2 is at the height of 1."""
+    plan = replace(PLAN, curves=("entropy", "never_logged"))
+    logged = {1: [(0, 0.0), (10, 0.0)], 2: [(0, 2.0), (10, 2.0)]}
+    results = {
+        Run("small", "plain", seed): Result(
+            {"top1": 1.0, "total_loss": 1.0}, 1.0, curves={"entropy": points}
+        )
+        for seed, points in logged.items()
+    }
+    results[Run("small", "shaken", 1)] = Result({"top1": 1.0, "total_loss": 1.0}, 1.0)
+    comparison = Comparison(plan, results)
+    assert [curve.tolist() for curve in comparison.curves("small", "plain", "entropy")] == [
+        [[0, 0], [10, 0]],
+        [[0, 2], [10, 2]],
+    ]
+    assert comparison.curves("small", "shaken", "entropy") == []
+    report(comparison, tmp_path)
+    assert not (tmp_path / "never_logged.png").exists()
+    pixels = np.asarray(Image.open(tmp_path / "entropy.png").convert("RGB")).astype(int)
+    column = pixels[:, pixels.shape[1] // 2]
+    blue = np.abs(column - (31, 119, 180)).sum(1) < 30
+    pale = (np.abs(column - (165, 201, 225)).sum(1) < 60).nonzero()[0]
+    assert abs(blue.nonzero()[0].mean() - (pale.min() + pale.max()) / 2) < 3

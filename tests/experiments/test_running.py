@@ -13,6 +13,7 @@ import pytest
 import torch
 
 import shakedrop_det
+from shakedrop_det.evaluation.curves import read_metrics
 from shakedrop_det.experiments import Comparison, Plan, Run, Store, load_plan, run_plan
 from shakedrop_det.experiments.running import CONFIG, CONSOLE, environment
 
@@ -28,6 +29,7 @@ def plan_of(folder: Path, **changes) -> Plan:
         "dropped": {"MODEL.SHAKEDROP.SURVIVAL_PROB": 0.0},
     }
     given = {"options": TINY, "settings": None, "variants": variants, "seeds": 1}
+    given["curves"] = ["total_loss", "policy_entropy"]
     metrics = ["classification/top1", "total_loss"]
     return load_plan(write(folder, metrics=metrics, **{**given, **changes}))
 
@@ -57,6 +59,13 @@ def test_each_run_that_has_ended_is_reported(experiment) -> None:
     assert any(f"all, plain, seed 1: classification/top1 {top1:.4g}, tot" in line for line in said)
     assert [line.partition("]")[0] for line in said] == ["[1/3", "[2/3", "[3/3"]
     assert [line.endswith("; about 0 s left") for line in said] == [False, False, True]
+
+
+def test_curves_are_kept_as_far_as_they_were_logged(experiment) -> None:
+    plan, folder, _ = experiment
+    for run, result in Store(folder).results(plan).items():
+        logged = read_metrics(folder / run.folder / "metrics.json")["total_loss"]
+        assert result.curves == {"total_loss": logged.tolist()} and len(logged) >= 1
 
 
 def test_a_result_says_what_it_was_made_with(experiment) -> None:
