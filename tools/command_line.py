@@ -149,6 +149,9 @@ def without_noise() -> None:
     for message in _NOISE:
         warnings.filterwarnings("ignore", message=message)
     warnings.filterwarnings("ignore", module=r"torch\.(jit|fx|onnx)")
+    # A new interpreter, as of multiprocessing's fork server, knows no filter but those named here.
+    named = [os.environ.get("PYTHONWARNINGS", ""), "ignore:`torch.jit:FutureWarning"]
+    os.environ["PYTHONWARNINGS"] = ",".join(filter(None, named))
     # logging prints a traceback for each message that it cannot write, as on a full disk. The tool
     # ends with a line about that when it writes a file of its own.
     logging.raiseExceptions = False
