@@ -195,6 +195,6 @@ def test_labels_of_pixels_do_not_come_with_a_coco_file(tiny: Tiny, tmp_path: Pat
     cfg.DATASETS.TRAIN, cfg.DATASETS.TEST = (write_own_data(tmp_path / "own"),), ()
     use_coco_files(cfg, given=["DATASETS.TRAIN"])
     with pytest.raises(
-        ValueError, match="'PanopticFPN' needs labels of pixels, which the COCO fil"
+        ValueError, match="'PanopticFPN' needs per-pixel labels, which the COCO fil"
     ):
         check_config(cfg)

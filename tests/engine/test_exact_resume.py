@@ -89,11 +89,11 @@ def test_another_batch_size_is_warned_of(
     """What an iteration is does not stay."""
     Trainer(tiny(name, "DATASETS.TEST", (), "SOLVER.MAX_ITER", 2, "SOLVER.STEPS", ())).train()
     Trainer(tiny(name)).resume_or_load(resume=True)
-    assert "Resuming in batches" not in caplog.text
+    assert "Resuming with a batch size" not in caplog.text
     halved = tiny(name, "SOLVER.IMS_PER_BATCH", size // 2, "SOLVER.BASE_LR", 0.005)
     trainer = Trainer(halved)
     trainer.resume_or_load(resume=True)
-    assert f"of {size // 2} images a run that took {2 * size} in 2 iterations" in caplog.text
+    assert f"of {size // 2} a run that used {2 * size} images in 2 iterations" in caplog.text
     assert trainer.scheduler.base_lrs[0] == 0.005
 
 

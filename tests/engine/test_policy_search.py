@@ -184,7 +184,7 @@ def test_two_processes_have_one_controller_that_learns_from_the_losses_of_both(
         ([f"{KEY}.ENTROPY_WEIGHT", -0.1], "ENTROPY_WEIGHT must be at least 0, got -0.1"),
         (
             [f"{KEY}.POLICIES", 2, "INPUT.CLASSIFICATION.AUTO_AUGMENT", "randaugment"],
-            "POLICIES 2 takes the place of INPUT.CLASSIFICATION.AUTO_AUGMENT 'randaugment'",
+            "POLICIES 2 replaces INPUT.CLASSIFICATION.AUTO_AUGMENT 'randaugment'",
         ),
     ],
 )
