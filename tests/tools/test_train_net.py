@@ -116,7 +116,7 @@ def test_mistake_of_the_user_in_two_processes(train_net: Run, tmp_path: Path) ->
     options = ["OUTPUT_DIR", tmp_path, "DATASETS.TRAIN", "('no_such_set',)"]
     _, err = train_net("mask_rcnn", "--num-gpus", 2, "--dist-url", "auto", *options, code=2)
     assert "Traceback" not in err
-    assert "error (process 0): DATASETS.TRAIN: no data set is called 'no_such_set'" in err
+    assert "error (process 0): DATASETS.TRAIN: there is no dataset 'no_such_set'" in err
 
 
 @pytest.fixture
@@ -140,7 +140,7 @@ def arguments(config: Path, output: Path, *opts: object) -> argparse.Namespace:
     "opts, message",
     [
         (["MODEL.NO_SUCH_KEY", 1], "MODEL.NO_SUCH_KEY"),
-        (["DATASETS.TRAIN", "('no_such_set',)"], "DATASETS.TRAIN: no data set is called"),
+        (["DATASETS.TRAIN", "('no_such_set',)"], "DATASETS.TRAIN: there is no dataset"),
         (["MODEL.ROI_HEADS.NUM_CLASSES", 3], "MODEL.ROI_HEADS.NUM_CLASSES is 3"),
         (["MODEL.WEIGHTS", "nothing.pth"], "MODEL.WEIGHTS: there is no file 'nothing.pth'"),
         (["MODEL.WEIGHTS", __file__], "MODEL.WEIGHTS: .* is damaged, or holds more than"),
