@@ -143,7 +143,7 @@ def arguments(config: Path, output: Path, *opts: object) -> argparse.Namespace:
         (["DATASETS.TRAIN", "('no_such_set',)"], "DATASETS.TRAIN: there is no dataset"),
         (["MODEL.ROI_HEADS.NUM_CLASSES", 3], "MODEL.ROI_HEADS.NUM_CLASSES is 3"),
         (["MODEL.WEIGHTS", "nothing.pth"], "MODEL.WEIGHTS: there is no file 'nothing.pth'"),
-        (["MODEL.WEIGHTS", __file__], "MODEL.WEIGHTS: .* is damaged, or holds more than"),
+        (["MODEL.WEIGHTS", __file__], "MODEL.WEIGHTS: .* is damaged, or contains more than"),
         (["OUTPUT_DIR", f"{__file__}/output"], "OUTPUT_DIR .* cannot be written to"),
         (["MODEL.SHAKEDROP.LEVEL", "row"], "MODEL.SHAKEDROP.LEVEL must be one of"),
         (["SOLVER.STEPS", "(3, 4)"], "SOLVER.STEPS .* at SOLVER.MAX_ITER, 4"),
