@@ -104,7 +104,7 @@ def check_complete(
     source: str,
     remedy: str = "Set MODEL.WEIGHTS to a checkpoint of the whole trained model.",
 ) -> None:
-    """Check that no weights are missing, which a network would replace with random numbers.
+    """Check that no weights are missing; a network would compute with random ones instead.
 
     Args:
         missing: Names of the model's weights that a file lacks or has in another shape.

@@ -47,8 +47,7 @@ RESUME_REMEDY = (
 
 
 class Checkpointer(DetectionCheckpointer):
-    """:class:`detectron2.checkpoint.DetectionCheckpointer` that neither damages files nor loads
-    half of them.
+    """:class:`detectron2.checkpoint.DetectionCheckpointer` with atomic saving and strict loading.
 
     * Local files are replaced atomically: a run that is killed at any time leaves its last complete
       checkpoint, and ``last_checkpoint`` names it.
@@ -64,7 +63,8 @@ class Checkpointer(DetectionCheckpointer):
     * ``last_saved`` is the path of the file that was last saved or resumed from, and
       ``last_iteration`` its iteration.
     * A file records the pixel format and ShakeDrop settings that its weights were trained with. A
-      config with another pixel format is refused; other ShakeDrop at test time gives a warning.
+      config with another pixel format is refused; other ShakeDrop settings at test time cause a
+      warning.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class Checkpointer(DetectionCheckpointer):
             model, save_dir, save_to_disk, checkpointables: See the stock checkpointer.
             cfg: Config of the model, whose pixel conventions are saved and compared and whose
                 classes are saved; None to do neither.
-            tag_last: Whether to resume from the files that are saved.
+            tag_last: Whether saved files become the checkpoint to resume from.
             heads_may_be_missing: False if the model is used as loaded, without training.
             allow_pickle: Whether code in a file may run; see :func:`.weight_files.read_content`.
         """

@@ -170,7 +170,7 @@ def check_finite(
 
     Args:
         state: Weights in a file.
-        model_state: State dict of the network. Values that are infinite there, as in masks, may be.
+        model_state: State dict of the network. Tensors that are not finite there are not checked.
         source: Path of the file, for the message.
 
     Raises:

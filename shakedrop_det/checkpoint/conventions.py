@@ -115,7 +115,7 @@ def _agree(a: Any, b: Any) -> bool:
 
 
 def shakedrop_settings(model: nn.Module) -> dict[str, Any]:
-    """Return a network's keys under ``MODEL.SHAKEDROP``; only ``ENABLED`` False for a stock one."""
+    """Return a network's keys under ``MODEL.SHAKEDROP``; for a stock one, ``ENABLED`` False."""
     blocks = (module for module in model.modules() if isinstance(module, ShakenBlock))
     block = next(blocks, None)
     if block is None:

@@ -31,8 +31,8 @@ def check_dataset(
 ) -> None:
     """Check that a dataset can be used, and raise an error with the remedy if not.
 
-    Generated datasets are generated. A COCO annotation file is read once more than training needs,
-    which takes seconds for COCO itself.
+    Datasets that are generated on first use are generated now. A COCO annotation file is read once
+    more than training needs, which takes seconds for COCO itself.
 
     Args:
         name: Name of a registered dataset.
@@ -82,8 +82,8 @@ def is_coco(metadata: Metadata) -> bool:
 
 
 def use_cleaned(name: str, folder: str) -> None:
-    """Read a dataset from the file that :func:`check_dataset` wrote if it left anything out. The
-    other processes of a run need this."""
+    """Read a dataset from the file that :func:`check_dataset` wrote, if it left anything out, in
+    the other processes of a run."""
     path = cleaned_file(name, folder)
     if is_coco(MetadataCatalog.get(name)) and os.path.isfile(path):
         read_from(name, path)
@@ -133,7 +133,7 @@ def _check_records(name: str, *, num_classes: int | None, needs: Needs) -> None:
 
 
 def _check_registered_classes(name: str, metadata: Metadata, json_file: str) -> None:
-    """Check the classes of e.g. COCO, which are known from its name and which detectron2 fixes."""
+    """Check that a file has the registered classes, e.g. COCO's, which cannot be changed."""
     known = metadata.get("thing_classes")
     names = [str(category["name"]) for category in read_categories(json_file)]
     difference = known and not is_coco_file(name) and class_difference(known, names)

@@ -46,8 +46,8 @@ def is_default(cfg: CfgNode, key: str) -> bool:
 
 
 def class_names(name: str) -> list[str] | None:
-    """Return the classes of a dataset in the model's order; None if they are unknown before it is
-    loaded.
+    """Return the classes of a dataset in the model's order; None if only loading it would tell
+    them.
 
     Args:
         name: Name of a registered dataset that has been prepared if necessary.

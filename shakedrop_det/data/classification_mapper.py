@@ -91,7 +91,7 @@ class ClassificationMapper:
         is_probability = 0 <= random_erasing <= 1
         _check("CLASSIFICATION.RANDOM_ERASING", random_erasing, is_probability, "in [0, 1]")
 
-        _check("CLASSIFICATION.CUTOUT", cutout, cutout >= 0, "at least 0, which disables it")
+        _check("CLASSIFICATION.CUTOUT", cutout, cutout >= 0, "at least 0 (0 disables it)")
 
         self.is_train = is_train
         self.image_format = image_format
@@ -138,8 +138,8 @@ class ClassificationMapper:
     def __call__(self, dataset_dict: dict[str, Any]) -> dict[str, Any]:
         """
         Args:
-            dataset_dict: Record with ``label``, an int, and either ``file_name`` or ``image``, (H,
-                W, 3) uint8 RGB (or, for the format "L", (H, W, 1)). It is not changed.
+            dataset_dict: Record with ``label``, an int, and either ``file_name`` or ``image``,
+                (H, W, 3) uint8 RGB (or, for the format "L", (H, W, 1)). It is not changed.
 
         Returns:
             A copy in which ``image`` is a (C, size, size) uint8 tensor in the configured format,

@@ -1,4 +1,4 @@
-"""Small handwritten digits among fragments of others, a task on which small sets are overfitted."""
+"""Small handwritten digits among fragments of others: a task on which networks overfit."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from .digit_rendering import all_digits
 from .image_datasets import ImageArrays
 
 SIZE = 10
-"""Side of an image in pixels. Its digit has 8."""
+"""Side of an image, in pixels. The digit in it is 8 pixels wide."""
 
 SPLITS = {"train": 1, "val": 5, "test": 4}
 """Number of images per digit of a split, each with another position and other fragments."""

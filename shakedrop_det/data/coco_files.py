@@ -68,8 +68,7 @@ def use_coco_files(cfg: CfgNode, *, given: Collection[str] = ()) -> None:
 
 
 def register_coco_files(cfg: CfgNode) -> None:
-    """Register the datasets of ``DATASETS.COCO_FILES`` in detectron2's catalog, but do not read
-    them.
+    """Register the datasets of ``DATASETS.COCO_FILES`` in detectron2's catalog. Nothing is read.
 
     Names that an earlier config gave to other files are registered anew.
 

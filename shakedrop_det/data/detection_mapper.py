@@ -30,7 +30,7 @@ class DetectionMapper(DatasetMapper):
 
     @classmethod
     def from_config(cls, cfg: CfgNode, is_train: bool = True) -> dict[str, Any]:
-        """Extend the base class's arguments by ``DATASETS.SKIP_BAD_ANNOTATIONS``, used in training.
+        """Add ``DATASETS.SKIP_BAD_ANNOTATIONS``, for training, to the arguments of the base class.
 
         Raises:
             ValueError: See :func:`~shakedrop_det.data.image_formats.check_mapping`.

@@ -27,12 +27,11 @@ _MAX_BACKGROUND = 120.0
 
 
 def digit_split(train: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Return one side of a fixed 80/20 split, stratified by class, of scikit-learn's
-    ``load_digits``.
+    """Return one side of a fixed 80/20 split of scikit-learn's digits, stratified by class.
 
     Digit scenes and single digits share this split, so a classifier of single digits has not seen
-    the digits of held-out scenes. The 1797 samples, written by 43 people, do not name their
-    writers, so both sides contain digits of the same people.
+    the digits of held-out scenes. The 1797 samples of ``load_digits``, written by 43 people, do not
+    name their writers, so both sides contain digits of the same people.
 
     Args:
         train: Whether to return the larger side.

@@ -1,7 +1,7 @@
 """Digit scenes: a small instance segmentation dataset that is generated in seconds.
 
 Real handwritten digits (scikit-learn's ``load_digits``) of random size, angle and colour overlap on
-textured backgrounds. COCO's format lets detectron2's own loader and evaluator be used.
+textured backgrounds. COCO's format allows using detectron2's own loader and evaluator.
 """
 
 from __future__ import annotations
@@ -183,8 +183,8 @@ def draw_scene(
         rng: Random generator.
 
     Returns:
-        The image, (128, 128, 3) uint8 RGB, and for each digit its label and visible mask, (128,
-        128) bool. Masks do not overlap.
+        The image, (128, 128, 3) uint8 RGB, and for each digit its label and visible mask,
+        (128, 128) bool. Masks do not overlap.
     """
     canvas = draw_background(_SIZE, rng)
     colours = [canvas.mean(axis=(0, 1))]

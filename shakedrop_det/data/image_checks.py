@@ -19,8 +19,7 @@ _TURNED = (5, 6, 7, 8)  # EXIF orientations that swap height and width.
 
 
 def image_problems(images: Sequence[Any], image_root: str) -> Iterator[tuple[int, str]]:
-    """Find bad records, missing files and, in a sample, files of another size or an unsupported
-    type.
+    """Find bad records, missing files and, in a sample, files of another size or type than needed.
 
     Args:
         images: Image records of the COCO file.

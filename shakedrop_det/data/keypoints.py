@@ -16,12 +16,10 @@ _SIDES = (
 
 
 def flip_map(names: Sequence[str]) -> list[tuple[str, str]]:
-    """Return pairs of keypoints whose names differ in "left" and "right", or in a single "l" and
-    "r".
+    """Return pairs of keypoints whose names differ in "left" and "right", or in a lone "l" and "r".
 
     Args:
-        names: For example, "left_eye" and "right_eye", "eye_l" and "eye_r", "eyeLeft" and
-            "eyeRight".
+        names: Such as "left_eye" and "right_eye", "eye_l" and "eye_r", or "eyeLeft" and "eyeRight".
     """
     pairs = []
     for name in names:

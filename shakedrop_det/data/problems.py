@@ -36,7 +36,7 @@ class Problems:
         return f"{self.number} mistake{'s' if self.number > 1 else ''}"
 
     def __str__(self) -> str:
-        """Return one line for each of the first ten mistakes, the kinds in turn, and one for the
+        """Return a line for each of the first ten mistakes, by kind in turn, and one for the
         rest."""
         first = [text for _, text in sorted(self._kept, key=lambda kept: kept[0])[:MOST]]
         more = self.number - len(first)

@@ -42,7 +42,7 @@ def check_best_metric(cfg: CfgNode) -> None:
 
 
 def metric_names(cfg: CfgNode) -> list[str] | None:
-    """Return the names of the metrics of ``DATASETS.TEST``; None if the config does not tell."""
+    """Return the names of the metrics of ``DATASETS.TEST``; None if they cannot be predicted."""
     names: list[str] = []
     suffixes = ("", "_ema") if cfg.SOLVER.EMA_DECAY else ("",)
     for dataset in cfg.DATASETS.TEST:

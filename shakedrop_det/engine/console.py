@@ -28,8 +28,8 @@ _MAX_LINES = 4
 
 @contextlib.contextmanager
 def one_line_errors() -> Iterator[None]:
-    """Log errors that the user can fix without a traceback, and only to the file, within the block.
-    detectron2 logs each error in training; on the console, it is the last line in any case."""
+    """Within the block, log errors that the user can fix only to the file, without a traceback.
+    detectron2 logs each error in training, and the console shows it last in any case."""
     logger = logging.getLogger(_TRAIN_LOOP)
     logger.addFilter(_without_traceback)
     try:

@@ -13,9 +13,9 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 class ModelEMA:
     """Average a model's weights with torch's ``AveragedModel``, in a form that can be saved.
 
-    Parameters and floating-point buffers, such as BatchNorm's statistics, are averaged: ``average =
-    decay * average + (1 - decay) * current``. Other buffers are copied, as are all of them in the
-    first update.
+    Parameters and floating-point buffers, such as BatchNorm's statistics, are set to
+    ``decay * average + (1 - decay) * current``; other buffers are copied. The first update copies
+    all.
     """
 
     def __init__(self, model: nn.Module, *, decay: float) -> None:

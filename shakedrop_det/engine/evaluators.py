@@ -41,8 +41,7 @@ EVALUATOR_TYPES = (
 def build_evaluator(
     cfg: CfgNode, dataset_name: str, output_folder: str | None = None
 ) -> DatasetEvaluator:
-    """Build the evaluator that a dataset's metadata specifies, as detectron2's ``train_net.py``
-    does.
+    """Build the evaluator that a dataset's metadata specifies, like detectron2's ``train_net.py``.
 
     Args:
         cfg: ``OUTPUT_DIR``, ``TEST`` and the keys that tell what the model predicts are read.

@@ -76,8 +76,7 @@ class ExactResume(HookBase):
         return state
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the state of all processes; empty if there are several and no checkpoint is
-        due."""
+        """Return the state of all processes; empty if there are several and no save is due."""
         if comm.get_world_size() == 1:
             return {"processes": [self._local_state()]}
         iteration, states = self._gathered
@@ -95,8 +94,8 @@ class ExactResume(HookBase):
             self._loaded = states[comm.get_rank()]
         else:
             logging.getLogger(__name__).warning(
-                "Resuming with %d processes a run of %d: it continues from the same weights and "
-                "position in the data, but not exactly as it would have",
+                "Resuming with %d processes a run that began with %d: it continues from the same "
+                "weights and position in the data, but not exactly as it would have",
                 comm.get_world_size(),
                 len(states),
             )
@@ -110,8 +109,8 @@ class ExactResume(HookBase):
             self._model.loss_normalizer = self._loaded["loss_normalizer"]
 
     def _warn_of_batch_size(self, loaders: list[dict[str, Any]]) -> None:
-        """Warn if the batch size changed: detectron2 resumes the number of iterations, so that the
-        schedule changes its meaning."""
+        """Warn if the batch size changed: detectron2 resumes at the same iteration, which is then
+        another point of the schedule in epochs."""
         taken = sum(state["next"] - sum(map(len, state["waiting"])) for state in loaders)
         iterations = self.trainer.iter + 1
         batch_size = self._loader.batch_size * comm.get_world_size() if self._loader else 0
@@ -130,7 +129,7 @@ class ExactResume(HookBase):
 
 
 def _elsewhere(states: list[dict[str, Any]], world_size: int) -> dict[str, Any]:
-    """Return the state of each process for another number of processes."""
+    """Return the state for each process of a run with another number of processes."""
     result = {key: value for key, value in states[0].items() if key == "loss_normalizer"}
     if all("loader" in state for state in states):
         read = sum(state["loader"]["next"] for state in states)

@@ -61,8 +61,7 @@ class Interruption:
 
     @contextlib.contextmanager
     def handled(self) -> Iterator[None]:
-        """Handle signals within the block; do nothing outside the main thread, as Python
-        requires."""
+        """Handle signals within the block. Only the main thread can; in others, do nothing."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return

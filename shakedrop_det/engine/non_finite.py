@@ -30,7 +30,7 @@ def describe_non_finite(model: nn.Module, batches: Sequence[Any], *, is_first: b
     # Not the buffers: this step has already updated BatchNorm's statistics.
     for name, tensor in model.named_parameters():
         if not is_finite(tensor):
-            origin = "since the start" if is_first else "from an earlier step"
+            origin = "from the start" if is_first else "from an earlier step"
             return f"{name!r} has values that are not finite, {origin}"
     if comm.get_world_size() > 1 and any(map(_waits_for_others, model.modules())):
         return "the layer was not searched for: synchronized norms would wait for other processes"

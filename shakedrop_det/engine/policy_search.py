@@ -28,7 +28,7 @@ def check_policies(cfg: CfgNode) -> None:
     """
     node = cfg.INPUT.CLASSIFICATION.ADVERSARIAL_AUGMENT
     for key, value, is_good, allowed in (
-        ("POLICIES", node.POLICIES, node.POLICIES >= 0, "at least 0, which disables it"),
+        ("POLICIES", node.POLICIES, node.POLICIES >= 0, "at least 0 (0 disables it)"),
         ("SUB_POLICIES", node.SUB_POLICIES, node.SUB_POLICIES >= 1, "at least 1"),
         ("BASE_LR", node.BASE_LR, node.BASE_LR > 0, "positive"),
         ("ENTROPY_WEIGHT", node.ENTROPY_WEIGHT, node.ENTROPY_WEIGHT >= 0, "at least 0"),

@@ -60,7 +60,7 @@ class ResumableLoader:
     ) -> None:
         """
         Args:
-            loader: Loader of a ``ToIterableDataset``, with batches, or single images if
+            loader: Loader of a ``ToIterableDataset``; of batches, or of single images if
                 ``grouped``.
             batch_size: Number of images per batch of this process.
             grouped: Whether all images in a batch are wide, or none is, as with detectron2's
@@ -186,7 +186,7 @@ def _with_dataset(loader: DataLoader, dataset: IterableDataset) -> DataLoader:
 
 
 _SECONDS_TO_END = 20
-"""Time for a worker's parent to finish its step, after which the worker ends itself."""
+"""Seconds for a worker's parent to finish its step, after which the worker ends itself."""
 
 
 def _init_worker(then: Callable[[int], None] | None, worker_id: int) -> None:
@@ -202,7 +202,7 @@ def _init_worker(then: Callable[[int], None] | None, worker_id: int) -> None:
 def _heed_the_next(signum: int, frame: FrameType | None) -> None:
     """Ignore only the first SIGTERM: torch and Python also send it to a worker that hangs."""
     signal.signal(signum, signal.SIG_DFL)
-    # At exit, Python sends it only once and waits forever for the worker.
+    # At exit, only Python sends it, once, and waits for the worker without a timeout.
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.alarm(_SECONDS_TO_END)
 
@@ -229,8 +229,7 @@ class _Images(IterableDataset):
         self._world_size = world_size
 
     def __iter__(self) -> Iterator[Any]:
-        """Yield images; in a worker, only its chunks, so that reading all workers in turn keeps
-        order."""
+        """Yield images; a worker yields its chunks, so that workers read in turn keep the order."""
         worker = get_worker_info()
         turn, turns = (worker.id, worker.num_workers) if worker else (0, 1)
         stream = itertools.islice(enumerate(self.sampler), self.start, None)

@@ -140,7 +140,7 @@ def load_config(
 
 
 def fall_back_to_cpu(cfg: CfgNode) -> bool:
-    """Set ``MODEL.DEVICE`` to "cpu" if CUDA is requested but missing. Return whether it was."""
+    """Set ``MODEL.DEVICE`` to "cpu" if CUDA is requested but missing. Return True if so."""
     if torch.cuda.is_available() or not cfg.MODEL.DEVICE.startswith("cuda"):
         return False
     cfg.MODEL.DEVICE = "cpu"

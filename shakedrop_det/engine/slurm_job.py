@@ -24,7 +24,7 @@ fi
 exit $status"""
 """End of the batch script. It requeues the job if its tasks ended by USR2, which Slurm sends before
 the time limit, or by TERM because the job is preempted rather than cancelled. Slurm itself requeues
-a preempted job only if that does not end before it is killed."""
+a preempted job only if the job does not end before it is killed."""
 
 
 def is_slurm_job() -> bool:

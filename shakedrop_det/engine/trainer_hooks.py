@@ -92,8 +92,7 @@ def isolate(precise_bn: hooks.PreciseBN, trainer: Trained) -> None:
 
 
 def evaluation_hooks(trainer: Trained) -> list[HookBase]:
-    """Return the hooks that follow an evaluation: tests of other model versions, saving the
-    best."""
+    """Return the hooks that follow an evaluation: tests of model variants, saving the best."""
     me: Any = weakref.proxy(trainer)
     cfg = trainer.cfg
     found: list[HookBase] = []
