@@ -126,7 +126,7 @@ def _reason(error: Exception) -> str:
     text = str(error) or type(error).__name__
     # torch explains at length how to run the code; the global it found is in the middle.
     found = re.search(r"GLOBAL (\S+)", text)
-    return f"it refers to {found[1]}" if found else text.strip().partition("\n")[0]
+    return f"it names {found[1]}" if found else text.strip().partition("\n")[0]
 
 
 def write_weights(path: str, content: Mapping[str, Any]) -> None:

@@ -117,7 +117,7 @@ class ExactResume(HookBase):
         # Rounded, since a change of the number of processes leaves out a few images.
         if round(taken / iterations) != batch_size:
             logging.getLogger(__name__).warning(
-                "Resuming with a batch size of %d a run that used %d images in %d iterations, %.4g "
+                "The batch size is %d, but the resumed run used %d images in %d iterations, %.4g "
                 "in each: lengths in epochs, and those scaled by SOLVER.REFERENCE_WORLD_SIZE, are "
                 "computed as if all batches had this size. To keep the schedule, resume with the "
                 "SOLVER.IMS_PER_BATCH and the number of processes of the original run",

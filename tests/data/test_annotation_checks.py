@@ -265,7 +265,7 @@ def test_nothing_left_is_an_error(written: Callable[..., None], tmp_path: Path) 
         ({"bbox": [70, 70, 75, 79]}, "a box outside its image of 80 x 64 pixels"),
         ({"bbox": [9, 9, 5, 5]}, "a box of negative size"),
         ({"bbox_mode": None}, "has no 'bbox_mode'"),
-        ({"segmentation": None}, "'segmentation' being missing, and MODEL.MASK_ON"),
+        ({"segmentation": None}, "'segmentation' is missing, but MODEL.MASK_ON"),
     ],
 )
 def test_records_of_a_function_are_checked_too(change: dict[str, Any], message: str) -> None:

@@ -179,7 +179,7 @@ def test_parameters_that_are_no_numbers_are_named(tiny: Tiny) -> None:
     trainer = Trainer(tiny("classifier", "DATASETS.TEST", ()))
     with torch.no_grad():
         trainer.model.linear.bias[3] = float("nan")
-    message = "iteration 0: .*'linear.bias' holds .* began with. No step was taken .*PIXEL_MEAN"
+    message = "iteration 0: .*'linear.bias' has .* from the start. No step was taken .*PIXEL_MEAN"
     with pytest.raises(FloatingPointError, match=message):
         trainer.train()
 

@@ -148,7 +148,7 @@ def arguments(config: Path, output: Path, *opts: object) -> argparse.Namespace:
         (["MODEL.SHAKEDROP.LEVEL", "row"], "MODEL.SHAKEDROP.LEVEL must be one of"),
         (["SOLVER.STEPS", "(3, 4)"], "SOLVER.STEPS .* at SOLVER.MAX_ITER, 4"),
         (["SOLVER.IMS_PER_BATCH", 3, "SOLVER.ACCUMULATION_STEPS", 2], "multiple of 2"),
-        (["SOLVER.BASE_LR", 1e30, "SOLVER.WARMUP_ITERS", 0], "iteration [1-3]: .*(layer|holds)"),
+        (["SOLVER.BASE_LR", 1e30, "SOLVER.WARMUP_ITERS", 0], "iteration [1-3]: .*(layer|has)"),
         (["TEST.AUG.ENABLED", True, "MODEL.META_ARCHITECTURE", "RetinaNet"], "TEST.AUG.ENABLED"),
     ],
 )
