@@ -184,7 +184,7 @@ def test_errors_of_others_keep_their_traceback(
     [
         (["--slurm", "time=5", "SOLVER.NO_SUCH_KEY", "1"], "SOLVER.NO_SUCH_KEY"),
         (["--slurm", "nodes=2"], "there is no time"),
-        (["--slurm", "time=5", "--num-gpus", "2"], "--num-gpus 2 beside --slurm"),
+        (["--slurm", "time=5", "--num-gpus", "2"], "--num-gpus 2 conflicts with --slurm"),
     ],
 )
 def test_a_mistake_is_reported_before_anything_is_submitted(
