@@ -11,7 +11,7 @@ except ImportError as error:
         "or see 'Installation' in the README of shakedrop_det for a way without a compiler."
     ) from error
 
-from . import data  # noqa: F401  (registers the data sets)
+from . import data  # noqa: F401  (registers the datasets)
 from .config import add_shakedrop_config, add_training_config
 from .layers import ShakeDrop, ShakeDropSpec, shakedrop
 from .modeling import (

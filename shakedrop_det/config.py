@@ -1,4 +1,4 @@
-"""The config keys of this package, and the settings under ``MODEL.SHAKEDROP``."""
+"""Config keys of this package, and the settings under ``MODEL.SHAKEDROP``."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from shakedrop_det.layers import ShakeDropSpec
 
 
 def add_shakedrop_config(cfg: CfgNode) -> None:
-    """Add the keys that this package's backbones read to a detectron2 config, in place.
+    """Add the keys of this package's backbones to a detectron2 config, in place.
 
-    They are ``MODEL.SHAKEDROP`` and five under ``MODEL.RESNETS``. Keys that exist already, set by
-    you or by another extension, are kept.
+    They are ``MODEL.SHAKEDROP`` and five keys under ``MODEL.RESNETS``. Existing keys, set by you or
+    by another extension, are kept.
 
     Args:
-        cfg: as made by :func:`detectron2.config.get_cfg`.
+        cfg: Config from :func:`detectron2.config.get_cfg`.
     """
     _add_absent(cfg, _backbone_keys())
 
@@ -26,10 +26,10 @@ def add_training_config(cfg: CfgNode) -> None:
 
     They are those of :func:`add_shakedrop_config`, ``MODEL.IMAGE_CLASSIFIER``,
     ``INPUT.CLASSIFICATION``, and some under ``MODEL``, ``DATASETS``, ``DATALOADER``, ``SOLVER`` and
-    ``TEST`` that detectron2 lacks. Keys that exist already are kept.
+    ``TEST`` that detectron2 lacks. Existing keys are kept.
 
     Args:
-        cfg: as made by :func:`detectron2.config.get_cfg`.
+        cfg: Config from :func:`detectron2.config.get_cfg`.
     """
     _add_absent(cfg, _backbone_keys())
     _add_absent(cfg, _training_keys())
@@ -71,19 +71,19 @@ def _backbone_keys() -> CfgNode:
     _C.MODEL.SHAKEDROP.LEVEL = "image"
     # Draw the gate once per "batch" (as in the paper) or "image".
     _C.MODEL.SHAKEDROP.GATE_LEVEL = "batch"
-    # Remove the ReLU after the addition. This changes the function of a pretrained network: use it
-    # only with weights that were trained without that ReLU.
+    # Remove the ReLU after the addition. This changes the function of a pretrained network, so use
+    # it only with weights that were trained without that ReLU.
     _C.MODEL.SHAKEDROP.ERASE_RELU = False
-    # Divide the scales in training by their expectation, so that the scale at test time is 1: for
-    # weights that were trained without ShakeDrop. False is the paper's scaling, for training from
-    # scratch and for weights that were trained with it.
+    # Divide the training scales by their expectation, so that the test scale is 1: for weights
+    # that were trained without ShakeDrop. False is the paper's scaling, for training from scratch
+    # and for weights that were trained with it.
     _C.MODEL.SHAKEDROP.INVERTED = True
-    # Which branches are not computed when they are dropped for the whole batch (BETA [0.0, 0.0]).
+    # Which branches to skip when they are dropped for the whole batch (BETA [0.0, 0.0]).
     # "exact": those that nothing else depends on. "always": also those with trainable BatchNorm,
     # whose running statistics then include only the steps in which the branch runs.
     _C.MODEL.SHAKEDROP.SKIP = "exact"
     # What to scale in blocks with two branches: "sum", their sum (type A of the paper); "each",
-    # each branch with scales of its own (type B); or "shake_shake", the branches by a and 1 - a
+    # each branch with its own scales (type B); or "shake_shake", the branches by a and 1 - a
     # without gates, which needs SURVIVAL_PROB 0.0, DECAY "constant" and INVERTED False.
     _C.MODEL.SHAKEDROP.BRANCHES = "sum"
 
@@ -93,11 +93,11 @@ def _backbone_keys() -> CfgNode:
     # Residual block of the networks for CIFAR: "basic", for a DEPTH of 6 n + 2; or "bottleneck",
     # for one of 9 n + 2. n is the number of blocks in each of the three stages.
     _C.MODEL.RESNETS.BLOCK = "basic"
-    # Widening factor of a PyramidNet: its last block has this many channels more than its stem
+    # Widening factor of a PyramidNet: its last block has this many more channels than its stem
     # (bottlenecks: four times the sum of both).
     _C.MODEL.RESNETS.PYRAMID_ALPHA = 48.0
-    # Widening factor of a Wide ResNet, whose DEPTH is 6 n + 4: what its stages have times as many
-    # channels as 16, 32 and 64 (with STEM_OUT_CHANNELS 16).
+    # Widening factor of a Wide ResNet, whose DEPTH is 6 n + 4: its stages have 16, 32 and 64 (with
+    # STEM_OUT_CHANNELS 16) times this many channels.
     _C.MODEL.RESNETS.WIDEN_FACTOR = 10
     # Whether the residual branches of a Wide ResNet end in a norm, which makes ShakeDrop work
     # there. False gives the original network.
@@ -128,7 +128,7 @@ def _training_keys() -> CfgNode:
     _C.INPUT.CLASSIFICATION.TEST_SIZE = 224
     # "resized": a crop of random area and aspect ratio, resized, as for ImageNet.
     # "padded": the image padded and cropped at random, as for CIFAR.
-    # "none": the center.
+    # "none": the center crop.
     _C.INPUT.CLASSIFICATION.CROP = "resized"
     # Smallest and largest fraction of the image's area in a "resized" crop.
     _C.INPUT.CLASSIFICATION.CROP_SCALE = [0.08, 1.0]
@@ -139,29 +139,29 @@ def _training_keys() -> CfgNode:
     _C.INPUT.CLASSIFICATION.AUTO_AUGMENT = ""
     # Probability that a random rectangle of a training image is replaced by MODEL.PIXEL_MEAN.
     _C.INPUT.CLASSIFICATION.RANDOM_ERASING = 0.0
-    # Side, in pixels, of a square that Cutout erases from each training image, to MODEL.PIXEL_MEAN;
-    # its center is anywhere in the image. 0 switches it off.
+    # Side, in pixels, of a square in each training image that Cutout sets to MODEL.PIXEL_MEAN; its
+    # center is anywhere in the image. 0 disables it.
     _C.INPUT.CLASSIFICATION.CUTOUT = 0
 
-    # Adversarial AutoAugment, after all of the above: a network learns by reinforcement, once in
-    # each epoch, which policies of augmentation raise the training loss.
-    # M: each batch is trained on in so many copies, each by a policy of its own. 0 switches it off.
+    # Adversarial AutoAugment, after all of the above: a network learns by reinforcement, once per
+    # epoch, which augmentation policies increase the training loss.
+    # M: number of copies of each batch to train on, each with its own policy. 0 disables it.
     _C.INPUT.CLASSIFICATION.ADVERSARIAL_AUGMENT.POLICIES = 0
-    # Pairs of operations in a policy, of which each image gets one at random.
+    # Number of pairs of operations in a policy; each image gets a random one.
     _C.INPUT.CLASSIFICATION.ADVERSARIAL_AUGMENT.SUB_POLICIES = 5
     # Learning rate of the policy network, for Adam.
     _C.INPUT.CLASSIFICATION.ADVERSARIAL_AUGMENT.BASE_LR = 0.00035
-    # Weight of the policies' entropy, in nats, in what the policy network maximizes.
+    # Weight of the policies' entropy, in nats, in the objective of the policy network.
     _C.INPUT.CLASSIFICATION.ADVERSARIAL_AUGMENT.ENTROPY_WEIGHT = 0.00001
 
-    # What to do about images of a classification dataset that cannot be read: "error" stops the
-    # run; "skip" warns and counts them, and takes another image in training, none in evaluation.
+    # What to do with unreadable images of a classification dataset: "error" stops the run; "skip"
+    # warns and counts them, and in training, but not in evaluation, replaces them by others.
     _C.DATALOADER.UNREADABLE_IMAGES = "error"
-    # With SAMPLER_TRAIN "RandomSubsetTrainingSampler", the fraction of the training images, in
-    # (0, 1], to train on; SEED determines which. detectron2 reads this key but does not define it.
+    # Fraction of the training images, in (0, 1], to train on with SAMPLER_TRAIN
+    # "RandomSubsetTrainingSampler"; SEED determines which. detectron2 reads but does not define it.
     _C.DATALOADER.RANDOM_SUBSET_RATIO = 1.0
 
-    # Your own data: [name, COCO json, folder of images] for each dataset. Use the names in TRAIN
+    # Your own data: [name, COCO json, image folder] for each dataset. Use the names in TRAIN
     # and TEST, which also accept "json:folder". If the config has detectron2's default number of
     # classes, it is taken from the json.
     _C.DATASETS.COCO_FILES = []
@@ -185,7 +185,7 @@ def _training_keys() -> CfgNode:
     # Also draw precision over recall, and AP by object size, in each COCO evaluation.
     _C.TEST.COCO_PLOTS = False
     # Split each batch of IMS_PER_BATCH images into this many parts, which run one after the other
-    # before one step of the optimizer with the mean of their losses.
+    # before one optimizer step on the mean of their losses.
     _C.SOLVER.ACCUMULATION_STEPS = 1
     # Precision of SOLVER.AMP: "float16" or "bfloat16". CPUs always use bfloat16.
     _C.SOLVER.AMP.DTYPE = "float16"
@@ -193,10 +193,10 @@ def _training_keys() -> CfgNode:
     # average is also evaluated (as metrics with "_ema" in their names) and saved as "ema". 0
     # disables it.
     _C.SOLVER.EMA_DECAY = 0.0
-    # Keep the weights with the highest value of this metric, such as "classification/top1" or
-    # "bbox/AP", as model_best.pth. "" keeps none.
+    # Save the weights with the highest value of this metric, such as "classification/top1" or
+    # "bbox/AP", as model_best.pth. "" disables this.
     _C.SOLVER.BEST_CHECKPOINT_METRIC = ""
-    # Let a resumed run continue as if it had never stopped, on a CPU bit for bit. The random
+    # Make a resumed run continue as if it had never stopped, on a CPU bit for bit. The random
     # augmentation of an image then depends on its position in the run.
     _C.SOLVER.EXACT_RESUME = True
 
@@ -206,10 +206,10 @@ def _training_keys() -> CfgNode:
 
 
 def spec_from_config(cfg: CfgNode) -> ShakeDropSpec:
-    """The settings under ``MODEL.SHAKEDROP``, validated.
+    """Return the validated settings under ``MODEL.SHAKEDROP``.
 
     Raises:
-        ValueError: for an invalid value, naming the key, the value and the allowed values.
+        ValueError: If a value is invalid. The message names the key, the value and what is allowed.
     """
     if "SHAKEDROP" not in cfg.MODEL:
         raise ValueError(
@@ -223,6 +223,6 @@ def spec_from_config(cfg: CfgNode) -> ShakeDropSpec:
     try:
         return ShakeDropSpec(**fields)
     except ValueError as error:
-        # Each message begins with the name of the field: use the config's name instead.
+        # Each message begins with the name of the field: replace it by the config's name.
         field, _, rest = str(error).partition(" ")
         raise ValueError(f"MODEL.SHAKEDROP.{field.upper()} {rest}") from None

@@ -1,4 +1,4 @@
-"""Checkpoints: saving and loading."""
+"""Saving and loading checkpoints."""
 
 from .checkpointer import Checkpointer
 

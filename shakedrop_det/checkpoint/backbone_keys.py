@@ -1,4 +1,4 @@
-"""The weights of a model that belong to its backbone, and whether a file has them."""
+"""Checks of whether a file has the backbone weights of a model."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ _BLOCK = re.compile(r"(?:^|\.)(res[2-5])\.(\d+)\.")
 def classifier_backbone(
     state: Mapping[str, Tensor], model_state: Mapping[str, Tensor]
 ) -> dict[str, Tensor] | None:
-    """The ResNet's weights if the file is an image classifier's and the model is not.
+    """Return the ResNet's weights if the file is from an image classifier and the model is not one.
 
     Args:
-        state: what the file holds.
-        model_state: the state_dict of the model to load it into.
+        state: Weights in the file.
+        model_state: State dict of the model to load them into.
 
     Returns:
-        dict: the weights under their names in the ResNet, such as ``res2.0.conv1.weight``;
-        None for other files and models.
+        The weights under their names in the ResNet, such as ``res2.0.conv1.weight``; None for other
+        files and models.
     """
     if not _is_classifier(state) or _is_classifier(model_state):
         return None
@@ -34,7 +34,7 @@ def classifier_backbone(
     return {
         key[start:]: value
         for key, value in state.items()
-        # A counter that a frozen norm, the usual one in detectors, does not have.
+        # Frozen norms, the usual ones in detectors, do not have this counter.
         if key.startswith(CLASSIFIER_BACKBONE) and not key.endswith(".num_batches_tracked")
     }
 
@@ -45,7 +45,7 @@ def _is_classifier(state: Mapping[str, Tensor]) -> bool:
 
 
 def backbone_prefixes(model_state: Mapping[str, Tensor]) -> tuple[str, ...]:
-    """The prefixes of the weights that pretraining gives: not those of an FPN."""
+    """Return the prefixes of weights that pretraining provides, without those of an FPN."""
     under_fpn = any(key.startswith(CLASSIFIER_BACKBONE) for key in model_state)
     return (CLASSIFIER_BACKBONE if under_fpn else "backbone.", RES5_HEAD)
 
@@ -53,22 +53,22 @@ def backbone_prefixes(model_state: Mapping[str, Tensor]) -> tuple[str, ...]:
 def check_backbone(
     state: Mapping[str, Tensor], model_state: Mapping[str, Tensor], *, source: str
 ) -> None:
-    """Stop if a file lacks weights of the backbone, or has them in another shape.
+    """Check that a file has all weights of the backbone, in the right shapes.
 
     Args:
-        state: what the file holds, under the model's names.
-        model_state: the state_dict of the model.
-        source: the file's path, for the message.
+        state: Weights in the file, under the model's names.
+        model_state: State dict of the model.
+        source: Path of the file, for the message.
 
     Raises:
-        ValueError: listing the first of those keys.
+        ValueError: If it does not. The message lists the first of those keys.
     """
     problems = _misfits(state, model_state)
     if problems:
         raise ValueError(
-            f"{source!r} does not fit the backbone, in {len(problems)} weights: "
-            f"{_first(problems)}. Point MODEL.WEIGHTS to weights of this network, or make the "
-            "network that of the file (MODEL.RESNETS.DEPTH, WIDTH_PER_GROUP, NUM_GROUPS, "
+            f"{source!r} does not fit the backbone in {len(problems)} weights: "
+            f"{_first(problems)}. Set MODEL.WEIGHTS to weights of this network, or configure the "
+            "network of the file (MODEL.RESNETS.DEPTH, WIDTH_PER_GROUP, NUM_GROUPS, "
             'STEM_OUT_CHANNELS, RES2_OUT_CHANNELS, NORM), or set MODEL.WEIGHTS "" to start from '
             "random weights."
         )
@@ -77,25 +77,24 @@ def check_backbone(
 def check_depth(
     state: Mapping[str, Tensor], model_state: Mapping[str, Tensor], *, source: str
 ) -> None:
-    """Stop if a file has more blocks in a stage than the backbone.
+    """Check that no stage of a file has more blocks than the backbone.
 
-    The blocks that both have may fit, as those of a ResNet-34 do in a ResNet-18.
+    The blocks that both have may fit, as those of a ResNet-34 fit a ResNet-18.
 
     Args:
-        state, model_state, source: see :func:`check_backbone`; the names may still be those in a
+        state, model_state, source: See :func:`check_backbone`; the names may still be those in a
             ResNet.
 
     Raises:
-        ValueError: giving both numbers.
+        ValueError: If one has more. The message gives both numbers.
     """
     in_file, in_model = _num_blocks(state), _num_blocks(model_state)
     wrong = [stage for stage, blocks in in_model.items() if in_file.get(stage, 0) > blocks]
     if wrong:
         numbers = ", ".join(f"{in_file[s]} in {s} rather than {in_model[s]}" for s in wrong)
         raise ValueError(
-            f"{source!r} is of a deeper network, with more residual blocks: {numbers}. Set "
-            "MODEL.RESNETS.DEPTH to that of the file, or point MODEL.WEIGHTS to weights of this "
-            "network."
+            f"{source!r} is from a deeper network, with more residual blocks: {numbers}. Set "
+            "MODEL.RESNETS.DEPTH to that of the file, or MODEL.WEIGHTS to weights of this network."
         )
 
 
@@ -103,29 +102,29 @@ def check_complete(
     missing: Iterable[str],
     *,
     source: str,
-    remedy: str = "Point MODEL.WEIGHTS to a checkpoint of the whole trained model.",
+    remedy: str = "Set MODEL.WEIGHTS to a checkpoint of the whole trained model.",
 ) -> None:
-    """Stop if weights are missing: a network would compute with random numbers in their place.
+    """Check that no weights are missing; a network would compute with random ones instead.
 
     Args:
-        missing: names of what a file lacks of a whole model, or has in another shape.
-        source: the file's path, for the message.
-        remedy: the end of the message.
+        missing: Names of the model's weights that a file lacks or has in another shape.
+        source: Path of the file, for the message.
+        remedy: Last sentence of the message.
 
     Raises:
-        ValueError: listing the first of the modules that they belong to.
+        ValueError: If there are any. The message lists the first of the modules that lack weights.
     """
     keys = [key for key in missing if not key.endswith(".num_batches_tracked")]
     if keys:
         modules = list(dict.fromkeys(key.rpartition(".")[0] for key in keys))
         raise ValueError(
             f"{source!r} lacks {len(keys)} weights of this model, or has them in another shape; "
-            f"they would be random numbers, in {_first(modules)}. {remedy}"
+            f"they would be random in {_first(modules)}. {remedy}"
         )
 
 
 def _first(names: list[str]) -> str:
-    """Some of them, and how many more there are."""
+    """List the first names, and how many more there are."""
     more = len(names) - _MOST
     return ", ".join(names[:_MOST]) + (f", and {more} more" if more > 0 else "")
 
@@ -141,7 +140,7 @@ def _num_blocks(state: Mapping[str, Tensor]) -> dict[str, int]:
 
 def _misfits(state: Mapping[str, Tensor], model_state: Mapping[str, Tensor]) -> list[str]:
     prefixes = backbone_prefixes(model_state)
-    # Files from Caffe2 fold the statistics of a norm into its weight and bias and hold none.
+    # Files from Caffe2 have no statistics: they are folded into each norm's weight and bias.
     has_statistics = any(key.endswith(STATISTICS) for key in state)
     problems = []
     for key, value in model_state.items():
@@ -157,14 +156,14 @@ def _misfits(state: Mapping[str, Tensor], model_state: Mapping[str, Tensor]) -> 
             problems.append(f"{key}: {tuple(state[name].shape)} in the file, {shape} in the model")
         elif name != key:
             problems.append(
-                f"{key}: called {name} in the file, add '?matching_heuristics=True' to its path"
+                f"{key}: named {name} in the file, add '?matching_heuristics=True' to its path"
             )
     return problems
 
 
 def _name_in_file(state: Mapping[str, Tensor], key: str) -> str | None:
-    """The longest part at the end of ``key`` that the file has: what it may be called there."""
+    """Return the longest suffix of ``key`` that the file has, which may be its name there."""
     parts = key.split(".")
-    # Two parts, as in "conv1.weight", could be of any layer.
+    # Two parts, as in "conv1.weight", could belong to any layer.
     endings = (".".join(parts[start:]) for start in range(len(parts) - 2))
     return next((name for name in endings if name in state), None)

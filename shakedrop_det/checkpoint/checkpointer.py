@@ -1,4 +1,4 @@
-"""The checkpointer: atomic files, and weights that fit the network or stop the run."""
+"""Checkpointer that saves atomically and refuses weights that do not fit the network."""
 
 from __future__ import annotations
 
@@ -34,37 +34,37 @@ from .other_names import refuse_library, refuse_torchvision, without_wrapping_mo
 from .weight_files import read_content
 
 EMA = "ema"
-"""Where a checkpoint keeps the exponential moving average of its model's weights."""
+"""Entry of a checkpoint for the exponential moving average of the model's weights."""
 
 
 _NAME_A_CHECKPOINT = (
-    "write the name of a checkpoint of that folder into it, or remove it to begin from "
+    "write the name of a checkpoint in that folder into it, or remove it to start from "
     "MODEL.WEIGHTS"
 )
 RESUME_REMEDY = (
-    "Resume with the MODEL keys that the run began with, or begin another in another OUTPUT_DIR."
+    "Resume with the original MODEL keys of the run, or start a new run in another OUTPUT_DIR."
 )
 
 
 class Checkpointer(DetectionCheckpointer):
-    """:class:`detectron2.checkpoint.DetectionCheckpointer` that neither damages nor half-loads.
+    """:class:`detectron2.checkpoint.DetectionCheckpointer` with atomic saving and strict loading.
 
-    * Local files are replaced in one step: killed at any time, a run leaves its last complete
+    * Local files are replaced atomically: a run that is killed at any time leaves its last complete
       checkpoint, and ``last_checkpoint`` names it.
-    * Backbone weights that are missing in a file, or have another shape there, stop the run;
-      the stock checkpointer warns and trains on from random numbers. Weights of heads may be
-      missing, as usual in fine-tuning, but not where nothing is trained, nor in resuming, where
-      the optimizer's state is that of the former ones.
-    * A checkpoint of :class:`shakedrop_det.modeling.ImageClassifier` goes into any detector whose
-      backbone is the same ResNet: with FPN, without, or with res5 in the head ("C4").
-    * No code that a file carries is run, unless that is allowed; and what a file holds is checked
-      before it is used. Wrappers around its weights, as of Lightning, are taken off.
-    * Averaged weights, of ``SOLVER.EMA_DECAY``, are what is loaded from a file that has them,
-      unless training is resumed from it.
-    * It knows what it saved, or resumed from, last: ``last_saved`` is the path of the file, and
-      ``last_iteration`` the iteration that it is of.
-    * A file says which pixels its weights were trained with, and with what ShakeDrop. A config
-      that gives them other pixels is refused; other ShakeDrop at test time is warned of.
+    * If a file lacks backbone weights or has other shapes, the run stops; the stock checkpointer
+      warns and trains on from random weights. Weights of heads may be missing, as usual in
+      fine-tuning, but not if nothing is trained, nor in resuming, where they must match the
+      optimizer's state.
+    * A checkpoint of :class:`shakedrop_det.modeling.ImageClassifier` can be loaded into any
+      detector with the same ResNet: with FPN, without, or with res5 in the head ("C4").
+    * Code in a file is not run unless allowed, and contents are checked before use. Wrappers around
+      the weights, e.g. Lightning's, are removed.
+    * If a file has averaged weights (``SOLVER.EMA_DECAY``), these are loaded, except to resume.
+    * ``last_saved`` is the path of the file that was last saved or resumed from, and
+      ``last_iteration`` its iteration.
+    * A file records the pixel format and ShakeDrop settings that its weights were trained with. A
+      config with another pixel format is refused; other ShakeDrop settings at test time cause a
+      warning.
     """
 
     def __init__(
@@ -81,13 +81,12 @@ class Checkpointer(DetectionCheckpointer):
     ) -> None:
         """
         Args:
-            model, save_dir, save_to_disk, checkpointables: see the stock checkpointer.
-            cfg: of the model, whose pixel conventions are saved and compared, and whose classes are
-                saved; None to do neither.
-            tag_last: whether what is saved becomes the checkpoint to resume from.
-            heads_may_be_missing: False where the model is to be used as it is loaded.
-            allow_pickle: whether code that a file carries may be run, see
-                :func:`.weight_files.read_content`.
+            model, save_dir, save_to_disk, checkpointables: See the stock checkpointer.
+            cfg: Config of the model, whose pixel conventions are saved and compared and whose
+                classes are saved; None to do neither.
+            tag_last: Whether saved files become the checkpoint to resume from.
+            heads_may_be_missing: False if the model is used as loaded, without training.
+            allow_pickle: Whether code in a file may run; see :func:`.weight_files.read_content`.
         """
         super().__init__(model, save_dir, save_to_disk=save_to_disk, **checkpointables)
         self.path_manager: Any = AtomicPathManager(PathManager)
@@ -102,8 +101,8 @@ class Checkpointer(DetectionCheckpointer):
         self.last_iteration: int | None = None
 
     def save(self, name: str, **kwargs: Any) -> None:
-        """Save, see the stock checkpointer, with the conventions that the weights belong to, and
-        the names and ids of their classes."""
+        """Save as the stock checkpointer does, together with the pixel conventions and ShakeDrop
+        settings of the weights, and the names and ids of their classes."""
         extra: dict[str, Any] = {SHAKEDROP: shakedrop_settings(self.model)}
         if self._conventions is not None:
             extra[CONVENTIONS] = self._conventions
@@ -117,15 +116,15 @@ class Checkpointer(DetectionCheckpointer):
         self.last_saved, self.last_iteration = path, iteration
 
     def tag_last_checkpoint(self, last_filename_basename: str) -> None:
-        """Note the checkpoint to resume from, unless ``tag_last`` is False."""
+        """Record the checkpoint to resume from, unless ``tag_last`` is False."""
         if self._tag_last:
             super().tag_last_checkpoint(last_filename_basename)
 
     def get_checkpoint_file(self) -> str:
-        """The checkpoint to resume from, see the stock checkpointer.
+        """Return the checkpoint to resume from; see the stock checkpointer.
 
         Raises:
-            ValueError: if ``last_checkpoint`` names anything but a file of its own folder.
+            ValueError: If ``last_checkpoint`` names anything but a file in its own folder.
         """
         note = os.path.join(self.save_dir, "last_checkpoint")
         try:
@@ -141,18 +140,18 @@ class Checkpointer(DetectionCheckpointer):
         return path
 
     def resume_or_load(self, path: str, *, resume: bool = True) -> dict[str, Any]:
-        """Load the last checkpoint or ``path``, see the stock checkpointer.
+        """Load the last checkpoint or ``path``; see the stock checkpointer.
 
         Raises:
-            FileNotFoundError, ValueError: see :meth:`load`; also if the last checkpoint was removed
-                or renamed, or ``last_checkpoint`` does not name one.
+            FileNotFoundError, ValueError: See :meth:`load`. Also raised if the last checkpoint was
+                removed or renamed, or ``last_checkpoint`` does not name one.
         """
         if resume and self.has_checkpoint():
             last = self.get_checkpoint_file()
             if is_local(last) and not os.path.isfile(last):
                 note = os.path.join(self.save_dir, "last_checkpoint")
                 raise FileNotFoundError(
-                    f"{note!r} says to resume from {os.path.basename(last)!r}, which is not there: "
+                    f"{note!r} names {os.path.basename(last)!r}, which does not exist: "
                     f"{_NAME_A_CHECKPOINT}"
                 )
         loaded = super().resume_or_load(path, resume=resume)
@@ -161,14 +160,14 @@ class Checkpointer(DetectionCheckpointer):
         return loaded
 
     def load(self, path: str, checkpointables: list[str] | None = None) -> dict[str, Any]:
-        """Load a checkpoint, see the stock checkpointer. An empty path loads nothing.
+        """Load a checkpoint; see the stock checkpointer. An empty path loads nothing.
 
         Raises:
-            FileNotFoundError: if there is no such file.
-            OSError: if it has an address that cannot be read.
-            ValueError: if it is no checkpoint, or does not fit the model's backbone, or lacks heads
-                that may not be missing, or holds numbers that are not finite, or the config
-                disagrees with the pixel conventions of the file, or it cannot be resumed from.
+            FileNotFoundError: If there is no such file.
+            OSError: If its address cannot be read.
+            ValueError: If it is not a checkpoint, does not fit the model's backbone, lacks required
+                heads, has values that are not finite, has other pixel conventions than the config,
+                or cannot be resumed from.
         """
         names = list(self.checkpointables if checkpointables is None else checkpointables)
         self._source = path
@@ -181,12 +180,12 @@ class Checkpointer(DetectionCheckpointer):
                 'MODEL.WEIGHTS "" to start from random weights'
             )
         if path and not is_local(path):
-            # The query, which super() takes off, is read off the source.
+            # _load_file reads the query from the source.
             path = local_file(file_name, key="MODEL.WEIGHTS")
         try:
             checkpoint: dict[str, Any] = super().load(path, [])
         finally:
-            # Left set by an error, it would make the next call fail.
+            # If it remained set after an error, the next call would fail.
             self._parsed_url_during_load = None
         for name in names:
             if name in checkpoint:
@@ -199,7 +198,7 @@ class Checkpointer(DetectionCheckpointer):
             if name == "trainer":
                 _check_iteration(state["iteration"])
             self.checkpointables[name].load_state_dict(state)
-        except Exception as error:  # Of what another program wrote there any can come.
+        except Exception as error:  # Content from another program can raise any error.
             reason = f"{type(error).__name__}: {error}".partition("\n")[0]
             raise ValueError(
                 f"entry {name!r} of {self._source!r} does not fit this run "
@@ -207,12 +206,12 @@ class Checkpointer(DetectionCheckpointer):
             ) from error
 
     def _load_file(self, filename: str) -> dict[str, Any]:
-        """Read a file without running code, and take its weights out of what is around them."""
+        """Read a file without running code, and extract its weights from their wrappers."""
         query = parse_qs(urlparse(self._source).query)
         heuristics = query.pop("matching_heuristics", ["False"]) == ["True"]
         if query:
             raise ValueError(
-                f"MODEL.WEIGHTS {self._source!r}: '?' may be followed by matching_heuristics=True, "
+                f"MODEL.WEIGHTS {self._source!r}: '?' can be followed by matching_heuristics=True, "
                 f"not by {', '.join(query)}"
             )
         try:
@@ -225,7 +224,7 @@ class Checkpointer(DetectionCheckpointer):
         return checkpoint
 
     def _load_model(self, checkpoint: dict[str, Any]) -> Any:
-        """Convert names as the file needs, check the backbone, and load."""
+        """Convert names if necessary, check the backbone, and load the weights."""
         model_state = self.model.state_dict()
         state = without_wrapping_model(checkpoint["model"], model_state)
         refuse_torchvision(state, model_state, source=self._source)
@@ -236,14 +235,14 @@ class Checkpointer(DetectionCheckpointer):
         if self._cfg is not None and not self._heads_may_be_missing:
             check_number_of_classes(checkpoint.get(CLASSES), self._cfg, source=self._source)
         check_depth(state, model_state, source=self._source)
-        # Here rather than in the stock method, so that the check sees what the heuristics gave:
-        # weights of another shape do not reach the model, with no more than a warning.
+        # Here rather than in the stock method, so that the result of the heuristics is checked:
+        # they drop weights of other shapes with only a warning.
         if checkpoint.pop("matching_heuristics", False):
             from_caffe2 = checkpoint.get("__author__") == "Caffe2"
             state = align_and_update_state_dicts(model_state, state, c2_conversion=from_caffe2)
         check_backbone(state, model_state, source=self._source)
         check_finite(state, model_state, source=self._source)
-        # Of weights of another network the pixels are the least.
+        # Last, since weights of another network have worse problems than other pixels.
         self._check_conventions(checkpoint, model_state)
         checkpoint["model"] = state
         incompatible = super()._load_model(checkpoint)
@@ -256,8 +255,8 @@ class Checkpointer(DetectionCheckpointer):
     def _check_conventions(self, checkpoint: dict[str, Any], model_state: dict[str, Any]) -> None:
         conventions = conventions_in(checkpoint, source=self._source)
         if self._conventions is not None:
-            # The stride is in the first or second of three convolutions; blocks of two have no
-            # such choice.
+            # The stride is in the first or second of three convolutions; blocks with two
+            # convolutions have no such choice.
             has_bottlenecks = any(".conv3." in key for key in model_state)
             keys = [key for key in PIXEL_KEYS if has_bottlenecks or key != STRIDE_KEY]
             check_pixel_conventions(conventions, self._conventions, source=self._source, keys=keys)
@@ -266,7 +265,7 @@ class Checkpointer(DetectionCheckpointer):
         if remedy:
             self.logger.warning(
                 "The weights in %r were trained with other ShakeDrop settings than this network's, "
-                "so that it computes another function at test time; set %s",
+                "so it computes a different function at test time; set %s",
                 self._source,
                 remedy,
             )

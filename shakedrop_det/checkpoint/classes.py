@@ -1,4 +1,4 @@
-"""The class names and ids that a checkpoint stores."""
+"""Class names and ids that a checkpoint stores."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from detectron2.data import Metadata, MetadataCatalog
 from shakedrop_det.data.classes import class_difference, class_names, num_classes
 
 CLASSES = "classes"
-"""Where a checkpoint keeps the names of its classes, and their ids in the data set."""
+"""Entry of a checkpoint for the names of its classes and their ids in the dataset."""
 
 
 def classes_of(cfg: CfgNode) -> dict[str, Any] | None:
-    """Names and ids of the classes of a training set, as far as they are known by now.
+    """Return the names and ids of the classes of the training set, as far as they are known.
 
     Args:
-        cfg: whose first ``DATASETS.TRAIN`` it is.
+        cfg: Config whose first ``DATASETS.TRAIN`` is used.
 
     Returns:
-        dict: ``names``, in the model's order, and ``ids``, of COCO's categories, or None if it has
-        none; or None, if no names are known.
+        ``names`` in the model's order and ``ids`` of COCO's categories, which may be None; None if
+        no names are known.
     """
     name = next(iter(cfg.DATASETS.TRAIN), None)
     metadata = MetadataCatalog.get(name) if name in MetadataCatalog else Metadata()
@@ -35,14 +35,14 @@ def classes_of(cfg: CfgNode) -> dict[str, Any] | None:
 
 
 def checked_classes(content: Any, *, source: str) -> dict[str, Any] | None:
-    """What a checkpoint says about its classes, if it is what :func:`classes_of` gives.
+    """Return a checkpoint's entry for its classes if it has the format of :func:`classes_of`.
 
     Args:
-        content: of :data:`CLASSES`, or None if the file has no such entry.
-        source: the file, for the message.
+        content: Value of :data:`CLASSES`; None if the file does not have it.
+        source: Path of the file, for the message.
 
     Raises:
-        ValueError: if it is anything else.
+        ValueError: If it has another format.
     """
     if content is None:
         return None
@@ -51,8 +51,8 @@ def checked_classes(content: Any, *, source: str) -> dict[str, Any] | None:
     are_ids = ids is None or (_are(ids, int) and len(ids) == len(names or ()))
     if not _are(names, str) or not are_ids:
         raise ValueError(
-            f"{CLASSES!r} in {source!r} must hold lists of names and of as many ids, got "
-            f"{str(content)[:100]}: remove that entry of the file"
+            f"{CLASSES!r} in {source!r} must contain lists of names and of as many ids, got "
+            f"{str(content)[:100]}: remove this entry from the file"
         )
     return content
 
@@ -62,15 +62,15 @@ def _are(values: Any, kind: type) -> bool:
 
 
 def check_number_of_classes(content: Any, cfg: CfgNode, *, source: str) -> None:
-    """Stop if a model has another number of classes than weights that it is to be used with.
+    """Check that a model has as many classes as the weights that it will use.
 
     Args:
-        content: of :data:`CLASSES`, or None if nothing is known.
-        cfg: of the model.
-        source: of the weights, for the message.
+        content: Value of :data:`CLASSES`; None if it is unknown.
+        cfg: Config of the model.
+        source: Path of the weights, for the message.
 
     Raises:
-        ValueError: naming the key and the classes.
+        ValueError: If it does not. The message names the key and the classes.
     """
     classes = checked_classes(content, source=source)
     key, number = num_classes(cfg)
@@ -78,7 +78,7 @@ def check_number_of_classes(content: Any, cfg: CfgNode, *, source: str) -> None:
         names = classes["names"]
         more = ", ..." if len(names) > 10 else ""
         raise ValueError(
-            f"{key} is {number}, but the weights in {source!r} are of {len(names)} classes "
+            f"{key} is {number}, but the weights in {source!r} have {len(names)} classes "
             f"({', '.join(names[:10])}{more}): set {key} to {len(names)}, or use the config.yaml "
             "of their run"
         )
@@ -87,22 +87,22 @@ def check_number_of_classes(content: Any, cfg: CfgNode, *, source: str) -> None:
 def check_same_classes(
     classes: dict[str, Any] | None, datasets: Sequence[str], *, source: str
 ) -> None:
-    """Stop if weights tell other classes apart than data sets have, or in another order.
+    """Check that the classes of weights equal those of datasets, in the same order.
 
     Args:
-        classes: of the weights, or None if nothing is known.
-        datasets: names of data sets in detectron2's catalog, whose classes are known.
-        source: of the weights, for the message.
+        classes: Classes of the weights; None if they are unknown.
+        datasets: Names of registered datasets with known classes.
+        source: Path of the weights, for the message.
 
     Raises:
-        ValueError: naming both lists.
+        ValueError: If they do not. The message names both lists.
     """
     for name in datasets if classes else ():
         names = class_names(name)
         difference = names and classes and class_difference(classes["names"], names)
         if difference:
             raise ValueError(
-                f"the weights in {source!r} and data set {name!r} do not have the same classes: "
-                f"{difference}. Evaluate on a data set with the same classes in the same order, or "
+                f"the weights in {source!r} and dataset {name!r} do not have the same classes: "
+                f"{difference}. Evaluate on a dataset with the same classes in the same order, or "
                 "train on this one"
             )

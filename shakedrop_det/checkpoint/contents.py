@@ -1,4 +1,4 @@
-"""The contents of a weights file: removing wrappers, and checking the weights."""
+"""Contents of a weights file: removing wrappers, and checking the weights."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .state_dict import COUNTER, StateDict
 _WRAPPERS = ("model", "state_dict", "model_state_dict", "model_state")
 _EMA_WRAPPERS = ("ema", "model_ema", "state_dict_ema", "ema_state_dict")
 _PREFIXES = ("module.", "model.", "_orig_mod.")
-"""Of models inside DataParallel, an averaged or a Lightning model, and torch.compile."""
+"""Prefixes of DataParallel, averaged and Lightning models, and torch.compile."""
 
 _AT_MOST = 5
 
@@ -23,18 +23,18 @@ _logger = logging.getLogger(__name__)
 
 
 def unwrap(content: Any, *, path: str, use_ema: bool) -> tuple[StateDict, str]:
-    """The weights of a model, and where in the file they were.
+    """Return the weights of a model and the entry of the file that contained them.
 
     Args:
-        content: what the file holds.
-        path: of the file, for the message.
-        use_ema: whether averaged weights are preferred where the file has them.
+        content: Content of the file.
+        path: Path of the file, for the message.
+        use_ema: Whether to prefer averaged weights if the file has them.
 
     Returns:
-        tuple[dict, str]: tensors on the CPU, and such as ``"state_dict_ema"``; "" at the top.
+        Tensors on the CPU, and the entry, such as ``"state_dict_ema"``; "" for the top level.
 
     Raises:
-        ValueError: if there are no weights, or what should be some is no tensor, naming it.
+        ValueError: If there are no weights, or a weight is not a tensor. The message names it.
     """
     names = (*_EMA_WRAPPERS, *_WRAPPERS) if use_ema else _WRAPPERS
     found: list[str] = []
@@ -48,14 +48,14 @@ def unwrap(content: Any, *, path: str, use_ema: bool) -> tuple[StateDict, str]:
 
 
 def as_checkpoint(content: Any, *, path: str, use_ema: bool) -> dict[str, Any]:
-    """What detectron2's checkpointer makes of a file: ``model``, the weights, and all else in it.
+    """Convert a file's content to detectron2's: ``model``, the weights, and all other entries.
 
     Args:
-        content, use_ema: see :func:`unwrap`.
-        path: of the file. Bare weights in a ``.pkl`` are Caffe2's, those in a ``.pyth`` pycls's.
+        content, use_ema: See :func:`unwrap`.
+        path: Path of the file. Bare weights in ``.pkl`` are Caffe2's, those in ``.pyth`` pycls's.
 
     Raises:
-        ValueError: see :func:`unwrap`.
+        ValueError: See :func:`unwrap`.
     """
     if path.endswith(".pkl") and isinstance(content, Mapping) and not _inside(content, _WRAPPERS):
         blobs = content.get("blobs", content)
@@ -75,7 +75,7 @@ def as_checkpoint(content: Any, *, path: str, use_ema: bool) -> dict[str, Any]:
 
 
 def _inside(content: Any, names: tuple[str, ...]) -> str:
-    """The first of the wrappers that a file has; "" if it has none of them."""
+    """Return the first of the wrappers that a file has; "" if it has none of them."""
     if not isinstance(content, Mapping):
         return ""
     return next((name for name in names if isinstance(content.get(name), Mapping)), "")
@@ -94,7 +94,7 @@ def _is_state(content: Any) -> bool:
 
 def _no_weights(content: Any, found_in: str, names: tuple[str, ...], path: str) -> str:
     if not isinstance(content, Mapping):
-        return f"{path!r} holds no weights, but a value of type {type(content).__name__}"
+        return f"{path!r} contains no weights, but a value of type {type(content).__name__}"
     kinds = [f"{key} ({type(value).__name__})" for key, value in content.items()]
     shown = ", ".join(kinds[:10]) + (", ..." if len(kinds) > 10 else "")
     shown = shown or "nothing"
@@ -106,13 +106,13 @@ def _no_weights(content: Any, found_in: str, names: tuple[str, ...], path: str) 
         ]
         if not others:
             fault = "names that are not text" if kinds else "nothing"
-            return f"{path!r} holds no weights under {found_in!r}, but {fault}"
+            return f"{path!r} contains no weights under {found_in!r}, but {fault}"
         shown = ", ".join(others[:_AT_MOST])
         return (
-            f"{path!r} holds weights under {found_in!r} that are no tensors by name: {shown}; "
-            "take a file with the state_dict of a model"
+            f"{path!r} contains values under {found_in!r} that are not tensors: {shown}; use a "
+            "file with the state_dict of a model"
         )
-    return f"{path!r} holds no weights under {', '.join(names)} or at its top, but: {shown}"
+    return f"{path!r} contains no weights under {', '.join(names)} or at its top, but: {shown}"
 
 
 def _as_tensor(value: Tensor | np.ndarray, key: str, path: str) -> Tensor:
@@ -128,10 +128,10 @@ def _as_tensor(value: Tensor | np.ndarray, key: str, path: str) -> Tensor:
 
 
 def _check_plain(value: Tensor, key: str, path: str) -> None:
-    """Stop if a tensor cannot be a weight: of complex ones, ``copy_`` drops a half in silence.
+    """Check that a tensor can be a weight. ``copy_`` silently drops the imaginary part of others.
 
     Raises:
-        ValueError: naming it.
+        ValueError: If it cannot. The message names it.
     """
     kinds = {
         "without values": value.is_meta,
@@ -142,7 +142,7 @@ def _check_plain(value: Tensor, key: str, path: str) -> None:
     wrong = next((kind for kind, applies in kinds.items() if applies), None)
     if wrong is not None:
         raise ValueError(
-            f"{path!r}: weight {key!r} is a tensor of another kind ({wrong}, {value.dtype}): save "
+            f"{path!r}: weight {key!r} is an unsupported tensor ({wrong}, {value.dtype}): save "
             "dense tensors of real numbers"
         )
 
@@ -150,11 +150,11 @@ def _check_plain(value: Tensor, key: str, path: str) -> None:
 def without_shared_prefix(
     state: StateDict, *, unless: Mapping[str, Any] | None = None
 ) -> StateDict:
-    """Take off the prefixes of wrapping models that all names share.
+    """Remove prefixes of wrapping models that all names share.
 
     Args:
-        state: of a model inside others.
-        unless: a state_dict whose names keep those of its prefixes that all of them share.
+        state: State dict of a model that may be wrapped.
+        unless: State dict of which all names have a prefix that is then kept.
     """
     while True:
         prefix = next((p for p in _PREFIXES if all(key.startswith(p) for key in state)), None)
@@ -166,22 +166,22 @@ def without_shared_prefix(
 def check_finite(
     state: Mapping[str, Tensor], model_state: Mapping[str, Tensor], *, source: str
 ) -> None:
-    """Stop if weights are no finite numbers: a network would give nothing but NaN.
+    """Check that weights are finite, since a network would otherwise return only NaN.
 
     Args:
-        state: of a file.
-        model_state: of the network; what is infinite there, as masks are, may be so.
-        source: path of the file, for the message.
+        state: Weights in a file.
+        model_state: State dict of the network. Tensors that are not finite there are not checked.
+        source: Path of the file, for the message.
 
     Raises:
-        ValueError: naming the first ones, and how many there are.
+        ValueError: If they are not. The message names the first ones and their number.
     """
     wrong = [key for key, value in state.items() if not _is_finite(value)]
     wrong = [key for key in wrong if key not in model_state or _is_finite(model_state[key])]
     if wrong:
         more = f" and {len(wrong) - _AT_MOST} more" if len(wrong) > _AT_MOST else ""
         raise ValueError(
-            f"{source!r} holds NaN or infinite numbers in {len(wrong)} weights, "
+            f"{source!r} has NaN or infinite values in {len(wrong)} weights, "
             f"{', '.join(wrong[:_AT_MOST])}{more}, as after training that diverged: use an earlier "
             "checkpoint"
         )

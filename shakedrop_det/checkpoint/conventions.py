@@ -1,4 +1,4 @@
-"""The pixel format and ShakeDrop settings that weights were trained with."""
+"""Pixel format and ShakeDrop settings that weights were trained with."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from shakedrop_det.layers import ShakeDropSpec
 from shakedrop_det.modeling import ShakenBlock
 
 CONVENTIONS = "conventions"
-"""Where a checkpoint keeps the values of :data:`PIXEL_KEYS` that its weights belong to."""
+"""Entry of a checkpoint for the values of :data:`PIXEL_KEYS` that its weights require."""
 
 SHAKEDROP = "shakedrop"
-"""Where a checkpoint keeps the ShakeDrop settings of the network it was trained in."""
+"""Entry of a checkpoint for the ShakeDrop settings of the network that was trained."""
 
 ENABLED = "MODEL.SHAKEDROP.ENABLED"
 
@@ -26,14 +26,14 @@ PIXEL_KEYS = (
     "MODEL.PIXEL_STD",
     "MODEL.RESNETS.STRIDE_IN_1X1",
 )
-"""Keys that must be as they were in pretraining, or the features are others."""
+"""Keys that must have the same values as in pretraining, or the features differ."""
 
 STRIDE_KEY = "MODEL.RESNETS.STRIDE_IN_1X1"
-_TOLERANCE = 1e-3  # Of a pixel's value: files and configs round differently.
+_TOLERANCE = 1e-3  # In pixel values: files and configs round differently.
 
 
 def pixel_conventions(cfg: CfgNode) -> dict[str, Any]:
-    """The values of :data:`PIXEL_KEYS`: plain strings, lists of numbers and truth values."""
+    """Return the values of :data:`PIXEL_KEYS` as plain strings, lists of numbers and booleans."""
     found = {}
     for key in PIXEL_KEYS:
         value: Any = cfg
@@ -45,14 +45,14 @@ def pixel_conventions(cfg: CfgNode) -> dict[str, Any]:
 
 
 def conventions_in(extra: Mapping[str, Any], *, source: str) -> dict[str, Any]:
-    """What a file says of the pixels, of :func:`pixel_conventions`; empty if it says nothing.
+    """Return the :func:`pixel_conventions` that a file contains; empty if it has none.
 
     Args:
-        extra: what the file holds beside its weights.
-        source: its path, for the message.
+        extra: Entries of the file other than its weights.
+        source: Path of the file, for the message.
 
     Raises:
-        ValueError: if it holds something else there.
+        ValueError: If the entry has another format.
     """
     content = extra.get(CONVENTIONS)
     if content is None:
@@ -80,30 +80,30 @@ def _is_number(value: Any) -> bool:
 
 def _not_ours(source: str, key: str, reason: str) -> ValueError:
     return ValueError(
-        f"entry {key!r} of {source!r} is not one that this package saves ({reason}): remove the "
-        "entry from the file, or use another file"
+        f"entry {key!r} of {source!r} was not saved by this package ({reason}): remove the entry "
+        "from the file, or use another file"
     )
 
 
 def check_pixel_conventions(
     of_file: Mapping[str, Any], of_model: Mapping[str, Any], *, source: str, keys: Iterable[str]
 ) -> None:
-    """Stop if weights would see other pixels than they were trained with.
+    """Check that weights are used with the pixel format that they were trained with.
 
     Args:
-        of_file, of_model: values by key, see :func:`pixel_conventions`.
-        source: the file's path, for the message.
-        keys: to compare; one that the file lacks is not.
+        of_file, of_model: Values by key; see :func:`pixel_conventions`.
+        source: Path of the file, for the message.
+        keys: Keys to compare. Those that the file lacks are skipped.
 
     Raises:
-        ValueError: listing the keys to set, with their values.
+        ValueError: If they are not. The message lists the keys to set and their values.
     """
     wrong = [key for key in keys if key in of_file and not _agree(of_file[key], of_model[key])]
     if wrong:
         lines = "\n".join(f"  {key} {of_file[key]}  (now {of_model[key]})" for key in wrong)
         raise ValueError(
             f"the weights in {source!r} were trained with other pixels than this config gives "
-            f"them; set\n{lines}\nor point MODEL.WEIGHTS to weights of these conventions."
+            f"them; set\n{lines}\nor set MODEL.WEIGHTS to weights trained with these pixels."
         )
 
 
@@ -115,7 +115,7 @@ def _agree(a: Any, b: Any) -> bool:
 
 
 def shakedrop_settings(model: nn.Module) -> dict[str, Any]:
-    """The keys under ``MODEL.SHAKEDROP`` of a network, ``ENABLED`` False for a stock one."""
+    """Return a network's keys under ``MODEL.SHAKEDROP``; for a stock one, ``ENABLED`` False."""
     blocks = (module for module in model.modules() if isinstance(module, ShakenBlock))
     block = next(blocks, None)
     if block is None:
@@ -128,14 +128,14 @@ def shakedrop_settings(model: nn.Module) -> dict[str, Any]:
 
 
 def shakedrop_in(extra: Mapping[str, Any], *, source: str) -> dict[str, Any] | None:
-    """What a file says of ShakeDrop, of :func:`shakedrop_settings`; None if it says nothing.
+    """Return the :func:`shakedrop_settings` that a file contains; None if it has none.
 
     Args:
-        extra: what the file holds beside its weights.
-        source: its path, for the message.
+        extra: Entries of the file other than its weights.
+        source: Path of the file, for the message.
 
     Raises:
-        ValueError: if it holds something else there.
+        ValueError: If the entry has another format.
     """
     content = extra.get(SHAKEDROP)
     if content is None:
@@ -155,25 +155,25 @@ def shakedrop_in(extra: Mapping[str, Any], *, source: str) -> dict[str, Any] | N
 
 
 def keys_for(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """What to set under ``MODEL.SHAKEDROP`` to train with ShakeDrop on weights, by key.
+    """Return the keys and values under ``MODEL.SHAKEDROP`` for training with given weights.
 
     Args:
-        settings: of :func:`shakedrop_settings`, of the network that the weights were trained in. If
-            that was without ShakeDrop, its inverted form computes the same at test time.
+        settings: :func:`shakedrop_settings` of the network that the weights were trained in. If it
+            was a stock one, the inverted form computes the same function at test time.
     """
     return dict(settings) if settings[ENABLED] else {"MODEL.SHAKEDROP.INVERTED": True}
 
 
 def shakedrop_remedy(of_file: Mapping[str, Any], of_model: Mapping[str, Any]) -> str:
-    """What to set if a network computes another function at test time than weights were for.
+    """Return what to set if a network computes another function at test time than its weights need.
 
-    What differs in training alone, such as the levels, does not matter.
+    Settings that matter only in training, such as the levels, are ignored.
 
     Args:
-        of_file, of_model: of :func:`shakedrop_settings`.
+        of_file, of_model: Results of :func:`shakedrop_settings`.
 
     Returns:
-        str: keys with their values; empty if there is nothing to set.
+        Keys with their values; "" if there is nothing to set.
     """
     if _scales(of_file) == _scales(of_model) and _erases(of_file) == _erases(of_model):
         return ""
@@ -191,7 +191,7 @@ def _erases(settings: Mapping[str, Any]) -> bool:
 
 
 def _scales(settings: Mapping[str, Any]) -> tuple[Any, ...]:
-    """What decides a block's scale at test time, p_l + (1 - p_l) E[a]; empty if that is 1."""
+    """Return what determines a block's test scale, p_l + (1 - p_l) E[a]; () if the scale is 1."""
     value = {name: settings.get(f"MODEL.SHAKEDROP.{name}") for name in ("ALPHA", "SURVIVAL_PROB")}
     is_on = settings[ENABLED] and not settings.get("MODEL.SHAKEDROP.INVERTED")
     if not is_on or value["SURVIVAL_PROB"] == 1.0:

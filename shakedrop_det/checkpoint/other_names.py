@@ -1,4 +1,4 @@
-"""Weights under names other than the model's: inside another model, or of another library."""
+"""Weights with other names than the model's: in a wrapping model, or from another library."""
 
 from __future__ import annotations
 
@@ -12,69 +12,69 @@ from .contents import without_shared_prefix
 from .state_dict import StateDict
 
 TORCHVISION = "layer1.0.conv1.weight"
-"""A weight that each ResNet of torchvision, timm, mmdetection and MoCo has, by its name there."""
+"""Name of a weight that every ResNet of torchvision, timm, mmdetection and MoCo has."""
 
 
 def without_wrapping_model(state: StateDict, model_state: Mapping[str, Tensor]) -> StateDict:
-    """The weights that a model has, under its names, if others wrapped it where they were saved.
+    """Return a model's weights under its names, even if they were saved from a wrapping model.
 
     Args:
-        state: of a file.
-        model_state: the state_dict of the model to load it into.
+        state: Weights in a file.
+        model_state: State dict of the model to load them into.
 
     Returns:
-        dict: ``state`` as it is, if it has weights of the model under their names or none at all.
+        The model's weights; ``state`` unchanged if it has their names or none of them.
     """
     state = without_shared_prefix(state, unless=model_state)
     if any(key in state for key in model_state):
         return state
     for name in model_state:
         prefixes = {key.removesuffix(name) for key in state if key.endswith(f".{name}")}
-        if prefixes:  # Of two such models none is known to be the one.
+        if prefixes:  # If there are two such models, it is not known which one to use.
             return below(prefixes.pop(), state) if len(prefixes) == 1 else state
     return state
 
 
 def below(prefix: str, state: StateDict) -> StateDict:
-    """The weights of a part of a model, by their names in it."""
+    """Return the weights of a submodule under their names in it."""
     return {key.removeprefix(prefix): v for key, v in state.items() if key.startswith(prefix)}
 
 
 def is_torchvision(key: str) -> bool:
-    """Whether it is, in whatever model, :data:`TORCHVISION`."""
+    """Return whether a key is :data:`TORCHVISION`, with any prefix."""
     return key == TORCHVISION or key.endswith(f".{TORCHVISION}")
 
 
 def refuse_torchvision(
     state: Mapping[str, Tensor], model_state: Mapping[str, Tensor], *, source: str
 ) -> None:
-    """Stop if a file has the names of torchvision's ResNets, and the model has not.
+    """Check that a file does not have torchvision's names of ResNets, unless the model does.
 
     Args:
-        state, model_state: see :func:`without_wrapping_model`.
-        source: path of the file, for the message.
+        state, model_state: See :func:`without_wrapping_model`.
+        source: Path of the file, for the message.
 
     Raises:
-        ValueError: with the command that converts the file.
+        ValueError: If it does. The message gives the command that converts the file.
     """
     if any(map(is_torchvision, state)) and not any(map(is_torchvision, model_state)):
         raise ValueError(
-            f"{source!r} has the names of torchvision's and timm's ResNets, as layer1, where "
-            f"detectron2's have res2: {_conversion(source)}"
+            f"{source!r} has the names of torchvision's and timm's ResNets, such as layer1 instead "
+            f"of detectron2's res2: {_conversion(source)}"
         )
 
 
 def refuse_library(source: str) -> None:
-    """Stop if ``MODEL.WEIGHTS`` names a network of a library rather than a file.
+    """Check that ``MODEL.WEIGHTS`` does not name a network of a library instead of a file.
 
     Raises:
-        ValueError: with the command that makes a file of it.
+        ValueError: If it does. The message gives the command that creates a file from it.
     """
     library, _, name = source.partition(":")
     if library in ("torchvision", "timm"):
         name = name.lstrip("/")
         raise ValueError(
-            f"MODEL.WEIGHTS {source!r} is a network of {library}, and no file: "
+            f"MODEL.WEIGHTS {source!r} is a network of {library}, not a file: "
             f"{_conversion(f'{library}:{name}', name)}"
         )
 

@@ -1,4 +1,4 @@
-"""Filling a network from a state dict, completely or not at all."""
+"""Loading a state dict into a network, completely or not at all."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from torch import Tensor, nn
 StateDict = dict[str, Tensor]
 
 COUNTER = ".num_batches_tracked"
-"""What BatchNorm counts, and a frozen norm, the usual one in detectors, does not have."""
+"""Suffix of BatchNorm's counter, which frozen norms, the usual ones in detectors, do not have."""
 
 
 def load_exactly(network: nn.Module, state: StateDict) -> None:
-    """Fill each weight and statistic of a network from the tensor of its name.
+    """Load each weight and statistic of a network from the tensor of its name.
 
     Args:
-        network: to fill. BatchNorm's counters may be missing in ``state``.
-        state: nothing but the tensors of the network, in their shapes.
+        network: Network to load into. BatchNorm's counters may be missing in ``state``.
+        state: The tensors of the network in their shapes, and no others.
 
     Raises:
-        ValueError: listing what is missing, superfluous or of another shape.
+        ValueError: If tensors are missing, superfluous or of another shape. The message lists them.
     """
     model_state = network.state_dict()
     problems = [f"{key}: missing" for key in model_state if key not in state]
@@ -26,13 +26,13 @@ def load_exactly(network: nn.Module, state: StateDict) -> None:
     for key, value in state.items():
         shape = tuple(value.shape)
         if key not in model_state:
-            problems.append(f"{key}: {shape}, without a place")
+            problems.append(f"{key}: {shape}, not in the network")
         elif value.shape != model_state[key].shape:
             problems.append(f"{key}: {shape}, but {tuple(model_state[key].shape)} in the network")
     if problems:
         lines = "\n".join(f"  {problem}" for problem in problems)
         raise ValueError(
-            f"The weights do not fit the {type(network).__name__} that they seem to belong to, in "
+            f"The weights do not fit the {type(network).__name__} that they seem to belong to in "
             f"{len(problems)} tensors:\n{lines}"
         )
     network.load_state_dict(state, strict=False)

@@ -1,4 +1,4 @@
-"""Weights files: reading without running their code, and writing."""
+"""Reading weights files without running their code, and writing them."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ from .contents import unwrap, without_shared_prefix
 from .state_dict import StateDict
 
 COUNTER_OF_AVERAGE = "n_averaged"
-"""What torch's ``AveragedModel`` counts, beside the weights."""
+"""Counter that torch's ``AveragedModel`` has in addition to the weights."""
 
 
 @dataclass(frozen=True)
 class WeightFile:
-    """The weights in a file, and what it says besides.
+    """Weights in a file, and its other content.
 
     Attributes:
-        state: tensors on the CPU, in float32 where they are of lower precision.
-        found_in: where in the file they were, such as ``"state_dict_ema"``; "" at the top.
-        left_out: names of tensors beside the weights, which averaging adds.
-        extra: all else at the top of the file.
+        state: Tensors on the CPU, in float32 if they were floating-point.
+        found_in: Entry of the file that had them, such as ``"state_dict_ema"``; "" for the top.
+        left_out: Names of tensors other than weights, which averaging adds.
+        extra: All other entries at the top level of the file.
     """
 
     state: StateDict
@@ -47,12 +47,12 @@ def read_weights(path: str, *, allow_pickle: bool = False, use_ema: bool = True)
     """Read the weights of a model from a file.
 
     Args:
-        path: see :func:`read_content`.
-        allow_pickle: see :func:`read_content`.
-        use_ema: whether averaged weights are preferred where the file has them.
+        path: See :func:`read_content`.
+        allow_pickle: See :func:`read_content`.
+        use_ema: Whether to prefer averaged weights if the file has them.
 
     Raises:
-        FileNotFoundError, ValueError: see :func:`read_content`; also if the file holds no weights.
+        FileNotFoundError, ValueError: See :func:`read_content`. Also if there are no weights.
     """
     content = read_content(path, allow_pickle=allow_pickle)
     state, found_in = unwrap(content, path=path, use_ema=use_ema)
@@ -69,35 +69,35 @@ def _as_float32(value: Tensor) -> Tensor:
 
 
 def read_content(path: str, *, allow_pickle: bool = False) -> Any:
-    """Read a file, running none of the code that it may carry.
+    """Read a file without running code that it contains.
 
     Args:
-        path: ``.safetensors``, or what ``torch.save`` or ``pickle`` wrote. Of a pickle, numpy
-            arrays and plain containers are read, see :mod:`shakedrop_det.utils.safe_pickle`.
-        allow_pickle: whether, if it holds anything else, its code may be run.
+        path: A ``.safetensors`` file, or one from ``torch.save`` or ``pickle``, whose numpy arrays
+            and plain containers are read; see :mod:`shakedrop_det.utils.safe_pickle`.
+        allow_pickle: Whether code may run if the file contains anything else.
 
     Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if the file needs ``allow_pickle``, or is damaged.
+        FileNotFoundError: If there is no such file.
+        ValueError: If the file requires ``allow_pickle``, or is damaged.
     """
     if not os.path.isfile(path):
         raise FileNotFoundError(f"There is no file {path!r}")
     if path.endswith(".safetensors"):
         return read_safetensors(path)
-    # .pkl is detectron2's for plain pickles.
+    # detectron2 uses .pkl for plain pickles.
     is_plain = path.endswith(".pkl")
     readers = [_read_plain_pickle, _read_torch] if is_plain else [_read_torch, _read_plain_pickle]
     reasons = []
     for read in readers:
         try:
             return read(path, allow_pickle=False)
-        except Exception as error:  # Of a damaged pickle any can come.
+        except Exception as error:  # A damaged pickle can raise any error.
             reasons.append(_reason(error))
     if not allow_pickle:
         raise ValueError(
-            f"{path!r} is damaged, or holds more than tensors, arrays, numbers and names "
-            f"({reasons[0]}); reading it can run code that it carries: pass --allow-pickle if you "
-            "trust whoever made it"
+            f"{path!r} is damaged, or contains more than tensors, arrays, numbers and strings "
+            f"({reasons[0]}), so reading it may run code: pass --allow-pickle if you trust its "
+            "source"
         )
     for read in readers:
         try:
@@ -106,13 +106,13 @@ def read_content(path: str, *, allow_pickle: bool = False) -> Any:
             reasons.append(_reason(error))
     raise ValueError(
         f"{path!r} is damaged, is not a file of weights, or needs a package that is not installed "
-        f"({reasons[2]}): download it again, or convert it where it was made"
+        f"({reasons[2]}): download it again, or convert it where it was created"
     )
 
 
 def _read_torch(path: str, *, allow_pickle: bool) -> Any:
     with warnings.catch_warnings():
-        # Of plain pickles, which it may be tried on.
+        # torch.load warns about plain pickles, which may be tried here.
         warnings.filterwarnings("ignore", "Detected pickle protocol")
         return torch.load(path, map_location="cpu", weights_only=not allow_pickle)
 
@@ -124,28 +124,28 @@ def _read_plain_pickle(path: str, *, allow_pickle: bool) -> Any:
 
 def _reason(error: Exception) -> str:
     text = str(error) or type(error).__name__
-    # torch explains at length how to run the code; what it found is in the middle.
+    # torch explains at length how to run the code; the global it found is in the middle.
     found = re.search(r"GLOBAL (\S+)", text)
     return f"it names {found[1]}" if found else text.strip().partition("\n")[0]
 
 
 def write_weights(path: str, content: Mapping[str, Any]) -> None:
-    """Write a checkpoint, or a bare state dict; the file appears once it is complete.
+    """Write a checkpoint or a bare state dict atomically.
 
     Args:
-        path: ``.safetensors`` puts all that is not a tensor, as JSON, into the file's metadata;
-            other names give files for ``torch.load(weights_only=True)``.
-        content: a state dict, or ``{"model": state dict}`` with numbers, names and lists beside.
+        path: ``.safetensors`` files store all but tensors as JSON in their metadata; other files
+            are for ``torch.load(weights_only=True)``.
+        content: A state dict, or ``{"model": state dict}`` with other numbers, strings and lists.
 
     Raises:
-        ValueError: for a name that detectron2 reads as something else.
+        ValueError: If detectron2 would read a file of this name in another format.
     """
     check_path(path)
     refuse_folder(path)
     if path.endswith((".pkl", ".pyth")):
         raise ValueError(
-            f"{path!r}: detectron2 reads .pkl as a plain pickle and .pyth as a file of pycls; call "
-            "it .pth or .safetensors"
+            f"{path!r}: detectron2 reads .pkl as a plain pickle and .pyth as a file from pycls; "
+            "name it .pth or .safetensors"
         )
     Path(path).resolve().parent.mkdir(parents=True, exist_ok=True)
     if not path.endswith(".safetensors"):
@@ -161,10 +161,10 @@ def write_weights(path: str, content: Mapping[str, Any]) -> None:
 
 
 def read_safetensors(path: str) -> dict[str, Any]:
-    """Read a checkpoint: "model", its tensors, and what :func:`write_weights` put beside them.
+    """Read a checkpoint: its tensors as "model", and the metadata from :func:`write_weights`.
 
     Raises:
-        ValueError: if the file is damaged.
+        ValueError: If the file is damaged.
     """
     library = _safetensors()
     try:
@@ -179,7 +179,7 @@ def read_safetensors(path: str) -> dict[str, Any]:
 def _parse(text: str) -> Any:
     try:
         return json.loads(text)
-    except json.JSONDecodeError:  # Of somebody else: the format only asks for text.
+    except json.JSONDecodeError:  # From another program: metadata can be any text.
         return text
 
 
@@ -189,6 +189,6 @@ def _safetensors() -> ModuleType:
         import safetensors.torch
     except ImportError as error:
         raise ValueError(
-            "Files called .safetensors need the package safetensors: pip install safetensors"
+            "Files named .safetensors need the package safetensors: pip install safetensors"
         ) from error
     return safetensors

@@ -1,4 +1,4 @@
-"""Data sets, mappers and loaders. Importing it registers the built-in data sets."""
+"""Datasets, mappers and loaders. Importing this package registers the built-in datasets."""
 
 from .builtin import register_builtin_datasets, register_digit_scenes
 from .checks import check_dataset

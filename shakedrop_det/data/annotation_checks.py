@@ -1,7 +1,7 @@
-"""Mistakes in the annotations of COCO files, all of them at once.
+"""Checks of the annotations of COCO files, which report all mistakes at once.
 
-What detectron2 mends by itself stays so: polygons of less than three points and boxes without an
-area are dropped in training, and boxes are cut at the border of the image.
+What detectron2 handles itself is not reported: in training it drops polygons of fewer than three
+points and boxes without area, and clips boxes to the image.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from .rle import run_lengths
 
 @dataclass(frozen=True)
 class Needs:
-    """What a run needs of annotations.
+    """Requirements of a run on annotations.
 
     Attributes:
-        training: whether they are trained on; else COCO's metrics are computed with them.
-        masks: whether there is a mask head.
-        polygons: whether masks have to be polygons.
-        keypoints: number of keypoints of the head; 0 without one.
+        training: Whether to train on them; otherwise, they are used for COCO metrics.
+        masks: Whether the model has a mask head.
+        polygons: Whether masks must be polygons.
+        keypoints: Number of keypoints of the head; 0 if there is none.
     """
 
     training: bool = True
@@ -34,7 +34,7 @@ class Needs:
 
 
 def needs_of(cfg: CfgNode, *, training: bool) -> Needs:
-    """What the heads of a model, and the metrics of its predictions, need."""
+    """Return what the heads of a model, and the metrics of its predictions, need."""
     if cfg.MODEL.META_ARCHITECTURE in ("RetinaNet", "ProposalNetwork"):
         return Needs(training)
     return Needs(
@@ -46,18 +46,18 @@ def needs_of(cfg: CfgNode, *, training: bool) -> Needs:
 
 
 Sizes = Mapping[Any, tuple[float, float] | None]
-"""Height and width of each image, by its id; None where they are not known."""
+"""Height and width of each image by its id; None where they are unknown."""
 
 
 class AnnotationCheck:
-    """Tells what is wrong with one annotation after the other."""
+    """Find mistakes in annotations, one annotation at a time."""
 
     def __init__(self, needs: Needs, *, sizes: Sizes, categories: Sequence[Any]) -> None:
         """
         Args:
-            needs: of the run.
-            sizes: of the images that there are.
-            categories: the ids of the categories.
+            needs: Requirements of the run.
+            sizes: Sizes of the existing images.
+            categories: Ids of the categories.
         """
         self._needs = needs
         self._sizes = sizes
@@ -66,12 +66,12 @@ class AnnotationCheck:
         self._seen: set[Any] = set()
 
     def problems(self, annotation: Any) -> Iterator[str]:
-        """What is wrong with an annotation, the first of each kind."""
+        """Yield the mistakes in an annotation, at most one of each kind."""
         if not isinstance(annotation, dict):
-            yield f"is no record but {annotation!r}"
+            yield f"is not a record but {annotation!r}"
             return
         yield from self._references(annotation)
-        # The mapper leaves crowds out before it looks at them.
+        # The mapper drops crowds without reading their other fields.
         if self._needs.training and annotation.get("iscrowd", 0) == 1:
             return
         size = self._sizes.get(_hashable(annotation.get("image_id")))
@@ -89,18 +89,18 @@ class AnnotationCheck:
             yield "has the 'id' of another annotation"
         self._seen.add(number)
         if image not in self._sizes:
-            yield f"is of an image {get('image_id')!r} that is not in the file"
+            yield f"refers to image {get('image_id')!r}, which is not in the file"
         if category not in self._categories:
-            yield f"has category_id {get('category_id')!r}, which is none of {self._listed}"
+            yield f"has category_id {get('category_id')!r}, which is not one of {self._listed}"
         if get("ignore", 0) != 0:
-            yield "has 'ignore', which detectron2 does not know: use 'iscrowd'"
+            yield "has 'ignore', which detectron2 does not support: use 'iscrowd'"
         if get("iscrowd", 0) not in (0, 1):
             yield f"has iscrowd {get('iscrowd')!r}, which must be 0 or 1"
         if not self._needs.training:
             if "iscrowd" not in annotation:
-                yield "has no 'iscrowd', which COCO's metrics need: 0 for a single object"
+                yield "has no 'iscrowd', which COCO metrics need: set it to 0 for a single object"
             if not _is_finite(get("area")) or annotation["area"] < 0:
-                yield f"has area {get('area')!r}, of which COCO's metrics need a number of pixels"
+                yield f"has area {get('area')!r}, but COCO metrics need a number of pixels"
 
     def _segmentation(
         self, annotation: dict[str, Any], size: tuple[float, float] | None
@@ -109,48 +109,48 @@ class AnnotationCheck:
         if not found:
             if needs.masks:
                 value = repr(found) if "segmentation" in annotation else "missing"
-                yield f"has no mask, 'segmentation' being {value}, and MODEL.MASK_ON is True"
+                yield f"has no mask: 'segmentation' is {value}, but MODEL.MASK_ON is True"
         elif isinstance(found, dict):
             if needs.polygons:
-                yield "has a mask in RLE, and INPUT.MASK_FORMAT is 'polygon': set it to 'bitmask'"
+                yield "has an RLE mask, but INPUT.MASK_FORMAT is 'polygon': set it to 'bitmask'"
             elif needs.masks:
                 yield from _rle(found, size)
         elif not isinstance(found, list) or not all(isinstance(part, list) for part in found):
-            yield f"has a 'segmentation' that is no list of polygons: {str(found)[:40]}"
+            yield f"has a 'segmentation' that is not a list of polygons: {str(found)[:40]}"
         elif needs.masks:
             for polygon in found:
                 is_short = len(polygon) < 6 or len(polygon) % 2
                 if is_short and not needs.training:
-                    yield f"has a polygon of {len(polygon)} numbers, not x, y of 3 points or more"
+                    yield f"has a polygon of {len(polygon)} numbers, not x, y of 3 or more points"
                     return
                 if not _are_finite(polygon):
-                    yield f"has a polygon that is not of finite numbers: {str(polygon)[:40]}"
+                    yield f"has a polygon of other than finite numbers: {str(polygon)[:40]}"
                     return
 
     def _keypoints(self, annotation: dict[str, Any]) -> Iterator[str]:
         found, expected = annotation.get("keypoints"), 3 * self._needs.keypoints
         if not isinstance(found, list) or not found:
-            yield "has no 'keypoints', and MODEL.KEYPOINT_ON is True"
+            yield "has no 'keypoints', but MODEL.KEYPOINT_ON is True"
         elif len(found) != expected or not _are_finite(found):
             yield (
-                f"has {len(found)} numbers as 'keypoints', and {self._needs.keypoints} keypoints, "
-                f"MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS, have {expected}"
+                f"has {len(found)} numbers in 'keypoints', but {self._needs.keypoints} keypoints "
+                f"(MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS) have {expected}"
             )
         if not self._needs.training and not _is_finite(annotation.get("num_keypoints")):
-            yield "has no 'num_keypoints', which COCO's metrics need"
+            yield "has no 'num_keypoints', which COCO metrics need"
 
 
 def _box(annotation: dict[str, Any], size: tuple[float, float] | None) -> Iterator[str]:
     box = annotation.get("bbox")
     if not isinstance(box, list) or len(box) != 4 or not _are_finite(box):
         value = f"is {box!r}" if "bbox" in annotation else "is missing"
-        yield f"has no box: 'bbox' {value}, and must be x, y, width and height"
+        yield f"has no valid box: 'bbox' {value}, but must be x, y, width and height"
         return
     x, y, width, height = box
     if width < 0 or height < 0:
         yield f"has a box of negative size: {box!r}; 'bbox' is x, y, width and height"
     elif size is not None and width and height and _is_outside(box, size):
-        yield f"has a box outside of its image of {size[1]} x {size[0]} pixels: {box!r}"
+        yield f"has a box outside its image of {size[1]} x {size[0]} pixels: {box!r}"
 
 
 def _is_outside(box: list[float], size: tuple[float, float]) -> bool:
@@ -161,15 +161,15 @@ def _is_outside(box: list[float], size: tuple[float, float]) -> bool:
 def _rle(mask: dict[str, Any], size: tuple[float, float] | None) -> Iterator[str]:
     counts = mask.get("counts")
     if not isinstance(counts, (list, str)) or not isinstance(mask.get("size"), list):
-        yield "has a mask in RLE without 'size' and 'counts'"
+        yield "has an RLE mask without 'size' and 'counts'"
     elif size is not None and tuple(mask["size"]) != tuple(size):
-        yield f"has a mask of {mask['size']}, height and width, in an image of {list(size)}"
+        yield f"has a mask of height and width {mask['size']}, but its image has {list(size)}"
     elif not _add_up(counts, mask["size"]):
-        yield f"has a mask whose 'counts' are not those of its size {mask['size']}"
+        yield f"has a mask whose 'counts' do not match its size {mask['size']}"
 
 
 def _add_up(counts: list[Any] | str, size: list[Any]) -> bool:
-    """Whether run lengths are those of a mask of some size."""
+    """Return whether run lengths match the size of a mask."""
     if len(size) != 2 or not _are_finite(size):
         return False
     if isinstance(counts, list):
@@ -183,7 +183,7 @@ def _add_up(counts: list[Any] | str, size: list[Any]) -> bool:
 
 def _are_finite(values: list[Any]) -> bool:
     try:
-        # One sum rather than one call for each number: files have tens of millions.
+        # One sum instead of one call per number: files have tens of millions.
         return math.isfinite(sum(values))
     except TypeError:
         return False

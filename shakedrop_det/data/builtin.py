@@ -1,4 +1,4 @@
-"""The datasets that importing ``shakedrop_det`` registers."""
+"""Datasets that importing ``shakedrop_det`` registers."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from .one_category import register_category
 
 
 def register_digit_scenes(name: str, root: str, *, split: str) -> None:
-    """Register one split of the digit scenes, which are built when they are first used.
+    """Register one split of the digit scenes, which are generated on first use.
 
     Args:
-        name: the name for ``DATASETS.TRAIN`` and ``DATASETS.TEST``.
-        root: folder for :func:`~shakedrop_det.data.build_digit_scenes`.
+        name: Name for ``DATASETS.TRAIN`` and ``DATASETS.TEST``.
+        root: Folder for :func:`~shakedrop_det.data.build_digit_scenes`.
         split: "train" or "val".
     """
     prepare = partial(prepare_digit_scenes, root)
@@ -39,19 +39,19 @@ def register_digit_scenes(name: str, root: str, *, split: str) -> None:
         json_file=json_file,
         image_root=image_root,
         evaluator_type="coco",
-        # So that who needs the classes need not build the scenes.
+        # Gives the classes without generating the scenes.
         thing_classes=DIGIT_CLASSES,
         thing_dataset_id_to_contiguous_id={i + 1: i for i in range(len(DIGIT_CLASSES))},
-        # For who needs json_file before the data set is loaded.
+        # For code that needs json_file before the dataset is loaded.
         prepare=prepare,
     )
 
 
 def register_builtin_datasets(root: str) -> None:
-    """Register every built-in data set.
+    """Register all built-in datasets.
 
     Args:
-        root: the folder that holds the data sets' folders.
+        root: Folder that contains the folders of the datasets.
     """
     for split in ("train", "val"):
         register_digit_scenes(
@@ -73,5 +73,5 @@ def register_builtin_datasets(root: str) -> None:
         MetadataCatalog.get(name).set(evaluator_type="classification", classes=DIGIT_CLASSES)
 
 
-# As in detectron2's own builtin.py: read once, at import.
+# Read once, at import, as in detectron2's own builtin.py.
 register_builtin_datasets(os.path.expanduser(os.getenv("DETECTRON2_DATASETS", "datasets")))

@@ -29,33 +29,33 @@ def check_dataset(
     skip_bad: bool = False,
     folder: str = "",
 ) -> None:
-    """Raise an error that explains itself if a data set cannot be used.
+    """Check that a dataset can be used, and raise an error with the remedy if not.
 
-    Generated data sets are generated. A COCO annotation file is read once more than training
-    needs: seconds, for COCO itself.
+    Datasets that are generated on first use are generated now. A COCO annotation file is read once
+    more than training needs, which takes seconds for COCO itself.
 
     Args:
-        name: of a data set in detectron2's catalog.
-        num_classes: what the model is built for; None leaves it unchecked.
-        key: the config key of ``num_classes``, for the message.
-        needs: what the run needs of annotations; by default boxes to train on. Images to evaluate
-            or predict on may be without annotations, as COCO's test-dev.
-        skip_bad: whether bad annotations of COCO files are left out instead. The data set is read
-            from a file in ``folder`` then.
-        folder: of the run.
+        name: Name of a registered dataset.
+        num_classes: Number of classes of the model; None to leave it unchecked.
+        key: Config key of ``num_classes``, for the message.
+        needs: Requirements of the run on annotations, by default boxes to train on. Images to
+            evaluate or predict on may lack annotations, as in COCO's test-dev.
+        skip_bad: Whether to leave out bad annotations of COCO files. The dataset is then read from
+            a file in ``folder``.
+        folder: Output folder of the run.
 
     Raises:
-        ValueError: if the name is unknown, the annotation file is no COCO file or has no
-            annotations, some cannot be used, or the model has another number of classes.
-        FileNotFoundError: if the annotation file or the images are missing.
+        ValueError: If the name is unknown, the annotation file is not a COCO file or has no
+            annotations, some of them are invalid, or the model has another number of classes.
+        FileNotFoundError: If the annotation file or the image folder is missing.
     """
     needs = Needs() if needs is None else needs
     if name not in DatasetCatalog.list():
         near = get_close_matches(name, DatasetCatalog.list(), n=3, cutoff=0.5)
         hint = f"did you mean {' or '.join(near)}?" if near else "register it first"
         raise ValueError(
-            f"no data set is called {name!r}: {hint}, or give a COCO json and the folder of its "
-            "images in place of a name, as in birds/train.json:birds/images"
+            f"there is no dataset {name!r}: {hint}, or give a COCO json and its image folder "
+            "instead of a name, such as birds/train.json:birds/images"
         )
     metadata = MetadataCatalog.get(name)
     if "prepare" in metadata.as_dict():
@@ -71,18 +71,18 @@ def check_dataset(
     if num_classes is not None and classes is not None and num_classes != len(classes):
         more = ", ..." if len(classes) > 10 else ""
         raise ValueError(
-            f"{key} is {num_classes}, but data set {name!r} has {len(classes)} classes "
+            f"{key} is {num_classes}, but dataset {name!r} has {len(classes)} classes "
             f"({', '.join(classes[:10])}{more}): set {key} to {len(classes)}"
         )
 
 
 def is_coco(metadata: Metadata) -> bool:
-    """Whether a data set is a COCO file and a folder of images."""
+    """Return whether a dataset is a COCO file with a folder of images."""
     return bool(metadata.get("json_file")) and metadata.get("evaluator_type") == "coco"
 
 
 def use_cleaned(name: str, folder: str) -> None:
-    """Let a data set be read from what :func:`check_dataset` wrote, if that left anything out; for
+    """Read a dataset from the file that :func:`check_dataset` wrote, if it left anything out, in
     the other processes of a run."""
     path = cleaned_file(name, folder)
     if is_coco(MetadataCatalog.get(name)) and os.path.isfile(path):
@@ -102,18 +102,18 @@ def _check_coco(
     cleaned = cleaned_file(name, folder)
     if not problems.number:
         if skip_bad and os.path.isfile(cleaned):
-            os.remove(cleaned)  # Of a file that was corrected since.
+            os.remove(cleaned)  # The original has been corrected since.
         return
-    subject = f"{json_file} of data set {name!r}"
+    subject = f"{json_file} of dataset {name!r}"
     if not skip_bad:
         raise ValueError(
             f"{subject} has {problems.title}:\n{problems}\nCorrect them, or set {SKIP} "
-            "True to leave those images and annotations out"
+            "True to leave out these images and annotations"
         )
     parts = {part: (len(content.get(part, ())), len(usable.get(part, ()))) for part in usable}
     left = {part: f"{old - new} of {old} {part}" for part, (old, new) in parts.items()}
     if not usable["images"] or (needs.training and not usable["annotations"]):
-        raise ValueError(f"{subject} has nothing but mistakes:\n{problems}")
+        raise ValueError(f"{subject} has no valid images or annotations:\n{problems}")
     write_cleaned(usable, cleaned)
     read_from(name, cleaned)
     logging.getLogger(__name__).warning(
@@ -126,21 +126,21 @@ def _check_coco(
 def _check_records(name: str, *, num_classes: int | None, needs: Needs) -> None:
     records = DatasetCatalog.get(name)
     if not isinstance(records, list) or not any(r.get("annotations") for r in records):
-        return  # Of another kind, or to predict on.
+        return  # Another type of dataset, or one to predict on.
     problems = find_record_problems(records, num_classes=num_classes, needs=needs)
     if problems.number:
-        raise ValueError(f"data set {name!r} has {problems.title}:\n{problems}\nCorrect them")
+        raise ValueError(f"dataset {name!r} has {problems.title}:\n{problems}\nCorrect them")
 
 
 def _check_registered_classes(name: str, metadata: Metadata, json_file: str) -> None:
-    """Of COCO itself they are known by name, and detectron2 does not let them be changed."""
+    """Check that a file has the registered classes, e.g. COCO's, which cannot be changed."""
     known = metadata.get("thing_classes")
     names = [str(category["name"]) for category in read_categories(json_file)]
     difference = known and not is_coco_file(name) and class_difference(known, names)
     if difference:
         raise ValueError(
-            f"data set {name!r} is registered with other classes than those of {json_file}: "
-            f"{difference}. Give the file and the folder of its images instead of the name: "
+            f"dataset {name!r} is registered with other classes than those of {json_file}: "
+            f"{difference}. Instead of the name, give the file and its image folder: "
             f"{json_file}:{metadata.get('image_root')}"
         )
 
@@ -154,10 +154,10 @@ def _check_there(name: str, metadata: Metadata, json_file: str) -> None:
 
 def _missing(what: str, path: str, name: str) -> str:
     if is_coco_file(name):
-        return f"{what} {path} of data set {name!r} does not exist: correct DATASETS.COCO_FILES"
+        return f"{what} {path} of dataset {name!r} does not exist: correct DATASETS.COCO_FILES"
     root = os.environ.get("DETECTRON2_DATASETS")
     now = "is not set" if root is None else f"is {root!r}"
     return (
-        f"{what} {path} of data set {name!r} does not exist: put it there, or set the environment "
-        f"variable DETECTRON2_DATASETS, which {now}, to the folder that holds the data sets"
+        f"{what} {path} of dataset {name!r} does not exist: put it there, or set the environment "
+        f"variable DETECTRON2_DATASETS, which {now}, to the folder that contains the datasets"
     )

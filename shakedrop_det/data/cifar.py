@@ -1,4 +1,4 @@
-"""CIFAR-10 and CIFAR-100, as torchvision stores them or as folders of class folders."""
+"""CIFAR-10 and CIFAR-100, in torchvision's format or as folders of class folders."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ _FORMATS: dict[str, type[CIFAR10]] = {"cifar10": CIFAR10, "cifar100": CIFAR100}
 
 
 def register_cifar(name: str, root: str, *, variant: str, split: str) -> None:
-    """Register one split of CIFAR as a classification data set of detectron2's catalog.
+    """Register one split of CIFAR as a classification dataset in detectron2's catalog.
 
-    Nothing is read before the data set is first used; nothing is ever downloaded. In order of
-    preference the images are
+    Nothing is read before the dataset is first used, and nothing is ever downloaded. The images are
+    taken from the first that exists of
 
     * ``root/<split>/<class>/<image>``;
     * torchvision's ``cifar-10-batches-py`` or ``cifar-100-python``, in ``root`` or next to it.
 
     Args:
-        name: the name for ``DATASETS.TRAIN`` and ``DATASETS.TEST``.
-        root: the folder of the data set.
+        name: Name for ``DATASETS.TRAIN`` and ``DATASETS.TEST``.
+        root: Folder of the dataset.
         variant: "cifar10" or "cifar100".
-        split: "train" or "val", torchvision's test set.
+        split: "train" or "val", which is torchvision's test set.
 
     Raises:
-        ValueError: if there is no such variant or split.
+        ValueError: If there is no such variant or split.
     """
     if variant not in _FORMATS:
         raise ValueError(f"variant must be one of {', '.join(_FORMATS)}, got {variant!r}")
@@ -55,7 +55,7 @@ def register_cifar(name: str, root: str, *, variant: str, split: str) -> None:
     MetadataCatalog.get(name).set(
         image_root=folder,
         evaluator_type="classification",
-        # For who needs the classes before the data set is loaded.
+        # For code that needs the classes before the dataset is loaded.
         prepare=prepare,
     )
 
@@ -69,16 +69,16 @@ def _load_batches(root: str, *, variant: str, split: str) -> CIFAR10:
             continue
         try:
             return data_format(parent, train=split == "train", download=False)
-        except RuntimeError as error:  # torchvision's, for a wrong checksum
+        except RuntimeError as error:  # torchvision raises this for a wrong checksum.
             raise OSError(
-                f"{os.path.abspath(batches)} is incomplete or damaged, by the checksums of "
-                f"torchvision: replace it by torchvision.datasets.{data_format.__name__}"
+                f"{os.path.abspath(batches)} is incomplete or damaged (wrong checksum): replace it "
+                f"with torchvision.datasets.{data_format.__name__}"
                 f"({os.path.abspath(parent)!r}, download=True)"
             ) from error
     places = " or ".join(os.path.join(parent, data_format.base_folder) for parent in parents)
     raise FileNotFoundError(
         f"{variant} is expected as {os.path.abspath(root)}/{split}/<class>/<image>, or in "
-        f"torchvision's format as {places}, and none of these folders exists; the built-in data "
-        "sets lie under the environment variable DETECTRON2_DATASETS, which is "
+        f"torchvision's format as {places}, but none of these folders exists; check the "
+        "environment variable DETECTRON2_DATASETS, which is "
         + repr(os.environ.get("DETECTRON2_DATASETS", "not set"))
     )

@@ -1,4 +1,4 @@
-"""The classes of models and datasets."""
+"""Classes of models and datasets."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ _KEYS = {
 
 
 def num_classes(cfg: CfgNode) -> tuple[str, int | None]:
-    """The key that holds the model's number of classes, and its value; None if there is none."""
+    """Return the key and value of the model's number of classes; ("", None) if it has none."""
     key = _KEYS.get(cfg.MODEL.META_ARCHITECTURE)
     return ("", None) if key is None else (key, read_key(cfg, key))
 
 
 def read_key(cfg: CfgNode, key: str) -> int:
-    """The value of a key such as "MODEL.ROI_HEADS.NUM_CLASSES"."""
+    """Return the value of a key such as "MODEL.ROI_HEADS.NUM_CLASSES"."""
     node = cfg
     for name in key.split("."):
         node = node[name]
@@ -32,7 +32,7 @@ def read_key(cfg: CfgNode, key: str) -> int:
 
 
 def write_key(cfg: CfgNode, key: str, value: int) -> None:
-    """Set a key such as "MODEL.ROI_HEADS.NUM_CLASSES", in place."""
+    """Set a key such as "MODEL.ROI_HEADS.NUM_CLASSES" in place."""
     *parents, name = key.split(".")
     node = cfg
     for parent in parents:
@@ -41,16 +41,16 @@ def write_key(cfg: CfgNode, key: str, value: int) -> None:
 
 
 def is_default(cfg: CfgNode, key: str) -> bool:
-    """Whether a key of detectron2 has the value that detectron2 gives it."""
+    """Return whether a key of detectron2 has detectron2's default value."""
     return read_key(cfg, key) == read_key(get_cfg(), key)
 
 
 def class_names(name: str) -> list[str] | None:
-    """The classes of a data set in the model's order, as far as they are known without loading it;
-    None if they are not.
+    """Return the classes of a dataset in the model's order; None if only loading it would tell
+    them.
 
     Args:
-        name: in detectron2's catalog; what has to be prepared is.
+        name: Name of a registered dataset that has been prepared if necessary.
     """
     metadata = MetadataCatalog.get(name)
     if metadata.get("json_file") and metadata.get("evaluator_type") == "coco":
@@ -60,23 +60,23 @@ def class_names(name: str) -> list[str] | None:
 
 
 def check_same_classes(name: str, other: str) -> None:
-    """Stop if two data sets do not have the same classes in the same order, as far as these are
-    known: the model's class n would be another thing in each.
+    """Check that two datasets have the same classes in the same order, as far as they are known.
+    Otherwise, class n of the model would mean different things.
 
     Raises:
-        ValueError: naming both lists.
+        ValueError: If they do not. The message names both lists.
     """
     names, others = class_names(name), class_names(other)
     difference = class_difference(names, others) if names and others else ""
     if difference:
         raise ValueError(
-            f"data sets {name!r} and {other!r} do not have the same classes in the "
-            f"same order: {difference}. Give both the same"
+            f"datasets {name!r} and {other!r} do not have the same classes in the "
+            f"same order: {difference}. Give both the same classes"
         )
 
 
 def class_difference(names: Sequence[str], others: Sequence[str]) -> str:
-    """How two lists of classes differ, in words: empty if they do not."""
+    """Describe how two lists of classes differ; "" if they do not."""
     if list(names) == list(others):
         return ""
     if sorted(names) == sorted(others):

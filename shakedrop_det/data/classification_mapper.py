@@ -1,4 +1,4 @@
-"""The mapper from records of classification datasets to inputs of ``ImageClassifier``."""
+"""Mapper from records of classification datasets to inputs of ``ImageClassifier``."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from .augmentation import AUTO_AUGMENTS, Cutout, erase_at_random
 _CROPS = ("resized", "padded", "none")
 _FLIPS = {"horizontal": v2.RandomHorizontalFlip, "vertical": v2.RandomVerticalFlip, "none": None}
 _FORMATS = {"RGB": 3, "BGR": 3, "L": 1}
-"""The values of ``INPUT.FORMAT``, and how many channels the images then have."""
+"""Values of ``INPUT.FORMAT`` and the number of channels of their images."""
 
 
 class ClassificationMapper:
-    """Read an image and make it a square of one size, at random in training.
+    """Read an image and transform it to a square of fixed size, randomly in training.
 
-    The transforms are torchvision's, on Pillow images and with their defaults, so that a network
-    of torchvision gets the pixels that it was trained and evaluated with.
+    The transforms are torchvision's, on Pillow images and with default settings, so that a network
+    from torchvision gets the same pixels as in its own training and evaluation.
     """
 
     @configurable
@@ -47,24 +47,24 @@ class ClassificationMapper:
     ) -> None:
         """
         Args:
-            is_train: whether to crop, flip, augment and erase at random.
-            image_format: channels of the output: "RGB", "BGR", or "L" for grey.
-            train_size: side of a training image, in pixels.
-            test_resize: what the short side of a test image is resized to, in pixels.
-            test_size: side of the center crop of a test image, in pixels.
+            is_train: Whether to crop, flip, augment and erase randomly.
+            image_format: Channels of the output: "RGB", "BGR", or "L" for greyscale.
+            train_size: Side of a training image, in pixels.
+            test_resize: Size of the short side of a test image before the crop, in pixels.
+            test_size: Side of the center crop of a test image, in pixels.
             crop: "resized", "padded" or "none"; the latter two first resize the short side to
                 ``train_size``.
-            crop_scale: least and greatest part of the area for a "resized" crop.
-            crop_padding: pixels on each side for a "padded" crop.
+            crop_scale: Minimum and maximum fraction of the area for a "resized" crop.
+            crop_padding: Padding on each side for a "padded" crop, in pixels.
             random_flip: "horizontal", "vertical" or "none".
-            auto_augment: a key of :data:`~shakedrop_det.data.augmentation.AUTO_AUGMENTS`.
-            random_erasing: probability that a random rectangle is erased.
-            cutout: side of a square that is erased, in pixels; 0 for none.
-            pixel_mean: what is erased becomes this, per channel in the order of ``image_format``,
-                from 0 to 255.
+            auto_augment: Key of :data:`~shakedrop_det.data.augmentation.AUTO_AUGMENTS`.
+            random_erasing: Probability of erasing a random rectangle.
+            cutout: Side of a square to erase, in pixels; 0 for none.
+            pixel_mean: Value of erased pixels per channel, in the order of ``image_format``, from 0
+                to 255.
 
         Raises:
-            ValueError: for a value that is not allowed, naming the config key.
+            ValueError: If a value is invalid. The message names the config key.
         """
         sizes = {"TRAIN_SIZE": train_size, "TEST_RESIZE": test_resize, "TEST_SIZE": test_size}
         for key, size in sizes.items():
@@ -81,9 +81,9 @@ class ClassificationMapper:
         channels = _FORMATS[image_format]
         if len(pixel_mean) != channels:
             raise ValueError(
-                f"INPUT.FORMAT {image_format!r} gives images of {channels} channels, and "
+                f"INPUT.FORMAT {image_format!r} gives images of {channels} channels, but "
                 f"MODEL.PIXEL_MEAN has {len(pixel_mean)} values: set it and MODEL.PIXEL_STD to "
-                f"{channels}, or INPUT.FORMAT to one of {', '.join(_FORMATS)}"
+                f"{channels} values, or INPUT.FORMAT to one of {', '.join(_FORMATS)}"
             )
         policies = ", ".join(repr(policy) for policy in AUTO_AUGMENTS)
         is_policy = auto_augment in AUTO_AUGMENTS
@@ -91,7 +91,7 @@ class ClassificationMapper:
         is_probability = 0 <= random_erasing <= 1
         _check("CLASSIFICATION.RANDOM_ERASING", random_erasing, is_probability, "in [0, 1]")
 
-        _check("CLASSIFICATION.CUTOUT", cutout, cutout >= 0, "at least 0, which is off")
+        _check("CLASSIFICATION.CUTOUT", cutout, cutout >= 0, "at least 0 (0 disables it)")
 
         self.is_train = is_train
         self.image_format = image_format
@@ -131,29 +131,29 @@ class ClassificationMapper:
             **{
                 key.lower(): value
                 for key, value in cfg.INPUT.CLASSIFICATION.items()
-                if not isinstance(value, CfgNode)  # The trainer's.
+                if not isinstance(value, CfgNode)  # Read by the trainer.
             },
         }
 
     def __call__(self, dataset_dict: dict[str, Any]) -> dict[str, Any]:
         """
         Args:
-            dataset_dict: ``label``, an int, and either ``image``, (H, W, 3) uint8 RGB (or, for
-                the format "L", (H, W, 1)), or
-                ``file_name``; it is left as it is.
+            dataset_dict: Record with ``label``, an int, and either ``file_name`` or ``image``,
+                (H, W, 3) uint8 RGB (or, for the format "L", (H, W, 1)). It is not changed.
 
         Returns:
-            The same, where ``image`` is a (C, size, size) uint8 tensor in the format of the config,
+            A copy in which ``image`` is a (C, size, size) uint8 tensor in the configured format,
             and ``height`` and ``width`` are those of the image before the transforms.
 
         Raises:
-            UnreadableImageError: if the image cannot be read, or has more than 8 bits, naming it.
-            ValueError: if there is no label.
+            UnreadableImageError: If the image cannot be read or has more than 8 bits. The message
+                names the file.
+            ValueError: If there is no label.
         """
         if "label" not in dataset_dict:
             raise ValueError(
-                f"an image of the data set has no 'label', only {', '.join(dataset_dict)}: "
-                "DATASETS must name classification data sets for this mapper"
+                f"an image of the dataset has no 'label', only {', '.join(dataset_dict)}: set "
+                "DATASETS.TRAIN and DATASETS.TEST to classification datasets"
             )
         pixels = dataset_dict.get("image")
         if pixels is None:

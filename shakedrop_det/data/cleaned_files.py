@@ -16,29 +16,29 @@ from .coco_files import load_coco_file
 
 _ORIGINAL = "original_json_file"
 _loaders: dict[str, Callable[[], Any]] = {}
-"""What loaded data sets that are read from a cleaned file now."""
+"""Original loaders of datasets that are now read from a cleaned file."""
 
 
 def original_file(name: str) -> str:
-    """The annotation file that a data set was registered with."""
+    """Return the annotation file that a dataset was registered with."""
     metadata = MetadataCatalog.get(name)
     return metadata.get(_ORIGINAL) or metadata.json_file
 
 
 def cleaned_file(name: str, folder: str) -> str:
-    """Where the cleaned file of a data set belongs below the folder of a run."""
+    """Return the path of a dataset's cleaned file in the output folder of a run."""
     return os.path.join(folder, "usable_annotations", f"{name.replace(os.sep, '_')}.json")
 
 
 def write_cleaned(content: dict[str, Any], path: str) -> None:
-    """Write a COCO file, whole or not at all."""
+    """Write a COCO file atomically."""
     os.makedirs(os.path.dirname(path), exist_ok=True)
     with write_atomically(path, "w") as file:
         json.dump(content, file)
 
 
 def read_from(name: str, json_file: str) -> None:
-    """Let a data set of COCO's format be read from a file in place of its own, or from its own."""
+    """Make a dataset in COCO's format read its annotations from another file, or its own again."""
     original = original_file(name)
     fields = MetadataCatalog.get(name).as_dict()
     if json_file == fields["json_file"]:
@@ -50,7 +50,7 @@ def read_from(name: str, json_file: str) -> None:
         loader = functools.partial(load_coco_file, name, json_file, fields["image_root"])
     DatasetCatalog.remove(name)
     DatasetCatalog.register(name, loader)
-    # Metadata cannot be changed, and what detectron2 keeps of it must be the same object.
+    # Metadata fields cannot be overwritten, and detectron2 holds references to the object.
     metadata = MetadataCatalog.get(name)
     for field in ("json_file", _ORIGINAL):
         if hasattr(metadata, field):

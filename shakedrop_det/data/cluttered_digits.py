@@ -1,4 +1,4 @@
-"""Small handwritten digits among fragments of others: a task on which few images are overfitted."""
+"""Small handwritten digits among fragments of others: a task on which networks overfit."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from .digit_rendering import all_digits
 from .image_datasets import ImageArrays
 
 SIZE = 10
-"""Side of an image, in pixels; the digit in it has 8."""
+"""Side of an image, in pixels. The digit in it is 8 pixels wide."""
 
 SPLITS = {"train": 1, "val": 5, "test": 4}
-"""How often each digit of a split is drawn, each time elsewhere and among other fragments."""
+"""Number of images per digit of a split, each with another position and other fragments."""
 
 _NUM_DIGITS = {"val": 400, "test": 600}
 _FRAGMENTS = 3
@@ -21,13 +21,13 @@ _NOISE = 0.15
 
 
 def load_cluttered_digits(split: str) -> ImageArrays:
-    """Draw a split: 797 images of 797 digits for training, 2000 of 400 for choices, 2400 of 600 for
-    reports.
+    """Draw a split: 797 images of 797 digits for training, 2000 of 400 for validation, 2400 of 600
+    for testing.
 
-    The digits are scikit-learn's ``load_digits``, split at random and stratified by class; this
-    split is not that of the digit scenes. A digit lies at a random place of an image of 10 pixels,
-    over four fragments, 4 pixels wide, of other digits of its split, under Gaussian noise. The
-    images are the same on each call.
+    The digits are scikit-learn's ``load_digits``, split randomly and stratified by class; this
+    split differs from that of the digit scenes. A digit is at a random position of a 10x10 image,
+    over three fragments, 4 pixels wide, of digits of its split, with Gaussian noise. The images are
+    the same on each call.
 
     Args:
         split: "train", "val" or "test".
@@ -36,7 +36,7 @@ def load_cluttered_digits(split: str) -> ImageArrays:
         Images, (10, 10, 3) uint8 grey, with labels from 0 to 9.
 
     Raises:
-        ImportError: if scikit-learn, which brings the digits, is not installed.
+        ImportError: If scikit-learn, which contains the digits, is not installed.
     """
     samples, labels = _digits(split)
     rng = np.random.default_rng((1, list(SPLITS).index(split)))
@@ -58,15 +58,15 @@ def _draw(samples: np.ndarray, index: int, rng: np.random.Generator) -> np.ndarr
 
 
 def _lay_over(canvas: np.ndarray, patch: np.ndarray, rng: np.random.Generator) -> None:
-    """Add ink at a random place, in place; ink over ink is as dark as the darker one."""
+    """Paste ink at a random position, in place. Overlapping ink keeps the darker value."""
     row, column = (int(rng.integers(SIZE - side + 1)) for side in patch.shape)
     window = canvas[row : row + patch.shape[0], column : column + patch.shape[1]]
     np.maximum(window, patch, out=window)
 
 
 def _digits(split: str) -> tuple[np.ndarray, np.ndarray]:
-    """Samples, (N, 8, 8) from 0 (paper) to 1 (ink), and labels of a split."""
-    samples, labels = all_digits()  # It tells where scikit-learn is missing.
+    """Return samples, (N, 8, 8) from 0 (paper) to 1 (ink), and labels of a split."""
+    samples, labels = all_digits()  # Raises a clear error if scikit-learn is missing.
     from sklearn.model_selection import train_test_split
 
     parts = {}

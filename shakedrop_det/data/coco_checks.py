@@ -1,4 +1,4 @@
-"""Checks of COCO files before training: mistakes are reported or skipped."""
+"""Checks of COCO files before training. Mistakes are reported or skipped."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from .problems import Problems
 
 
 def read_checked(json_file: str, *, name: str, training: bool) -> dict[str, Any]:
-    """The content of a COCO file, which has what makes it one.
+    """Read a COCO file and check its structure.
 
     Args:
-        json_file: to read; it is there.
-        name: of the data set, for messages.
-        training: whether it has to have annotations.
+        json_file: Path of an existing file.
+        name: Name of the dataset, for messages.
+        training: Whether annotations are required.
 
     Raises:
-        ValueError: if it is no COCO file, has no images, categories or, for training, annotations,
-            or a category is without an id or name of its own.
+        ValueError: If it is not a COCO file; has no images, categories or, for training,
+            annotations; or a category lacks a name or a unique id.
     """
-    subject = f"annotation file {json_file} of data set {name!r}"
+    subject = f"annotation file {json_file} of dataset {name!r}"
     try:
         content = read_coco(json_file)
     except ValueError as error:
@@ -51,7 +51,7 @@ def _check_categories(categories: list[Any], subject: str) -> None:
         number = category.get("id") if isinstance(category, dict) else None
         if not isinstance(number, int) or isinstance(number, bool) or number in seen:
             raise ValueError(
-                f"{subject} has a category without an integer 'id' of its own: {category!r}"
+                f"{subject} has a category without a unique integer 'id': {category!r}"
             )
         if not isinstance(category.get("name"), str):
             raise ValueError(f"{subject} has a category without a 'name': {category!r}")
@@ -64,12 +64,12 @@ def find_problems(
     """Check the images and annotations of a COCO file.
 
     Args:
-        content: of :func:`read_checked`.
-        image_root: the folder of the images; "" to leave the files alone.
-        needs: of the run.
+        content: Content from :func:`read_checked`.
+        image_root: Folder of the images; "" to not check the files.
+        needs: Requirements of the run.
 
     Returns:
-        tuple: what is wrong, and the content without it.
+        The mistakes, and the content without the images and annotations that have them.
     """
     problems = Problems()
     images = content["images"]
@@ -79,7 +79,7 @@ def find_problems(
         number = images[index].get("id") if isinstance(images[index], dict) else f"at {index}"
         problems.add(f"image {number}", what)
     good_images = [image for index, image in enumerate(images) if index not in bad_images]
-    # An annotation of a bad image is not bad for that.
+    # A bad image does not make its annotations bad.
     sizes: dict[Any, tuple[float, float] | None] = {
         image["id"]: None for image in images if isinstance(image, dict) and "id" in image
     }

@@ -1,8 +1,8 @@
-"""Own data without code: COCO files and folders of images that the config names.
+"""Custom data without code: COCO files and image folders named in the config.
 
-``DATASETS.COCO_FILES`` is a list of ``[name, json, image_root]``; the names are then for
-``DATASETS.TRAIN`` and ``DATASETS.TEST``. These two also take ``json:image_root`` in place of a
-name, or the path of a json whose images lie beside it.
+``DATASETS.COCO_FILES`` is a list of ``[name, json, image_root]``, whose names can be used in
+``DATASETS.TRAIN`` and ``DATASETS.TEST``. Instead of a name, these two also accept
+``json:image_root``, or the path of a json that is in the same folder as its images.
 """
 
 from __future__ import annotations
@@ -27,31 +27,31 @@ _LOADED = ("thing_classes", "thing_dataset_id_to_contiguous_id")
 _FORM = "[name, json, image_root], such as ['birds_train', 'birds/train.json', 'birds/images']"
 
 _registered: dict[str, tuple[str, str]] = {}
-"""Json and image folder of each data set that this module registered."""
+"""Json and image folder of each dataset that this module registered."""
 
 
 def use_coco_files(cfg: CfgNode, *, given: Collection[str] = ()) -> None:
-    """Register the COCO files that a config names, and let the model have their classes, in place.
+    """Register the COCO files in a config, and set the model's number of classes, in place.
 
-    ``json:image_root`` in ``DATASETS.TRAIN`` and ``DATASETS.TEST`` becomes an entry of
-    ``DATASETS.COCO_FILES`` and a name, so that what the config is saved as is enough for another
-    process. The number of classes (and of keypoints) is taken from the json of the training set, or
-    else the test set, where the config leaves it at detectron2's default, or where the data set is
-    given as an option and the number is not.
+    ``json:image_root`` in ``DATASETS.TRAIN`` and ``DATASETS.TEST`` is replaced by a name with an
+    entry in ``DATASETS.COCO_FILES``, so that other processes need only the saved config. The number
+    of classes (and keypoints) is taken from the json of the training set, or else the test set, if
+    the config has detectron2's default, or if the dataset is given as an option and the number is
+    not.
 
     Args:
-        cfg: not frozen.
-        given: keys that were given as options.
+        cfg: Config that is not frozen.
+        given: Keys that were given as options.
 
     Raises:
-        ValueError: if an entry is not of this form, or has the name of another data set.
+        ValueError: If an entry is invalid, or has the name of another dataset.
     """
     cfg.DATASETS.COCO_FILES = [_checked(entry) for entry in cfg.DATASETS.COCO_FILES]
     for part in ("TRAIN", "TEST"):
         cfg.DATASETS[part] = tuple(_as_name(cfg, name) for name in cfg.DATASETS[part])
     register_coco_files(cfg)
     files = {name: json_file for name, json_file, _ in cfg.DATASETS.COCO_FILES}
-    # A recipe that names other data to train on may be used to evaluate on these.
+    # The test set, for a recipe that was trained on other data.
     names = (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST)
     first = next((name for name in names if name in files), None)
     if first is None:
@@ -68,19 +68,19 @@ def use_coco_files(cfg: CfgNode, *, given: Collection[str] = ()) -> None:
 
 
 def register_coco_files(cfg: CfgNode) -> None:
-    """Register what ``DATASETS.COCO_FILES`` names, in detectron2's catalog. Nothing is read.
+    """Register the datasets of ``DATASETS.COCO_FILES`` in detectron2's catalog. Nothing is read.
 
-    Names that an earlier config gave to other files are given to these.
+    Names that an earlier config gave to other files are registered anew.
 
     Raises:
-        ValueError: see :func:`use_coco_files`.
+        ValueError: See :func:`use_coco_files`.
     """
     for name, json_file, image_root in map(_checked, cfg.DATASETS.COCO_FILES):
         _register(name, json_file, image_root)
 
 
 def is_coco_file(name: str) -> bool:
-    """Whether a data set was registered here."""
+    """Return whether this module registered a dataset."""
     return name in _registered
 
 
@@ -93,12 +93,12 @@ def _checked(entry: Any) -> list[str]:
 
 
 def _absolute(path: str) -> str:
-    """A run is resumed, and its weights used, from other folders than it began in."""
+    """Make a path absolute, so that resuming and using the weights work from any folder."""
     return os.path.abspath(os.path.expanduser(path)) if is_local(path) else path
 
 
 def _as_name(cfg: CfgNode, text: str) -> str:
-    """A name as it is; of ``json:image_root`` a name that then is in ``DATASETS.COCO_FILES``."""
+    """Return a name unchanged; for ``json:image_root``, add an entry and return its name."""
     begin, separator, image_root = text.partition(".json:")
     if not (separator or text.endswith(".json")) or text in DatasetCatalog:
         return text
@@ -114,8 +114,8 @@ def _as_name(cfg: CfgNode, text: str) -> str:
 
 
 def _new_name(json_file: str, taken: set[str]) -> str:
-    """The name of the file, with those of as many folders before it as it takes to be the only one;
-    the same in each process that reads this config."""
+    """Return the file's name, prefixed by as many parent folders as make it unique. It is the same
+    in each process that reads this config."""
     others = {name for name in DatasetCatalog.list() if name not in _registered}
     *folders, last = json_file.removesuffix(".json").strip("/").split("/")
     name = last
@@ -136,34 +136,34 @@ def _register(name: str, json_file: str, image_root: str) -> None:
         DatasetCatalog.remove(name)
     elif name in DatasetCatalog:
         raise ValueError(
-            f"DATASETS.COCO_FILES gives {json_file} the name {name!r}, which another data set has: "
-            "choose another name"
+            f"DATASETS.COCO_FILES gives {json_file} the name {name!r} of another dataset: choose "
+            "another name"
         )
-    MetadataCatalog.pop(name, None)  # It cannot be changed.
+    MetadataCatalog.pop(name, None)  # Its fields cannot be overwritten.
     DatasetCatalog.register(name, functools.partial(load_coco_file, name, json_file, image_root))
     MetadataCatalog.get(name).set(
         json_file=json_file,
         image_root=image_root,
         evaluator_type="coco",
-        # For who needs the names of classes or keypoints before the data set is loaded.
+        # For code that needs the names of keypoints before the dataset is loaded.
         prepare=functools.partial(_name_keypoints, name, json_file),
     )
     _registered[name] = (json_file, image_root)
 
 
 def load_coco_file(name: str, json_file: str, image_root: str) -> list[dict[str, Any]]:
-    """What detectron2 makes of a COCO file, whose classes may have changed since the last time.
+    """Load a COCO file with detectron2, even if its classes have changed since it was last loaded.
 
     Args:
-        name: of the data set, whose metadata gets the names and ids of the classes.
-        json_file, image_root: the annotations, and the folder of the images.
+        name: Name of the dataset, whose metadata gets the names and ids of the classes.
+        json_file, image_root: Annotation file and image folder.
     """
     forget_classes(name)
     return load_coco_json(json_file, image_root, name)
 
 
 def forget_classes(name: str) -> None:
-    """Let the metadata of a data set take others, which detectron2 refuses to change."""
+    """Remove the classes from a dataset's metadata, since detectron2 refuses to overwrite them."""
     metadata = MetadataCatalog.get(name)
     for field in _LOADED:
         if hasattr(metadata, field):
@@ -181,7 +181,7 @@ def _name_keypoints(name: str, json_file: str) -> None:
 
 
 def _keypoint_names(categories: Sequence[dict[str, Any]]) -> list[str]:
-    """Of the first category that has keypoints."""
+    """Return the names of the first category that has keypoints."""
     lists = (category.get("keypoints") for category in categories)
     found = next((names for names in lists if isinstance(names, list) and names), [])
     return [str(name) for name in found]

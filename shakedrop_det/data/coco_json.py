@@ -1,4 +1,4 @@
-"""Reading COCO files, with a cache for their categories."""
+"""Reading COCO files, with a cache of their categories."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from detectron2.utils.file_io import PathManager
 Categories = list[dict[str, Any]]
 
 _known: dict[tuple[str, int, int], Categories] = {}
-"""Categories by path, time of change and size of the file."""
+"""Categories by path, modification time and size of the file."""
 
 
 def read_coco(json_file: str) -> Any:
-    """The content of a COCO file, whatever it is.
+    """Return the parsed content of a COCO file, without checking it.
 
     Raises:
-        OSError: if it cannot be read.
-        ValueError: if it is not JSON.
+        OSError: If the file cannot be read.
+        ValueError: If it is not JSON.
     """
     state = _state(json_file)
     with PathManager.open(json_file) as file, without_collection():
@@ -37,10 +37,10 @@ def read_coco(json_file: str) -> Any:
 
 
 def read_categories(json_file: str) -> Categories:
-    """The categories of a COCO file in the order of their ids, which is that of the model's
-    classes; none if it is not there or is no such file.
+    """Return the categories of a COCO file, sorted by id as the model's classes are; [] if the file
+    is missing or invalid.
 
-    The file is read once for each state of it.
+    A file is read again only after it has changed.
     """
     try:
         state = _state(json_file)
@@ -53,8 +53,8 @@ def read_categories(json_file: str) -> Categories:
 
 @contextlib.contextmanager
 def without_collection() -> Iterator[None]:
-    """Leave Python's garbage collection out within the block: it takes a large part of the time of
-    making millions of small objects."""
+    """Disable Python's garbage collection within the block: it takes much of the time when millions
+    of small objects are created."""
     was_on = gc.isenabled()
     gc.disable()
     try:

@@ -15,36 +15,36 @@ from .image_formats import check_mapping
 
 
 class DetectionMapper(DatasetMapper):
-    """:class:`detectron2.data.DatasetMapper`, which reports a truncated image without its name."""
+    """:class:`detectron2.data.DatasetMapper` with errors that name the image."""
 
     @configurable
     def __init__(self, is_train: bool, *, skip_bad: bool = False, **kwargs: Any) -> None:
         """
         Args:
-            is_train, kwargs: see the base class.
-            skip_bad: whether an image that cannot be read, or has another size than is said, is
-                left out with a warning: detectron2's ``MapDataset`` takes another one in its place.
+            is_train, kwargs: See the base class.
+            skip_bad: Whether to skip, with a warning, images that are unreadable or differ in size
+                from their record. detectron2's ``MapDataset`` then replaces them by others.
         """
         super().__init__(is_train, **kwargs)
         self._skip_bad = skip_bad
 
     @classmethod
     def from_config(cls, cfg: CfgNode, is_train: bool = True) -> dict[str, Any]:
-        """As in the base class; ``DATASETS.SKIP_BAD_ANNOTATIONS`` counts in training.
+        """Add ``DATASETS.SKIP_BAD_ANNOTATIONS``, for training, to the arguments of the base class.
 
         Raises:
-            ValueError: see :func:`~shakedrop_det.data.image_formats.check_mapping`.
+            ValueError: See :func:`~shakedrop_det.data.image_formats.check_mapping`.
         """
         check_mapping(cfg, is_train=is_train)
         skip = bool(cfg.DATASETS.get("SKIP_BAD_ANNOTATIONS", False))
         return {**super().from_config(cfg, is_train), "skip_bad": is_train and skip}
 
     def __call__(self, dataset_dict: dict[str, Any]) -> dict[str, Any] | None:
-        """As in the base class; None for an image that is left out.
+        """Map a record as in the base class; return None for an image that is skipped.
 
         Raises:
-            OSError: if the image cannot be read, or has more than 8 bits, naming it.
-            ValueError: if it has another size than the data set says.
+            OSError: If the image cannot be read or has more than 8 bits. The message names it.
+            ValueError: If the size of the image differs from its record.
         """
         try:
             refuse_deep(dataset_dict["file_name"])

@@ -1,4 +1,4 @@
-"""Drawing handwritten digits, for digit scenes and for single digits."""
+"""Drawing handwritten digits, for digit scenes and single digits."""
 
 from __future__ import annotations
 
@@ -9,38 +9,38 @@ import numpy as np
 from PIL import Image
 
 DIGIT_CLASSES = [str(digit) for digit in range(10)]
-# Of all data sets: pixels, and degrees to either side.
+# For all datasets, in pixels, and in degrees to either side.
 MIN_HEIGHT = 28.0
 MAX_ANGLE = 25.0
 
-# Ink is what is darker than this part of the full grey of a sample; the edge of a stroke is soft
-# over EDGE of it on each side, which is about a pixel at the sizes that we draw.
+# Values above _INK, relative to the maximum of a sample, are ink. Strokes fade over _EDGE on either
+# side of it, which is about a pixel at the sizes that are drawn.
 _INK = 0.5
 _EDGE = 0.08
-# Squared distance of two RGB colours (0 to 255) that are told apart at a glance.
+# Squared distance of two RGB colours (0 to 255) that are easy to tell apart.
 _CONTRAST = 90.0**2
-# Luminance (ITU-R BT.601) of digits: brighter than any background. Were the sign of the contrast
-# random as well, a network of this size would need far more steps than a demo can spend.
+# Luminance (ITU-R BT.601). Digits are brighter than any background: with contrasts of random sign,
+# a network of this size would need far more steps than a demo can take.
 _LUMINANCE = np.array([0.299, 0.587, 0.114])
 _MIN_DIGIT_LUMINANCE = 150.0
 _MAX_BACKGROUND = 120.0
 
 
 def digit_split(train: bool) -> tuple[np.ndarray, np.ndarray]:
-    """One side of a fixed 80/20 split, stratified by class, of scikit-learn's ``load_digits``.
+    """Return one side of a fixed 80/20 split of scikit-learn's digits, stratified by class.
 
-    All digit data sets draw on this split, so a classifier that was trained on single digits has
-    not seen a digit of the held-out scenes. The 1797 samples of 43 people's handwriting carry no
-    name of the writer: both sides hold digits of the same people.
+    Digit scenes and single digits share this split, so a classifier of single digits has not seen
+    the digits of held-out scenes. The 1797 samples of ``load_digits``, written by 43 people, do not
+    name their writers, so both sides contain digits of the same people.
 
     Args:
-        train: whether to return the larger side.
+        train: Whether to return the larger side.
 
     Returns:
         ``(samples, labels)``: (N, 8, 8) float32 from 0 (paper) to 1 (ink), and (N,) int64.
 
     Raises:
-        ImportError: if scikit-learn, which brings the digits, is not installed.
+        ImportError: If scikit-learn, which contains the digits, is not installed.
     """
     samples, labels, is_train = _digits()
     chosen = is_train if train else ~is_train
@@ -49,16 +49,16 @@ def digit_split(train: bool) -> tuple[np.ndarray, np.ndarray]:
 
 @lru_cache(maxsize=1)
 def all_digits() -> tuple[np.ndarray, np.ndarray]:
-    """scikit-learn's digits: samples, (1797, 8, 8) from 0 (paper) to 1 (ink), and labels, (1797,).
+    """Return scikit-learn's samples, (1797, 8, 8) from 0 (paper) to 1 (ink), and labels, (1797,).
 
     Raises:
-        ImportError: if scikit-learn is not installed.
+        ImportError: If scikit-learn is not installed.
     """
     try:
         from sklearn.datasets import load_digits
     except ImportError as error:
         raise ImportError(
-            "the digit data sets take their handwriting from scikit-learn, which is not installed: "
+            "the digit datasets need the digits of scikit-learn, which is not installed: "
             "pip install scikit-learn"
         ) from error
     data = load_digits()
@@ -79,18 +79,18 @@ def _digits() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def draw_glyph(sample: np.ndarray, *, height: float, angle: float) -> np.ndarray:
-    """Enlarge and turn a sample, with smooth edges.
+    """Enlarge and rotate a sample, with smooth edges.
 
     Args:
-        sample: (8, 8) from 0 to 1, of :func:`digit_split`.
-        height: height of the sample before it is turned, in pixels.
-        angle: in degrees, counter-clockwise.
+        sample: Sample from :func:`digit_split`, (8, 8) from 0 to 1.
+        height: Height of the sample before rotation, in pixels.
+        angle: Angle in degrees, counter-clockwise.
 
     Returns:
-        (h, w) float32 opacity from 0 to 1, cropped to the digit. The digit's mask is where it is
-        0.5 or more.
+        Opacity, (h, w) float32 from 0 to 1, cropped to the digit. The digit's mask is where it is
+        at least 0.5.
     """
-    # A margin of paper, or else strokes that touch the frame would end in a straight cut.
+    # A margin of paper: strokes that touch the border would otherwise be cut off straight.
     padded = Image.fromarray(np.pad(sample, 1))
     side = max(round(height * padded.height / sample.shape[0]), 1)
     image = padded.resize((side, side), Image.Resampling.BICUBIC)
@@ -101,7 +101,7 @@ def draw_glyph(sample: np.ndarray, *, height: float, angle: float) -> np.ndarray
 
 
 def draw_background(size: int, rng: np.random.Generator) -> np.ndarray:
-    """A dark colour gradient with clouds and stripes, (size, size, 3) float32 from 0 to 255."""
+    """Draw a dark gradient with clouds and stripes, (size, size, 3) float32 RGB from 0 to 255."""
     y, x = np.mgrid[0:size, 0:size].astype(np.float32) / size
     direction, stripe_direction = rng.uniform(0, 2 * np.pi, size=2)
     first = rng.uniform(0, _MAX_BACKGROUND, size=3)
@@ -119,15 +119,15 @@ def draw_background(size: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def pick_colour(rng: np.random.Generator, others: Sequence[np.ndarray]) -> np.ndarray:
-    """A random bright colour unlike the others.
+    """Return a random bright colour that contrasts with others.
 
     Args:
-        rng: source of randomness.
+        rng: Random generator.
         others: RGB colours from 0 to 255.
 
     Returns:
-        (3,) RGB from 0 to 255: of some random ones, the first that contrasts with all the others,
-        or the one that does so best.
+        RGB colour, (3,) from 0 to 255: the first of several random colours that contrasts with all
+        others, or else the one that contrasts most.
     """
     candidates = rng.uniform(0, 255, size=(200, 3))
     candidates = candidates[candidates @ _LUMINANCE >= _MIN_DIGIT_LUMINANCE]
@@ -137,7 +137,7 @@ def pick_colour(rng: np.random.Generator, others: Sequence[np.ndarray]) -> np.nd
 
 
 def paint(canvas: np.ndarray, opacity: np.ndarray, *, top: int, left: int, colour) -> None:
-    """Paint a glyph over a canvas, (H, W, 3) float32, in place."""
+    """Paint a glyph on a canvas, (H, W, 3) float32, in place."""
     height, width = opacity.shape
     window = canvas[top : top + height, left : left + width]
     window += opacity[..., None] * (colour - window)

@@ -1,7 +1,7 @@
-"""Digit scenes: a small instance segmentation data set that is generated in seconds.
+"""Digit scenes: a small instance segmentation dataset that is generated in seconds.
 
-Real handwritten digits (scikit-learn's ``load_digits``) of random size, angle and colour overlap
-on textured backgrounds. It comes as COCO files, so detectron2's own loader and evaluator take it.
+Real handwritten digits (scikit-learn's ``load_digits``) of random size, angle and colour overlap on
+textured backgrounds. COCO's format allows using detectron2's own loader and evaluator.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from .digit_rendering import (
     to_pixels,
 )
 
-# Raise it when a change to the drawing changes the images: older sets are then built anew.
+# Increase this when the drawing changes the images: older datasets are then rebuilt.
 _VERSION = 2
 _MARKER = "digit_scenes.json"
 _ENTRIES = {"train", "val", "annotations", _MARKER}
@@ -40,7 +40,7 @@ _ENTRIES = {"train", "val", "annotations", _MARKER}
 _SIZE = 128
 _MAX_DIGITS = 6
 _MAX_HEIGHT = 64.0
-# A digit that is painted later may hide part of an earlier one, but not beyond these.
+# A digit may hide part of an earlier one, but these must remain visible.
 _MIN_VISIBLE = 0.5
 _MIN_AREA = 40
 
@@ -48,24 +48,24 @@ _MIN_AREA = 40
 def build_digit_scenes(
     root: str | os.PathLike[str], *, num_train: int = 2000, num_val: int = 200, seed: int = 0
 ) -> None:
-    """Write the data set to a folder, unless it is there already.
+    """Write the dataset to a folder, unless it is already there.
 
     The folder gets ``train/*.png``, ``val/*.png``, 128x128 RGB, and
-    ``annotations/instances_{train,val}.json`` in COCO's format: categories "0" to "9" with ids 1
-    to 10, two to six instances in nearly every image, masks as compressed RLE of what is visible.
-    Scene number i of a split depends on the seed and i alone, and equal arguments give equal bytes
-    (with equal versions of numpy and Pillow). The scenes are built beside the folder, which is put
-    in place complete or not at all; processes that build at the same time do no harm.
+    ``annotations/instances_{train,val}.json`` in COCO's format: categories "0" to "9" with ids 1 to
+    10, two to six instances in nearly every image, masks as compressed RLE of the visible part.
+    Scene i of a split depends only on the seed and i, and equal arguments give equal bytes (with
+    equal versions of numpy and Pillow). The scenes are built next to the folder and moved there
+    when complete; processes may build them at the same time.
 
     Args:
-        root: the folder.
-        num_train: number of training scenes, of digits of ``digit_split(train=True)``.
-        num_val: number of held-out scenes, of digits of ``digit_split(train=False)``.
-        seed: not negative.
+        root: Folder of the dataset.
+        num_train: Number of training scenes, with digits of ``digit_split(train=True)``.
+        num_val: Number of held-out scenes, with digits of ``digit_split(train=False)``.
+        seed: Nonnegative integer.
 
     Raises:
-        ValueError: if an argument is out of its range.
-        FileExistsError: if the folder holds something else than digit scenes.
+        ValueError: If an argument is out of range.
+        FileExistsError: If the folder contains anything but digit scenes.
     """
     for name, value, low in (
         ("num_train", num_train, 1),
@@ -79,10 +79,10 @@ def build_digit_scenes(
 
 
 def prepare_digit_scenes(root: str | os.PathLike[str]) -> None:
-    """Build the data set with default arguments, unless any complete one is in the folder.
+    """Build the dataset with default arguments, unless the folder has a complete one of any size.
 
-    Of several processes one builds and the others wait, without a barrier: it may be called by
-    some ranks of a distributed job only.
+    One of several processes builds it while the others wait, without a barrier, so it may be called
+    by only some ranks of a distributed job.
     """
     root = Path(root)
     if _read_marker(root) is not None and _is_complete(root):
@@ -114,28 +114,28 @@ def _put_in_place(new: Path, root: Path, wanted: dict[str, int], *, old: Path) -
             root.rename(old)
         new.rename(root)
     except OSError:
-        # Another process may have been faster. Its scenes are as good as ours.
+        # Another process may have been faster. Its scenes are the same.
         if not (_read_marker(root) == wanted and _is_complete(root)):
             raise
 
 
 def _refuse_foreign(root: Path) -> None:
-    """Raise unless the folder may be replaced: missing, empty, or digit scenes and nothing else."""
+    """Raise an error unless the folder is missing, empty, or contains only digit scenes."""
     if not root.exists():
         return
     if not root.is_dir():
-        raise FileExistsError(f"{root} is a file: digit scenes need a folder there; move it away")
+        raise FileExistsError(f"{root} is a file, but digit scenes need a folder: move it away")
     found = {entry.name for entry in root.iterdir()}
     if found and (_MARKER not in found or found - _ENTRIES):
         raise FileExistsError(
-            f"{root} holds files that are no digit scenes "
+            f"{root} contains files other than digit scenes "
             f"({', '.join(sorted(found - _ENTRIES or found)[:3])}): move them away or choose "
             "another folder"
         )
 
 
 def _read_marker(root: Path) -> dict[str, int] | None:
-    """The arguments of the set in the folder; None if there is none of this version."""
+    """Return the arguments of the dataset in the folder; None if this version built none there."""
     try:
         marker = json.loads((root / _MARKER).read_text())
     except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError):
@@ -144,7 +144,7 @@ def _read_marker(root: Path) -> dict[str, int] | None:
 
 
 def _is_complete(root: Path) -> bool:
-    """Whether no file of a set was deleted since it was put in place."""
+    """Return whether all files of a dataset still exist."""
     marker = _read_marker(root) or {}
     return all(
         (root / "annotations" / f"instances_{split}.json").is_file()
@@ -176,11 +176,11 @@ def _write_split(root: Path, split: str, *, entropy: tuple[int, int], num: int) 
 def draw_scene(
     samples: np.ndarray, labels: np.ndarray, rng: np.random.Generator
 ) -> tuple[np.ndarray, list[tuple[int, np.ndarray]]]:
-    """One scene.
+    """Draw one scene.
 
     Args:
-        samples, labels: as from :func:`digit_split`.
-        rng: source of all randomness.
+        samples, labels: Digits from :func:`digit_split`.
+        rng: Random generator.
 
     Returns:
         The image, (128, 128, 3) uint8 RGB, and for each digit its label and visible mask,
@@ -192,7 +192,7 @@ def draw_scene(
     areas: list[int] = []
     chosen: list[int] = []
     for index in rng.integers(len(samples), size=rng.integers(2, _MAX_DIGITS + 1)):
-        # Sizes spread evenly by ratio: small digits are commoner, as in photographs.
+        # Log-uniform sizes: small digits are more common, as in photographs.
         height = MIN_HEIGHT * (_MAX_HEIGHT / MIN_HEIGHT) ** rng.uniform()
         opacity = draw_glyph(
             samples[index], height=height, angle=rng.uniform(-MAX_ANGLE, MAX_ANGLE)
@@ -214,7 +214,7 @@ def draw_scene(
 
 
 def _enough_left(masks: list[np.ndarray], areas: list[int]) -> bool:
-    """Whether each digit shows enough of its whole area to be recognized."""
+    """Return whether enough of each digit is visible to recognize it."""
     return all(
         mask.sum() >= max(_MIN_VISIBLE * area, _MIN_AREA)
         for mask, area in zip(masks, areas, strict=True)

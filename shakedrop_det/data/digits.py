@@ -18,18 +18,18 @@ from .digit_rendering import (
 )
 
 _SIZE = 64
-# The largest at which every digit fits when it is turned.
+# The largest height at which every rotated digit fits.
 _MAX_HEIGHT = 56.0
 _TRAIN_VARIANTS = 3
 
 
 def load_single_digits(train: bool) -> list[dict[str, Any]]:
-    """One image per held-out digit, or three per training digit, in another size, place and colour.
+    """Draw one image per held-out digit, or three different ones per training digit.
 
     The images are the same on each call.
 
     Args:
-        train: which side of :func:`digit_split` to draw.
+        train: Side of :func:`digit_split` to draw.
 
     Returns:
         One dict per image: ``image``, (64, 64, 3) uint8 RGB; ``height``, ``width``; ``image_id``,
@@ -51,14 +51,14 @@ def load_single_digits(train: bool) -> list[dict[str, Any]]:
 
 
 def draw_single_digit(sample: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """An image of one digit.
+    """Draw an image of one digit.
 
     Args:
-        sample: (8, 8) from 0 to 1, of :func:`digit_split`.
-        rng: source of all randomness.
+        sample: Sample from :func:`digit_split`, (8, 8) from 0 to 1.
+        rng: Random generator.
 
     Returns:
-        (64, 64, 3) uint8 RGB.
+        The image, (64, 64, 3) uint8 RGB.
     """
     canvas = draw_background(_SIZE, rng)
     height = MIN_HEIGHT * (_MAX_HEIGHT / MIN_HEIGHT) ** rng.uniform()

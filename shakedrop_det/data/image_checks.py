@@ -1,4 +1,4 @@
-"""Checks of the images of COCO files, of which only a few are opened."""
+"""Checks of the images of COCO files, only a few of which are opened."""
 
 from __future__ import annotations
 
@@ -12,22 +12,21 @@ from shakedrop_det.utils.atomic import is_local
 from shakedrop_det.utils.reading import DEEP
 
 SAMPLE = 300
-"""Of about so many images the header is read, over the whole length of the list."""
+"""Approximate number of images whose header is read, spread evenly over the list."""
 
 _ORIENTATION = 0x0112
-_TURNED = (5, 6, 7, 8)  # EXIF orientations that exchange height and width.
+_TURNED = (5, 6, 7, 8)  # EXIF orientations that swap height and width.
 
 
 def image_problems(images: Sequence[Any], image_root: str) -> Iterator[tuple[int, str]]:
-    """What is wrong with the images of a COCO file: records, files that are not there, and, of a
-    sample, files of another size or kind.
+    """Find bad records, missing files and, in a sample, files of another size or type than needed.
 
     Args:
-        images: the records of the COCO file.
-        image_root: the folder that their names belong to.
+        images: Image records of the COCO file.
+        image_root: Folder that contains the files.
 
     Yields:
-        tuple: the index of an image, and what is wrong with it.
+        The index of an image and a description of the mistake.
     """
     there = _Files(image_root)
     seen: set[Any] = set()
@@ -46,7 +45,7 @@ def image_problems(images: Sequence[Any], image_root: str) -> Iterator[tuple[int
 
 def _record_problem(image: Any, seen: set[Any]) -> str | None:
     if not isinstance(image, dict):
-        return f"is no record but {image!r}"
+        return f"is not a record but {image!r}"
     number = image.get("id")
     if not isinstance(number, (int, str)):
         return "has no 'id'"
@@ -57,18 +56,18 @@ def _record_problem(image: Any, seen: set[Any]) -> str | None:
         return "has no 'file_name'"
     for side in ("height", "width"):
         value = image.get(side)
-        # detectron2 makes arrays of this size.
+        # detectron2 creates arrays of this size.
         if not isinstance(value, int) or not value > 0:
             return f"has {side} {value!r}, which must be a whole number of pixels"
     return None
 
 
 def file_problem(path: str, image: dict[str, Any]) -> str | None:
-    """What is wrong with an image file, of which the header is read.
+    """Read the header of an image file and describe what is wrong with it; None if nothing is.
 
     Args:
-        path: of the file.
-        image: its record, with ``height`` and ``width``.
+        path: Path of the file.
+        image: Record of the image, with ``height`` and ``width``.
     """
     try:
         with Image.open(path) as file:
@@ -78,16 +77,16 @@ def file_problem(path: str, image: dict[str, Any]) -> str | None:
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         return f"has a file {path} that cannot be read ({error})"
     if mode.startswith(DEEP):
-        return f"has mode {mode!r}, whose values would be cut at 255: convert {path} to 8 bits"
+        return f"has mode {mode!r}, whose values would be clipped at 255: convert {path} to 8 bits"
     width, height = image["width"], image["height"]
     if size != (width, height):
-        turned = ", its EXIF orientation being followed" if orientation in _TURNED else ""
-        return f"has {size[0]} x {size[1]} pixels{turned}, and is said to have {width} x {height}"
+        turned = " (after EXIF rotation)" if orientation in _TURNED else ""
+        return f"has {size[0]} x {size[1]} pixels{turned}, but its record says {width} x {height}"
     return None
 
 
 class _Files:
-    """Which files there are, of whole folders at once."""
+    """Set of existing files, which lists whole folders at once."""
 
     def __init__(self, root: str) -> None:
         self._root = root

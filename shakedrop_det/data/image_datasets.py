@@ -1,8 +1,8 @@
-"""Data sets of labelled images, stored so that worker processes share one copy.
+"""Datasets of labelled images, stored so that worker processes share one copy.
 
-A list of 1.28 million dicts takes a gigabyte, which each worker copies bit by bit, since reading a
-Python object writes its reference count. Tensors are read without a write, and PyTorch moves them
-to shared memory where workers do not begin as a copy of their parent.
+A list of 1.28 million dicts takes a gigabyte, which each worker gradually copies, since reading a
+Python object writes to its reference count. Reading tensors writes nothing, and PyTorch moves them
+to shared memory if workers do not start as copies of their parent.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from torch.utils.data import Dataset
 
 
 class ImageFiles(Dataset):
-    """Image files by class, some 30 bytes for each of them."""
+    """Image files by class, stored in about 30 bytes each."""
 
     def __init__(self, folders: Sequence[str], files: Sequence[Sequence[str]]) -> None:
         """
         Args:
-            folders: path of the folder of each class; the label of a class is its place here.
-            files: for each class the names of its images within that folder.
+            folders: Path of the folder of each class. The label of a class is its index.
+            files: Names of the images in the folder of each class.
         """
         self.folders = tuple(folders)
         self._ends_of_classes = list(accumulate(len(names) for names in files))
@@ -37,7 +37,7 @@ class ImageFiles(Dataset):
         return len(self._ends)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        """``file_name``, ``image_id`` (the index) and ``label`` of an image."""
+        """Return ``file_name``, ``image_id`` (the index) and ``label`` of an image."""
         _check_index(index, len(self))
         begin = int(self._ends[index - 1]) if index else 0
         name = os.fsdecode(self._names[begin : int(self._ends[index])].numpy().tobytes())
@@ -47,19 +47,19 @@ class ImageFiles(Dataset):
 
 
 class ImageArrays(Dataset):
-    """Images of one size in memory."""
+    """In-memory images of one size."""
 
     def __init__(self, images: np.ndarray, labels: Sequence[int]) -> None:
         """
         Args:
-            images: (N, H, W, 3) uint8 RGB.
-            labels: of each image, from 0.
+            images: Images, (N, H, W, 3) uint8 RGB.
+            labels: Label of each image, from 0.
 
         Raises:
-            ValueError: if there are not as many images as labels.
+            ValueError: If the numbers of images and labels differ.
         """
         if len(images) != len(labels):
-            raise ValueError(f"{len(images)} images cannot have {len(labels)} labels")
+            raise ValueError(f"{len(images)} images need as many labels, got {len(labels)}")
         self._images = torch.from_numpy(np.ascontiguousarray(images))
         self._labels = torch.tensor(labels, dtype=torch.int64)
 
@@ -67,13 +67,13 @@ class ImageArrays(Dataset):
         return len(self._labels)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        """``image``, (H, W, 3) uint8 RGB, ``image_id`` (the index) and ``label``."""
+        """Return ``image``, (H, W, 3) uint8 RGB, ``image_id`` (the index) and ``label``."""
         _check_index(index, len(self))
         image = self._images[index].numpy()
         return {"image": image, "image_id": index, "label": int(self._labels[index])}
 
 
 def _check_index(index: int, length: int) -> None:
-    # It also ends an iteration.
+    # An IndexError also ends an iteration.
     if not 0 <= index < length:
-        raise IndexError(f"image {index} of a data set of {length}")
+        raise IndexError(f"image {index} of a dataset of {length}")

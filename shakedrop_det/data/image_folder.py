@@ -1,4 +1,4 @@
-"""Classification datasets with one folder of images per class, as for ImageNet."""
+"""Classification datasets with one folder of images per class, like ImageNet."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ _SCANNERS = 8
 
 
 def register_image_folder(name: str, root: str | os.PathLike[str]) -> None:
-    """Register ``root/<class>/<image>`` as a classification data set of detectron2's catalog.
+    """Register ``root/<class>/<image>`` as a classification dataset in detectron2's catalog.
 
-    Nothing is read before the data set is first used. Its metadata then holds ``classes``.
+    Nothing is read before the dataset is first used. Its metadata then has ``classes``.
 
     Args:
-        name: the name for ``DATASETS.TRAIN`` and ``DATASETS.TEST``.
-        root: the folder that holds one folder per class. The label of a class is its place in the
-            sorted list of their names.
+        name: Name for ``DATASETS.TRAIN`` and ``DATASETS.TEST``.
+        root: Folder that contains one folder per class. The label of a class is its index in the
+            sorted list of folder names.
     """
     DatasetCatalog.register(name, lambda: load_image_folder(root, name=name))
     MetadataCatalog.get(name).set(
         image_root=os.fspath(root),
         evaluator_type="classification",
-        # For who needs the classes before the data set is loaded.
+        # For code that needs the classes before the dataset is loaded.
         prepare=lambda: class_folders(root, name=name),
     )
 
@@ -37,19 +37,19 @@ def load_image_folder(root: str | os.PathLike[str], *, name: str | None = None) 
     """List the images of a folder of class folders.
 
     Args:
-        root: the folder that holds one folder per class.
-        name: of the registered data set whose metadata gets ``classes``, if any.
+        root: Folder that contains one folder per class.
+        name: Registered dataset whose metadata gets ``classes``; None for none.
 
     Returns:
         One dict per image, sorted by class and file name: ``file_name``; ``image_id``, from 0;
         ``label``, from 0. No image is opened, so there are no sizes.
 
     Raises:
-        FileNotFoundError: if there is no such folder, it has no class folders, or one of them has
-            no images.
+        FileNotFoundError: If the folder does not exist or has no class folders, or if a class
+            folder has no images.
     """
     folders = class_folders(root, name=name)
-    # Threads, for file systems that have to be waited for.
+    # Threads, for file systems with a high latency.
     with ThreadPoolExecutor(_SCANNERS) as pool:
         files = list(pool.map(_image_names, folders))
     return ImageFiles(folders, files)
@@ -66,7 +66,7 @@ def _is_image(name: str) -> bool:
 
 
 def _check_images(folder: str) -> None:
-    """Stop at a class folder without images, before it is counted as a class."""
+    """Raise an error if a class folder has no images, before it is counted as a class."""
     with os.scandir(folder) as entries:
         if any(_is_image(entry.name) for entry in entries):
             return
@@ -77,21 +77,21 @@ def _check_images(folder: str) -> None:
 
 
 def class_folders(root: str | os.PathLike[str], *, name: str | None = None) -> list[str]:
-    """Paths of the class folders below ``root``, sorted; see :func:`load_image_folder`."""
+    """Return the sorted paths of the class folders in ``root``; see :func:`load_image_folder`."""
     root = os.fspath(root)
-    subject = "images" if name is None else f"the images of data set {name!r}"
+    subject = "images" if name is None else f"the images of dataset {name!r}"
     expected = f"{subject} are expected as {os.path.abspath(root)}/<class>/<image>"
     if not os.path.isdir(root):
         datasets = os.environ.get("DETECTRON2_DATASETS")
         raise FileNotFoundError(
-            f"{expected}, and there is no such folder; the built-in data sets lie under the "
+            f"{expected}, but there is no such folder; for built-in datasets, check the "
             "environment variable DETECTRON2_DATASETS, which is "
             + ("not set" if datasets is None else repr(datasets))
         )
     with os.scandir(root) as entries:
         classes = sorted(e.name for e in entries if e.is_dir() and not is_stray(e.name))
     if not classes:
-        raise FileNotFoundError(f"{expected}, and it has no folders")
+        raise FileNotFoundError(f"{expected}, but this folder has no subfolders")
     for folder in classes:
         _check_images(os.path.join(root, folder))
     if name is not None:

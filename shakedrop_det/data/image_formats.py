@@ -1,4 +1,4 @@
-"""Checks of what a mapper is to make of image files."""
+"""Checks of the image and mask formats that a mapper converts files to."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from detectron2.config import CfgNode
 from PIL import Image
 
 _OF_DETECTRON2 = {"BGR": 3, "YUV-BT.601": 3, "YUV-BT.709": 3}
-"""Formats that are no modes of Pillow, and the number of their channels."""
+"""Formats that are not Pillow modes, and their number of channels."""
 
 
 def check_channels(cfg: CfgNode) -> None:
-    """Stop if images of ``INPUT.FORMAT`` do not have the channels of the model.
+    """Check that images in ``INPUT.FORMAT`` have as many channels as the model.
 
     Raises:
-        ValueError: naming the keys.
+        ValueError: If they do not. The message names the keys.
     """
     image_format, channels = cfg.INPUT.FORMAT, len(cfg.MODEL.PIXEL_MEAN)
     try:
@@ -24,22 +24,21 @@ def check_channels(cfg: CfgNode) -> None:
         ) from None
     if number != channels:
         raise ValueError(
-            f"MODEL.PIXEL_MEAN has {channels} channels, and images of INPUT.FORMAT "
-            f"{image_format!r} have {number}: image files do not hold what this model takes. "
-            "Set the number of values of PIXEL_MEAN and PIXEL_STD to that, or give the model "
-            "tensors of your own"
+            f"MODEL.PIXEL_MEAN has {channels} channels, but images of INPUT.FORMAT "
+            f"{image_format!r} have {number}, so image files cannot be used with this model. "
+            "Give PIXEL_MEAN and PIXEL_STD that many values, or give the model tensors of your own"
         )
 
 
 def check_mapping(cfg: CfgNode, *, is_train: bool) -> None:
-    """Stop at what detectron2's mapper would only fail at with the first image.
+    """Check settings that would otherwise fail in detectron2's mapper with the first image.
 
     Args:
-        cfg: with ``INPUT``.
-        is_train: whether images are mapped for training.
+        cfg: Config with ``INPUT``.
+        is_train: Whether images are mapped for training.
 
     Raises:
-        ValueError: naming the key, its value and what is allowed.
+        ValueError: If one is invalid. The message names the key, its value and what is allowed.
     """
     check_channels(cfg)
     if cfg.INPUT.MASK_FORMAT not in ("polygon", "bitmask"):

@@ -1,4 +1,4 @@
-"""The metadata of keypoints: their number, names, and which are swapped in a mirrored image."""
+"""Metadata of keypoints: their number, names, and which are swapped in a mirrored image."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from detectron2.data import MetadataCatalog
 
 _SIDES = (
     *(("left", "right"), ("Left", "Right"), ("LEFT", "RIGHT")),
-    # One letter counts where no other is next to it.
+    # A single letter counts only if no other letter is next to it.
     *((rf"(?<![A-Za-z]){left}(?![A-Za-z])", right) for left, right in ("lr", "LR")),
 )
 
 
 def flip_map(names: Sequence[str]) -> list[tuple[str, str]]:
-    """Pairs of keypoints whose names differ in "left" and "right", or in a lone "l" and "r".
+    """Return pairs of keypoints whose names differ in "left" and "right", or in a lone "l" and "r".
 
     Args:
-        names: such as "left_eye" and "right_eye", "eye_l" and "eye_r", or "eyeLeft" and "eyeRight".
+        names: Such as "left_eye" and "right_eye", "eye_l" and "eye_r", or "eyeLeft" and "eyeRight".
     """
     pairs = []
     for name in names:
@@ -29,15 +29,15 @@ def flip_map(names: Sequence[str]) -> list[tuple[str, str]]:
 
 
 def check_keypoints(cfg: CfgNode, name: str, *, training: bool) -> None:
-    """Stop if the model's keypoints are not those of a data set.
+    """Check that the model's keypoints match those of a dataset.
 
     Args:
-        cfg: of the run; without ``MODEL.KEYPOINT_ON`` there is nothing to check.
-        name: of the data set, whose metadata is complete.
-        training: whether it is trained on; else COCO's metrics are computed.
+        cfg: Config of the run. If ``MODEL.KEYPOINT_ON`` is False, nothing is checked.
+        name: Name of the dataset, whose metadata must be complete.
+        training: Whether to train on it; otherwise, COCO metrics are computed.
 
     Raises:
-        ValueError: listing all that is wrong.
+        ValueError: If they do not. The message lists all mistakes.
     """
     if not cfg.MODEL.KEYPOINT_ON:
         return
@@ -48,23 +48,23 @@ def check_keypoints(cfg: CfgNode, name: str, *, training: bool) -> None:
     wrong = []
     if names is not None and len(names) != number:
         wrong.append(
-            f"MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS is {number}, and data set {name!r} has "
+            f"MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS is {number}, but dataset {name!r} has "
             f"{len(names)} keypoints ({', '.join(names)}): set it to {len(names)}"
         )
     if training:
         wrong += _flip_mistakes(name, names, metadata.get("keypoint_flip_map"))
     expected = len(names or ()) or number
-    # Without any, COCO's own of its 17 keypoints are used.
+    # If empty, COCO's values for its 17 keypoints are used.
     if not training and (sigmas or 17) != expected:
-        now = f"has {sigmas} numbers" if sigmas else "is empty, which stands for COCO's 17"
+        now = f"has {sigmas} numbers" if sigmas else "is empty, which means COCO's 17"
         wrong.append(
-            f"TEST.KEYPOINT_OKS_SIGMAS {now}, and data set {name!r} has {expected} keypoints: set "
+            f"TEST.KEYPOINT_OKS_SIGMAS {now}, but dataset {name!r} has {expected} keypoints: set "
             "it to as many numbers, the standard deviations of the annotations relative to the "
             f"size of objects, such as {[0.05] * expected}"
         )
     if not training and not all(sigma > 0 for sigma in cfg.TEST.KEYPOINT_OKS_SIGMAS):
         wrong.append(
-            "TEST.KEYPOINT_OKS_SIGMAS must be positive, being divided by, got "
+            "TEST.KEYPOINT_OKS_SIGMAS must be positive, since they are divisors, got "
             f"{list(cfg.TEST.KEYPOINT_OKS_SIGMAS)}"
         )
     if wrong:
@@ -76,21 +76,21 @@ def _flip_mistakes(
 ) -> list[str]:
     if names is None or pairs is None:
         return [
-            f"data set {name!r} has no keypoint_names or no keypoint_flip_map in its metadata, "
-            "which training with MODEL.KEYPOINT_ON True needs: set them, or put the list "
-            "'keypoints' of names into a category of its file"
+            f"dataset {name!r} has no keypoint_names or no keypoint_flip_map in its metadata, "
+            "which training with MODEL.KEYPOINT_ON True needs: set them, or add a list of names "
+            "as 'keypoints' to a category of its file"
         ]
     unknown = sorted({point for pair in pairs for point in pair} - set(names))
     if unknown:
         return [
-            f"keypoint_flip_map of data set {name!r} has {', '.join(unknown)}, not among its "
-            f"keypoint_names {', '.join(names)}"
+            f"keypoint_flip_map of dataset {name!r} has {', '.join(unknown)}, not among its "
+            f"keypoint_names {', '.join(names)}: correct it"
         ]
     paired = {point for pair in pairs for point in pair}
     lone = [n for n in names if re.search("left|right", n, re.IGNORECASE) and n not in paired]
     if lone:
         return [
-            f"keypoints {', '.join(lone)} of data set {name!r} have no counterpart on the other "
-            "side: a mirrored image would have them on the wrong one"
+            f"keypoints {', '.join(lone)} of dataset {name!r} have no counterpart on the other "
+            "side, so mirrored images would be wrong: rename them or correct keypoint_flip_map"
         ]
     return []

@@ -21,19 +21,18 @@ from .mapped_images import MappedImages, without_skipped
 
 
 def build_classification_train_loader(cfg: CfgNode) -> Any:
-    """An endless loader of the data sets of ``DATASETS.TRAIN``.
+    """Build an endless loader of the datasets of ``DATASETS.TRAIN``.
 
     Args:
-        cfg: with ``SOLVER.IMS_PER_BATCH``, ``DATALOADER`` and ``INPUT``, as in detectron2.
+        cfg: Config with ``SOLVER.IMS_PER_BATCH``, ``DATALOADER`` and ``INPUT``, as in detectron2.
 
     Returns:
-        An iterable of lists of the dicts of :class:`ClassificationMapper`, one list per step and
+        An iterable of lists of dicts from :class:`ClassificationMapper`, one list per step and
         process.
 
     Raises:
-        ValueError: if the data sets, or those of ``DATASETS.TEST`` whose classes are known, do not
-            agree on their classes, or for a value of ``INPUT`` or ``DATALOADER`` that is not
-            allowed.
+        ValueError: If the datasets, including those of ``DATASETS.TEST`` with known classes, differ
+            in their classes, or a value of ``INPUT`` or ``DATALOADER`` is invalid.
     """
     dataset = MappedImages(
         get_detection_dataset_dicts(cfg.DATASETS.TRAIN),
@@ -55,16 +54,16 @@ def build_classification_train_loader(cfg: CfgNode) -> Any:
 
 
 def _check_same_classes(train: str, test: str) -> None:
-    """A folder of a class that is missing or more would give others another label, and an accuracy
-    that means nothing."""
+    """Check that no class folder is missing or added, which would change the labels of others and
+    make the accuracy meaningless."""
     known, other = (MetadataCatalog.get(name).get("classes") for name in (train, test))
     if known is None or other is None or list(known) == list(other):
         return
     differing = sorted(set(known) ^ set(other))[:3] or ["their order"]
     raise ValueError(
-        f"DATASETS.TEST {test!r} has {len(other)} classes, which are not the {len(known)} of "
-        f"DATASETS.TRAIN {train!r}: {', '.join(differing)}. A label is the place in the list of "
-        "classes: give both data sets the same, in folders of the same names"
+        f"DATASETS.TEST {test!r} has {len(other)} classes, which differ from the {len(known)} of "
+        f"DATASETS.TRAIN {train!r}: {', '.join(differing)}. A label is an index into the list of "
+        "classes: give both datasets the same class folders"
     )
 
 
@@ -81,19 +80,19 @@ def _build_sampler(cfg: CfgNode, num_images: int) -> Sampler:
 
 
 def build_classification_test_loader(cfg: CfgNode, dataset_name: str) -> DataLoader:
-    """A loader that goes once over one data set, each process over its part.
+    """Build a loader that iterates over a dataset once, divided among the processes.
 
     Args:
-        cfg: as for training; batches have the size of training batches.
-        dataset_name: a name in detectron2's catalog.
+        cfg: Config as for training, with the same batch size.
+        dataset_name: Name of a registered dataset.
 
     Returns:
-        An iterable of lists of the dicts of :class:`ClassificationMapper`. If unreadable images
-        are skipped, a list may be shorter than others, or empty.
+        An iterable of lists of dicts from :class:`ClassificationMapper`. If unreadable images are
+        skipped, a list may be shorter than others, or empty.
 
     Raises:
-        ValueError: if its classes are not those of ``DATASETS.TRAIN``, where these are known, or
-            for a value of ``INPUT`` or ``DATALOADER`` that is not allowed.
+        ValueError: If the classes differ from those of ``DATASETS.TRAIN``, if these are known, or a
+            value of ``INPUT`` or ``DATALOADER`` is invalid.
     """
     dataset = MappedImages(
         get_detection_dataset_dicts(dataset_name, filter_empty=False),

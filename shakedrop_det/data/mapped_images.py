@@ -1,4 +1,4 @@
-"""A dataset with its mapper, and the handling of images that cannot be read."""
+"""A dataset with its mapper, and the handling of unreadable images."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from torch.utils.data import Dataset
 from shakedrop_det.utils.reading import UnreadableImageError
 
 POLICIES = ("error", "skip")
-"""The values of ``DATALOADER.UNREADABLE_IMAGES``."""
+"""Values of ``DATALOADER.UNREADABLE_IMAGES``."""
 
 
 class MappedImages(Dataset):
-    """The images of a data set as a mapper reads them.
+    """Images of a dataset as read by a mapper.
 
-    detectron2's ``MapDataset`` does this too, but holds each index in a set, of which each worker
-    process comes to have a copy.
+    detectron2's ``MapDataset`` does this as well, but it stores each index in a set, of which each
+    worker process eventually has a copy.
     """
 
     MAX_IN_A_ROW = 100
-    """More unreadable images than that are no damaged files, but a disk that is not there."""
+    """This many unreadable images in a row indicate a missing disk rather than damaged files."""
 
     def __init__(
         self,
@@ -35,16 +35,16 @@ class MappedImages(Dataset):
     ) -> None:
         """
         Args:
-            records: what detectron2's catalog gives for a data set. A list is serialized, so that
-                worker processes share it.
-            mapper: what reads the image of a record, and raises
+            records: Records from detectron2's catalog. A list is serialized, so that worker
+                processes share it.
+            mapper: Function that reads the image of a record, and raises
                 :class:`~shakedrop_det.utils.reading.UnreadableImageError`.
-            unreadable: "error", or "skip" to warn of such an image and go on.
-            replace: whether another image, drawn at random, takes the place of a skipped one. If
-                not that is an empty dict, to be left out by :func:`without_skipped`.
+            unreadable: "error", or "skip" to skip unreadable images with a warning.
+            replace: Whether to replace a skipped image by a random other one. Otherwise, the item
+                is an empty dict, to be removed by :func:`without_skipped`.
 
         Raises:
-            ValueError: for another value of ``unreadable``.
+            ValueError: If ``unreadable`` is not a valid value.
         """
         if unreadable not in POLICIES:
             raise ValueError(
@@ -56,7 +56,7 @@ class MappedImages(Dataset):
         self._mapper = mapper
         self._skip = unreadable == "skip"
         self._replace = replace
-        # Shared with worker processes, so that all of them count together.
+        # Shared with worker processes, so that there is one count for all.
         self._skipped = torch.zeros((), dtype=torch.int64).share_memory_()
         self._in_a_row = 0
 
@@ -64,11 +64,11 @@ class MappedImages(Dataset):
         return len(self._records)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        """What the mapper makes of record ``index``, see above.
+        """Map record ``index``, or handle it as described above if its image is unreadable.
 
         Raises:
-            UnreadableImageError: if the image cannot be read and that is an error, or too many in
-                a row could not.
+            UnreadableImageError: If the image cannot be read and ``unreadable`` is "error", or if
+                too many in a row cannot be read.
         """
         while True:
             try:
@@ -89,15 +89,15 @@ class MappedImages(Dataset):
         self._in_a_row += 1
         if self._in_a_row >= self.MAX_IN_A_ROW:
             raise UnreadableImageError(
-                f"{self._in_a_row} images in a row could not be read, in spite of "
-                "DATALOADER.UNREADABLE_IMAGES 'skip': check that the data set's disk is there. "
-                f"The last: {error}"
+                f"{self._in_a_row} images in a row could not be read, despite "
+                "DATALOADER.UNREADABLE_IMAGES 'skip': check that the dataset's disk is available. "
+                f"The last error: {error}"
             ) from error
         logging.getLogger(__name__).warning(
-            "Skipped an image, number %d since the start: %s", self._skipped.item(), error
+            "Skipped an image (%d since the start): %s", self._skipped.item(), error
         )
 
 
 def without_skipped(batch: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """A batch without the empty dicts of :class:`MappedImages`."""
+    """Return a batch without the empty dicts of :class:`MappedImages`."""
     return [image for image in batch if image]

@@ -1,4 +1,4 @@
-"""A category of a COCO data set by itself: detection that a few hundred images can teach."""
+"""One category of a COCO dataset: a detection task that a few hundred images suffice to learn."""
 
 from __future__ import annotations
 
@@ -9,33 +9,33 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 
 
 def register_category(name: str, source: str, category: str) -> None:
-    """Register the images of a data set with the annotations of one category.
+    """Register the images of a dataset with the annotations of one category.
 
-    Images without any stay: detectron2 leaves them out of training, and evaluates on them.
+    Images without such annotations remain: detectron2 skips them in training, not in evaluation.
 
     Args:
-        name: for ``DATASETS.TRAIN`` and ``DATASETS.TEST``; ``NUM_CLASSES`` is 1.
-        source: a registered data set in COCO's format.
-        category: one of its ``thing_classes``.
+        name: Name for ``DATASETS.TRAIN`` and ``DATASETS.TEST``; ``NUM_CLASSES`` is 1.
+        source: Name of a registered dataset in COCO's format.
+        category: One of its ``thing_classes``.
     """
     DatasetCatalog.register(name, partial(load_category, source, category))
     MetadataCatalog.get(name).set(evaluator_type="coco", thing_classes=[category])
 
 
 def load_category(source: str, category: str) -> list[dict[str, Any]]:
-    """The records of a data set with the annotations of one category, whose number becomes 0.
+    """Load a dataset with only the annotations of one category, whose index becomes 0.
 
     Args:
-        source, category: see :func:`register_category`.
+        source, category: See :func:`register_category`.
 
     Raises:
-        ValueError: if the data set has no such category.
+        ValueError: If the dataset does not have the category.
     """
     records = DatasetCatalog.get(source)
     classes = list(MetadataCatalog.get(source).thing_classes)
     if category not in classes:
         raise ValueError(
-            f"data set {source!r} has no category {category!r}: there are {', '.join(classes)}"
+            f"dataset {source!r} has no category {category!r}: choose one of {', '.join(classes)}"
         )
     number = classes.index(category)
     return [

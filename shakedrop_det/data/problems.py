@@ -6,11 +6,11 @@ import re
 from collections import Counter
 
 MOST = 10
-"""So many mistakes are listed; of the others the number is told."""
+"""Maximum number of mistakes that are listed. The rest are counted."""
 
 
 class Problems:
-    """Mistakes of a data set, as they are found: some of each kind are kept, all are counted."""
+    """Mistakes found in a dataset. All are counted, and some of each kind are kept."""
 
     def __init__(self) -> None:
         self.number = 0
@@ -18,11 +18,11 @@ class Problems:
         self._kept: list[tuple[int, str]] = []
 
     def add(self, place: str, what: str) -> None:
-        """Note a mistake.
+        """Add a mistake.
 
         Args:
-            place: such as "image 3, annotation 6".
-            what: is wrong there.
+            place: Where it is, such as "image 3, annotation 6".
+            what: What is wrong there.
         """
         self.number += 1
         kind = re.sub(r"\d+", "", what)
@@ -32,11 +32,12 @@ class Problems:
 
     @property
     def title(self) -> str:
-        """Such as "3 mistakes"."""
+        """Number of mistakes, such as "3 mistakes"."""
         return f"{self.number} mistake{'s' if self.number > 1 else ''}"
 
     def __str__(self) -> str:
-        """A line for each of the first ten, of each kind in turn, and one for the rest."""
+        """Return a line for each of the first ten mistakes, by kind in turn, and one for the
+        rest."""
         first = [text for _, text in sorted(self._kept, key=lambda kept: kept[0])[:MOST]]
         more = self.number - len(first)
         return "\n".join(f"  {text}" for text in first) + (f"\n  and {more} more" if more else "")

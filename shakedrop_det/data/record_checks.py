@@ -1,4 +1,4 @@
-"""Checks of records in detectron2's format from datasets that a function returns."""
+"""Checks of records in detectron2's format, from datasets registered with a function."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _FOR_METRICS = ("image_id", "height", "width")
 def find_record_problems(
     records: Sequence[dict[str, Any]], *, num_classes: int | None, needs: Needs
 ) -> Problems:
-    """Check the records of a detection data set.
+    """Check the records of a detection dataset.
 
     Args:
-        records: in detectron2's format.
-        num_classes: of the model; None leaves the categories alone.
-        needs: of the run.
+        records: Records in detectron2's format.
+        num_classes: Number of classes of the model; None to not check the categories.
+        needs: Requirements of the run.
     """
     problems = Problems()
     required = ("file_name",) if needs.training else ("file_name", *_FOR_METRICS)
@@ -51,18 +51,18 @@ def _annotation_problems(
         return
     box = annotation.get("bbox")
     if annotation["bbox_mode"] == BoxMode.XYWHA_ABS:
-        return  # Rotated: COCO files do not have these.
+        return  # Rotated boxes, which COCO files cannot have.
     box = box.tolist() if isinstance(box, np.ndarray) else box
     if isinstance(box, (list, tuple)) and len(box) == 4:
         box = list(BoxMode.convert(list(box), annotation["bbox_mode"], BoxMode.XYWH_ABS))
-    # As in a COCO file, with what detectron2 adds when it makes one.
+    # As in a COCO file, with the fields that detectron2 adds when it creates one.
     visible = {"num_keypoints": 0} if "keypoints" in annotation else {}
     added = {"id": number, "image_id": 0, "area": 0, "iscrowd": 0, **visible}
     yield from check.problems({**added, **_plain(annotation), "bbox": box})
 
 
 def _plain(annotation: dict[str, Any]) -> dict[str, Any]:
-    """With lists in place of arrays, and text in place of bytes."""
+    """Convert arrays to lists, and bytes to text."""
     plain = dict(annotation)
     for key in ("segmentation", "keypoints"):
         value = plain.get(key)

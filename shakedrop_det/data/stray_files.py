@@ -16,9 +16,9 @@ _STRAY = {
 
 
 def is_stray(name: str) -> bool:
-    """Whether a file or folder is hidden, or one of those that no person made.
+    """Return whether a file or folder is hidden or was created by a system rather than a person.
 
     Args:
-        name: without the folders before it.
+        name: Name without its parent folders.
     """
     return name.startswith(".") or name in _STRAY

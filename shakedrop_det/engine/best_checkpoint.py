@@ -1,4 +1,4 @@
-"""Keeping the best weights of a run."""
+"""Saving the best weights of a run."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ FILE_PREFIX = "model_best"
 
 
 class BestCheckpointer(hooks.BestCheckpointer):
-    """detectron2's hook, which also after resuming only replaces weights by better ones.
+    """Save the best weights; unlike detectron2's hook, remember the best metric after resuming.
 
-    The file holds weights alone, with their metric, and is never what a run is resumed from.
-    Register it after the evaluation, in the main process.
+    The file holds only weights and their metric; runs are never resumed from it. Register this hook
+    after the evaluation, in the main process only.
     """
 
     def __init__(self, eval_period: int, checkpointer: Checkpointer, metric: str) -> None:
         """
         Args:
-            eval_period: of the evaluation, in iterations.
-            checkpointer: of the weights and nothing else, not naming its file as the last one.
-            metric: name of the metric, of which higher values are better.
+            eval_period: Number of iterations between evaluations.
+            checkpointer: Saves only weights, and does not tag its file as the last checkpoint.
+            metric: Name of the metric. Higher values are better.
         """
         super().__init__(eval_period, checkpointer, metric, file_prefix=FILE_PREFIX)
         self._weights = checkpointer
@@ -37,13 +37,13 @@ class BestCheckpointer(hooks.BestCheckpointer):
         if self.trainer.start_iter == 0 or not self._weights.path_manager.isfile(path):
             return
         best = read_content(self._weights.path_manager.get_local_path(path))
-        # Of a run that was made for another metric nothing can be said.
+        # The value of another metric cannot be compared with this one.
         if isinstance(best, Mapping) and best.get("metric") == self._val_metric:
             value, iteration = best.get("value"), best.get("iteration")
             if isinstance(value, float) and isinstance(iteration, int):
                 self.best_metric, self.best_iter = value, iteration
 
     def save(self, name: str, **state: Any) -> None:
-        """Save the weights under a name, with the metric that was just measured."""
+        """Save the weights under ``name`` with the metric that was just measured."""
         value, _ = self.trainer.storage.latest()[self._val_metric]
         self._weights.save(name, metric=self._val_metric, value=float(value), **state)

@@ -1,4 +1,4 @@
-"""The names of the metrics that an evaluation will compute."""
+"""Names of the metrics that an evaluation will compute."""
 
 from __future__ import annotations
 
@@ -18,31 +18,31 @@ _COCO = {
 
 
 def check_best_metric(cfg: CfgNode) -> None:
-    """Stop if no evaluation gives ``SOLVER.BEST_CHECKPOINT_METRIC``: nothing would be kept.
+    """Check that an evaluation computes ``SOLVER.BEST_CHECKPOINT_METRIC``.
 
     Raises:
-        ValueError: naming the metric and those that there are.
+        ValueError: If no evaluation does. The message names the metric and the available ones.
     """
     metric = cfg.SOLVER.BEST_CHECKPOINT_METRIC
     if not metric:
         return
     if not cfg.DATASETS.TEST:
         raise ValueError(
-            f"SOLVER.BEST_CHECKPOINT_METRIC {metric!r} needs an evaluation, and DATASETS.TEST is "
-            "empty: name a data set there"
+            f"SOLVER.BEST_CHECKPOINT_METRIC {metric!r} needs an evaluation, but DATASETS.TEST is "
+            "empty: add a dataset to it"
         )
     found = metric_names(cfg)
     if found is not None and metric not in found:
         near = get_close_matches(metric, found, n=3, cutoff=0.6)
         short = [name for name in found if "AP-" not in name]
         raise ValueError(
-            f"SOLVER.BEST_CHECKPOINT_METRIC {metric!r} is computed by no evaluation: set it to "
-            f"{' or '.join(near or short) or repr('')}"
+            f"SOLVER.BEST_CHECKPOINT_METRIC {metric!r} is not computed by any evaluation: set it "
+            f"to {' or '.join(near or short) or repr('')}"
         )
 
 
 def metric_names(cfg: CfgNode) -> list[str] | None:
-    """Names of the metrics of ``DATASETS.TEST``; None if they are not known in advance."""
+    """Return the names of the metrics of ``DATASETS.TEST``; None if they cannot be predicted."""
     names: list[str] = []
     suffixes = ("", "_ema") if cfg.SOLVER.EMA_DECAY else ("",)
     for dataset in cfg.DATASETS.TEST:
@@ -58,7 +58,7 @@ def metric_names(cfg: CfgNode) -> list[str] | None:
 
 
 def _tasks(cfg: CfgNode, dataset: str) -> dict[str, tuple[str, ...]] | None:
-    """The metrics of each task."""
+    """Return the names of the metrics of each task."""
     kind = find_evaluator_type(dataset)
     if kind is None:
         return {}

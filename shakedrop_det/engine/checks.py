@@ -24,25 +24,25 @@ from .proposal_files import check_proposal_files
 
 
 def is_classifier(cfg: CfgNode) -> bool:
-    """Whether the config describes the classification stage."""
+    """Return whether the config describes the classification stage."""
     return cfg.MODEL.META_ARCHITECTURE == "ImageClassifier"
 
 
 def check_config(cfg: CfgNode, *, train: bool = True) -> None:
-    """Stop before anything is built if the run cannot work.
+    """Check that a run can work, before anything is built.
 
     Args:
-        cfg: the settings of the run.
-        train: whether the run trains, so that ``DATASETS.TRAIN`` is needed.
+        cfg: Config of the run.
+        train: Whether the run trains, which requires ``DATASETS.TRAIN``.
 
     Raises:
-        ValueError: naming the key, its value and the remedy, if ``OUTPUT_DIR`` cannot be written
-            to, a data set is unknown, unreadable or empty, has other classes than the model or the
-            other data sets, or has annotations that cannot be used, a file of proposals would run
-            code, ``TEST.AUG`` is set for a model without it, ``TEST.COCO_BACKEND`` is unknown or
-            not installed, a batch cannot be divided, ``SOLVER.CHECKPOINT_PERIOD`` is not positive,
-            ``DATALOADER.RANDOM_SUBSET_RATIO`` is no part, a norm cannot be computed, or Adversarial
-            AutoAugment cannot be done.
+        ValueError: Names the key, its value and the remedy if ``OUTPUT_DIR`` is not writable; a
+            dataset is unknown, unreadable or empty, has unusable annotations, or has classes other
+            than those of the model or the other datasets; a file of proposals could run code;
+            ``TEST.AUG`` is set for a model without it; ``TEST.COCO_BACKEND`` is unknown or not
+            installed; a batch cannot be divided evenly; ``SOLVER.CHECKPOINT_PERIOD`` is not
+            positive; ``DATALOADER.RANDOM_SUBSET_RATIO`` is not in (0, 1]; a norm cannot be
+            computed; or Adversarial AutoAugment cannot be used.
     """
     check_tta(cfg)
     check_coco_backend(cfg.TEST.COCO_BACKEND)
@@ -54,8 +54,8 @@ def check_config(cfg: CfgNode, *, train: bool = True) -> None:
         check_policies(cfg)
     make_output_folder(cfg.OUTPUT_DIR, key="OUTPUT_DIR")
     register_coco_files(cfg)
-    # One process per machine, while the others wait: it may also build a data set in a folder
-    # that they share.
+    # One process per machine checks while the others wait, since the check may also create a
+    # dataset in a shared folder.
     if comm.get_local_rank() == 0:
         check_datasets(cfg, train=train)
         if train:
@@ -67,17 +67,17 @@ def check_config(cfg: CfgNode, *, train: bool = True) -> None:
 
 
 def check_tta(cfg: CfgNode) -> None:
-    """Stop if ``TEST.AUG`` is set for a model that detectron2 has no test-time augmentation for.
+    """Check that detectron2 supports ``TEST.AUG`` for the model if it is enabled.
 
     Raises:
-        ValueError: naming the keys.
+        ValueError: If it does not. The message names the keys.
     """
     if not cfg.TEST.AUG.ENABLED:
         return
     if cfg.MODEL.META_ARCHITECTURE != "GeneralizedRCNN":
         raise ValueError(
             "TEST.AUG.ENABLED True needs MODEL.META_ARCHITECTURE 'GeneralizedRCNN', got "
-            f"{cfg.MODEL.META_ARCHITECTURE!r}; set it to False"
+            f"{cfg.MODEL.META_ARCHITECTURE!r}; set TEST.AUG.ENABLED to False"
         )
     for key in ("KEYPOINT_ON", "LOAD_PROPOSALS"):
         if cfg.MODEL[key]:
@@ -88,10 +88,10 @@ def check_tta(cfg: CfgNode) -> None:
 
 
 def check_batch_size(cfg: CfgNode) -> None:
-    """Stop if a batch cannot be divided among processes and ``SOLVER.ACCUMULATION_STEPS``.
+    """Check that a batch divides evenly among processes and ``SOLVER.ACCUMULATION_STEPS``.
 
     Raises:
-        ValueError: naming the keys.
+        ValueError: If it does not. The message names the keys.
     """
     processes, steps = comm.get_world_size(), cfg.SOLVER.ACCUMULATION_STEPS
     # With a reference world size, the batch grows with the number of processes.
@@ -106,26 +106,25 @@ def check_batch_size(cfg: CfgNode) -> None:
 
 
 def check_checkpoint_period(cfg: CfgNode) -> None:
-    """Stop if ``SOLVER.CHECKPOINT_PERIOD`` is not positive: detectron2 divides by it, after the
-    first step. ``SOLVER.CHECKPOINT_EPOCHS`` would replace it.
+    """Check that ``SOLVER.CHECKPOINT_PERIOD``, by which detectron2 divides after the first step, is
+    positive. ``SOLVER.CHECKPOINT_EPOCHS`` would replace it.
 
     Raises:
-        ValueError: naming the key.
+        ValueError: If it is not. The message names the key.
     """
     period = cfg.SOLVER.CHECKPOINT_PERIOD
     if period < 1 and not cfg.SOLVER.CHECKPOINT_EPOCHS:
         raise ValueError(
-            f"SOLVER.CHECKPOINT_PERIOD must be at least 1, got {period!r}; to save at the end of "
-            f"training alone, set it to SOLVER.MAX_ITER, {cfg.SOLVER.MAX_ITER}, or more"
+            f"SOLVER.CHECKPOINT_PERIOD must be at least 1, got {period!r}; to save only at the end "
+            f"of training, set it to SOLVER.MAX_ITER, {cfg.SOLVER.MAX_ITER}, or more"
         )
 
 
 def check_subset(cfg: CfgNode) -> None:
-    """Stop if the part of the training images to train on is none, of which detectron2's sampler
-    only asserts that it is not so.
+    """Check that ``DATALOADER.RANDOM_SUBSET_RATIO`` is in (0, 1], which detectron2 only asserts.
 
     Raises:
-        ValueError: naming the key.
+        ValueError: If it is not. The message names the key.
     """
     ratio = cfg.DATALOADER.RANDOM_SUBSET_RATIO
     if not 0 < ratio <= 1:
@@ -136,10 +135,10 @@ def check_subset(cfg: CfgNode) -> None:
 
 
 def check_norms(cfg: CfgNode) -> None:
-    """Stop if torch's synchronized BatchNorm, which needs GPUs, is to run in processes on CPUs.
+    """Check that processes on CPUs do not use torch's synchronized BatchNorm, which needs GPUs.
 
     Raises:
-        ValueError: naming the keys, and the norm of detectron2 that works there.
+        ValueError: If they do. The message names the keys and the norms that work on CPUs.
     """
     if comm.get_world_size() == 1 or not cfg.MODEL.DEVICE.startswith("cpu"):
         return
@@ -147,16 +146,16 @@ def check_norms(cfg: CfgNode) -> None:
     keys = [f"MODEL.{name}.NORM" for name, node in nodes.items() if node.get("NORM") == "SyncBN"]
     if keys:
         raise ValueError(
-            f"{', '.join(keys)} 'SyncBN' needs GPUs where there are several processes; set 'BN', "
-            "of which each process has its own, or 'naiveSyncBN'"
+            f"{', '.join(keys)} 'SyncBN' needs GPUs when there are several processes; set 'BN', "
+            "which is separate in each process, or 'naiveSyncBN'"
         )
 
 
 def check_datasets(cfg: CfgNode, *, train: bool) -> None:
-    """Read the data sets of a run, see :func:`check_config`."""
+    """Read and check the datasets of a run; see :func:`check_config`."""
     check_proposal_files(cfg, train=train)
     if train and not cfg.DATASETS.TRAIN:
-        raise ValueError("DATASETS.TRAIN is empty: name the data sets to train on")
+        raise ValueError("DATASETS.TRAIN is empty: set it to the datasets to train on")
     errors: list[Exception] = []
     first: str | None = None
     for part in ("TRAIN", "TEST") if train else ("TEST",):
@@ -176,12 +175,12 @@ def check_datasets(cfg: CfgNode, *, train: bool) -> None:
 def _dataset_checks(
     cfg: CfgNode, name: str, *, training: bool, first: str | None
 ) -> list[Callable[[], None]]:
-    """What is checked of a data set; ``first`` is the one that it has to have the classes of."""
+    """Return the checks of a dataset. Its classes must equal those of the dataset ``first``."""
     key, number = num_classes(cfg)
     checks: list[Callable[[], None]] = [
         lambda: check_dataset(
             name,
-            # Of the others it follows from their having the same classes.
+            # The other datasets must have the same classes as the first.
             num_classes=number if first is None else None,
             key=key,
             needs=needs_of(cfg, training=training),
@@ -200,18 +199,18 @@ def _dataset_checks(
 
 
 def _check_evaluator(name: str) -> None:
-    """Rather than at the first evaluation."""
+    """Raise an error now rather than at the first evaluation."""
     find_evaluator_type(name)
 
 
 def check_semantics(cfg: CfgNode, name: str) -> None:
-    """Stop if a model needs labels of pixels, which a COCO file of objects does not have.
+    """Check that a model that needs per-pixel labels is not given a COCO file of objects.
 
     Raises:
-        ValueError: naming the architecture.
+        ValueError: If it is. The message names the architecture.
     """
     if cfg.MODEL.META_ARCHITECTURE in ("PanopticFPN", "SemanticSegmentor") and is_coco_file(name):
         raise ValueError(
-            f"MODEL.META_ARCHITECTURE {cfg.MODEL.META_ARCHITECTURE!r} needs labels of pixels, "
-            f"which the COCO file of {name!r} does not give: register a data set with them"
+            f"MODEL.META_ARCHITECTURE {cfg.MODEL.META_ARCHITECTURE!r} needs per-pixel labels, "
+            f"which the COCO file of {name!r} does not have: register a dataset that has them"
         )

@@ -1,4 +1,4 @@
-"""The console output of a run; ``OUTPUT_DIR/log.txt`` has everything."""
+"""Console output of a run; ``OUTPUT_DIR/log.txt`` has everything."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _FOR_FILE_ONLY: dict[str, str | tuple[str, ...]] = {
     "detectron2.data.common": "",
     "detectron2.checkpoint.c2_model_loading": "",
 }
-"""By logger, how messages of level INFO begin that are for the file; "" is all of them."""
+"""Prefixes of the INFO messages that go only to the file, by logger; "" matches all messages."""
 
 _LISTING = ("fvcore.common.checkpoint", "detectron2.checkpoint.detection_checkpoint")
 _MAX_LINES = 4
@@ -28,9 +28,8 @@ _MAX_LINES = 4
 
 @contextlib.contextmanager
 def one_line_errors() -> Iterator[None]:
-    """Within the block, errors that the user can mend are logged without their traceback, and not
-    on the console, where they are the last line in any case. detectron2 logs each error in
-    training."""
+    """Within the block, log errors that the user can fix only to the file, without a traceback.
+    detectron2 logs each error in training, and the console shows it last in any case."""
     logger = logging.getLogger(_TRAIN_LOOP)
     logger.addFilter(_without_traceback)
     try:
@@ -51,8 +50,8 @@ def _without_traceback(record: logging.LogRecord) -> bool:
 
 
 def for_console(record: logging.LogRecord) -> bool:
-    """The filter of handlers that write to the console: everything but what fills screens before
-    the first loss."""
+    """Pass all records except those that would fill screens before the first loss. This is the
+    filter of handlers that write to the console."""
     if getattr(record, "for_file_only", False):
         return False
     if record.levelno > logging.INFO:
@@ -61,7 +60,7 @@ def for_console(record: logging.LogRecord) -> bool:
 
 
 class _Brief(logging.Formatter):
-    """Cuts lists of keys, of which there are hundreds in a checkpoint, down to their beginning."""
+    """Truncate lists of keys, of which a checkpoint has hundreds, to their first lines."""
 
     def __init__(self, formatter: logging.Formatter) -> None:
         super().__init__()
@@ -88,10 +87,10 @@ def keep_console_brief() -> None:
 
 
 def close_logs_quietly() -> None:
-    """Close the files of the logs at the end of the process, before detectron2 does: on a full disk
-    its last words would be about them, not about the file that the run could not write."""
+    """Close the log files at exit before detectron2 does. On a full disk, its error about them
+    would otherwise hide the one about the file that the run could not write."""
     atexit.unregister(_close_logs)
-    atexit.register(_close_logs)  # The last one is called first.
+    atexit.register(_close_logs)  # The last registered function runs first.
 
 
 def _close_logs() -> None:

@@ -27,13 +27,13 @@ NETWORKS: dict[str, list[str]] = {
     "ShakeDrop": [],
     "plain": ["MODEL.SHAKEDROP.ENABLED", "False"],
 }
-"""Options of both stages, by what the network is called."""
+"""Config options of each network, used in both stages."""
 
 _TIMED = (5, 25)
-"""Iterations of pretraining between which the clock runs."""
+"""Iterations of pretraining between which steps are timed."""
 
 _DETECTION_STEP, _REST = 3.4, 550
-"""What a step of the second stage, and all that is not training, take in steps of the first."""
+"""Duration of a step of stage two, and of all that is not training, in steps of stage one."""
 
 _METRICS = ("AP", "AP50", "AP75", "APs", "APm")
 
@@ -44,17 +44,17 @@ Results = dict[str, dict[str, float]]
 def run_demo(
     output: Path, *, compare: bool = False, options: Sequence[str] = ()
 ) -> dict[str, Results]:
-    """Pretrain on single digits, fine-tune Mask R-CNN on scenes of them, evaluate and draw.
+    """Pretrain on single digits, fine-tune Mask R-CNN on scenes of digits, evaluate and draw.
 
-    Both stages train with ShakeDrop. Progress goes to the console, the full logs to the folder.
+    Both stages train with ShakeDrop. The console shows progress; the full logs are in the folder.
 
     Args:
-        output: folder for everything that is made. Results of an earlier run are replaced.
-        compare: whether to train the plain network too, for as long and with the same seed.
-        options: of the configs of both stages, as KEY and VALUE in turn.
+        output: Output folder. Results of an earlier run are replaced.
+        compare: Whether to also train the plain network, for as long and with the same seed.
+        options: Config options of both stages, as alternating KEY and VALUE.
 
     Returns:
-        dict: for each of :data:`NETWORKS` that was trained, its metrics on the held-out scenes.
+        The metrics on the held-out scenes for each of :data:`NETWORKS` that was trained.
     """
     begin = time.perf_counter()
     names = list(NETWORKS) if compare else ["ShakeDrop"]
@@ -75,7 +75,7 @@ def run_demo(
 
 
 class _Steps:
-    """Says which of how many steps begins."""
+    """Print the number and the name of the step that begins."""
 
     def __init__(self, number: int) -> None:
         self._number, self._begun = number, 0
@@ -90,7 +90,7 @@ def _folder(output: Path, name: str) -> Path:
 
 
 class _Forecast(HookBase):
-    """Says, once, how long the demo will take, from the first steps of pretraining."""
+    """Print once, after the first steps of pretraining, how long the demo will take."""
 
     def __init__(self, networks: int) -> None:
         self._networks = networks
@@ -110,13 +110,13 @@ class _Forecast(HookBase):
             )
             minutes = self._networks * step * (steps + _REST) / 60
             line = f"\n     about {max(round(minutes), 1)} minutes in all at this speed"
-            print(line, file=sys.stderr, flush=True)  # What goes to stdout is for the log.
+            print(line, file=sys.stderr, flush=True)  # stdout is redirected to the log.
 
 
 def _train_both(
     name: str, output: Path, options: Sequence[str], *, say: _Steps, forecast: _Forecast
 ) -> Results:
-    """The two stages of one network."""
+    """Train one network in both stages."""
     folder, options = _folder(output, name), [*NETWORKS[name], *options]
     say(f"Pretraining the backbone ({name}): classification of single digits")
     config = _config(PRETRAINING, folder / "pretraining", *options)
@@ -139,12 +139,12 @@ def _train(cfg: CfgNode, *hooks: HookBase) -> dict[str, Any]:
     trainer.resume_or_load(resume=False)
     trainer.register_hooks(list(hooks))
     results = trainer.train()
-    assert results is not None, "the config names no data set to evaluate on"
+    assert results is not None, "DATASETS.TEST is empty"
     return results
 
 
 def _draw(names: Sequence[str], output: Path, options: Sequence[str]) -> list[Path]:
-    """Predictions with ShakeDrop, and the learning curves of all."""
+    """Draw predictions of the network with ShakeDrop, and the learning curves of all networks."""
     detection = output / "detection"
     weights = ["MODEL.WEIGHTS", str(detection / "model_final.pth")]
     cfg = _config(DETECTION, detection, *options, *weights)
@@ -180,8 +180,8 @@ Took {minutes:.1f} minutes. Pictures:
 Logs, metrics and checkpoints are in {output}/pretraining and {output}/detection.
 
 What to try next:
-  the plain network beside: make demo-compare, which takes twice as long
-  the same with your own:   {train_net} {config} \\
+  compare with plain:       make demo-compare, which takes twice as long
+  train on your own data:   {train_net} {config} \\
                               DATASETS.TRAIN mine/train.json:mine/images \\
                               DATASETS.TEST mine/val.json:mine/images
   evaluation only:          {train_net} {config} --eval-only MODEL.WEIGHTS {weights}

@@ -12,18 +12,18 @@ from .non_finite import is_finite
 
 
 class FirstStepError(FloatingPointError):
-    """The loss of the first step was no finite number, so that it is not training that diverged."""
+    """Raised if the loss of the first step is not finite, so that training cannot have diverged."""
 
 
 class CheckFinite(HookBase):
-    """Ends training before weights that are no finite numbers are saved, so that each checkpoint is
-    one to go on from. Register it before the hook that saves."""
+    """Stop training before weights that are not finite are saved, so that every checkpoint can be
+    resumed from. Register it before the hook that saves."""
 
     def __init__(self, period: int, model: nn.Module) -> None:
         """
         Args:
-            period: of saving, in iterations.
-            model: that is trained.
+            period: Number of iterations between checkpoints.
+            model: Model that is trained.
         """
         self._period = period
         self._model = model
@@ -35,25 +35,25 @@ class CheckFinite(HookBase):
         for name, parameter in self._model.named_parameters():
             if parameter.requires_grad and not is_finite(parameter):
                 raise FloatingPointError(
-                    f"iteration {self.trainer.iter}: {name!r} holds numbers that are not finite "
+                    f"iteration {self.trainer.iter}: {name!r} has values that are not finite "
                     "after this step"
                 )
 
 
 def remedies(cfg: CfgNode, error: FloatingPointError, *, checkpoint: str) -> str:
-    """What may help.
+    """Return advice on how to avoid the error.
 
     Args:
-        cfg: the settings of the run, of which those that help are not named again.
-        error: that ended training.
-        checkpoint: path of the last one of this run; "" if there is none.
+        cfg: Config of the run. Remedies that it already uses are left out.
+        error: Error that stopped training.
+        checkpoint: Path of the last checkpoint of this run; "" if there is none.
     """
     if isinstance(error, FirstStepError):
         weights = cfg.MODEL.WEIGHTS
         origin = f"the weights ({checkpoint or weights})" if checkpoint or weights else "the norms"
         return (
-            f"No step was taken yet: look at {origin}, at MODEL.PIXEL_MEAN and PIXEL_STD, and, "
-            "with tools/visualize_data.py, at images and annotations"
+            f"No step was taken yet: check {origin}, MODEL.PIXEL_MEAN and PIXEL_STD, and the "
+            "images and annotations (with tools/visualize_data.py)"
         )
     solver, shakedrop = cfg.SOLVER, cfg.MODEL.get("SHAKEDROP")
     found = []
@@ -67,7 +67,7 @@ def remedies(cfg: CfgNode, error: FloatingPointError, *, checkpoint: str) -> str
     if solver.AMP.ENABLED and cfg.MODEL.DEVICE.startswith("cuda") and solver.AMP.DTYPE == "float16":
         found.append("SOLVER.AMP.DTYPE bfloat16")
     found.append(f"a SOLVER.BASE_LR below {solver.BASE_LR:g}, or a longer SOLVER.WARMUP_ITERS")
-    again = "Begin again with"
+    again = "Start again with"
     if checkpoint:
-        again = f"Begin again, or go on from {checkpoint} with --resume, with"
+        again = f"Start again, or continue from {checkpoint} with --resume, with"
     return f"{again} {'; '.join(found)}"

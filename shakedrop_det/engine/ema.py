@@ -1,4 +1,4 @@
-"""An exponential moving average of the weights."""
+"""Exponential moving average of the weights."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 
 class ModelEMA:
-    """The exponential moving average of a model, torch's ``AveragedModel``, to be saved.
+    """Average a model's weights with torch's ``AveragedModel``, in a form that can be saved.
 
-    Parameters and floating point buffers, such as BatchNorm's statistics, are averaged,
-    ``average = decay * average + (1 - decay) * current``; others, which count, are copied. The
-    first update copies everything.
+    Parameters and floating-point buffers, such as BatchNorm's statistics, are set to
+    ``decay * average + (1 - decay) * current``; other buffers are copied. The first update copies
+    all.
     """
 
     def __init__(self, model: nn.Module, *, decay: float) -> None:
         """
         Args:
-            model: to be averaged; it is copied.
-            decay: in [0, 1).
+            model: Model to average. It is copied.
+            decay: Decay of the average, in [0, 1).
 
         Raises:
-            ValueError: for another decay.
+            ValueError: If ``decay`` is not in [0, 1).
         """
         if not 0 <= decay < 1:
-            raise ValueError(f"SOLVER.EMA_DECAY must be in [0, 1), got {decay!r}; 0 keeps none")
+            raise ValueError(f"SOLVER.EMA_DECAY must be in [0, 1), got {decay!r}; 0 disables it")
         average = get_ema_multi_avg_fn(decay)
 
         def update(averages: Any, current: Any, count: Any) -> None:
@@ -42,35 +42,35 @@ class ModelEMA:
 
     @property
     def model(self) -> nn.Module:
-        """The averaged model."""
+        """Averaged model."""
         return self._averaged.module
 
     def update(self, model: nn.Module) -> None:
-        """Take the model's present weights into the average."""
+        """Add the current weights of a model to the average."""
         self._averaged.update_parameters(model)
 
     def state_dict(self) -> dict[str, Tensor]:
-        """The weights by their names in the model."""
+        """Return the averaged weights under their names in the model."""
         return self.model.state_dict()
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Go on from a saved average.
+        """Continue from a saved average.
 
         Args:
-            state: of :meth:`state_dict`.
+            state: State from :meth:`state_dict`.
         """
         self.model.load_state_dict(state)
-        self._averaged.n_averaged.fill_(1)  # Or the next update would copy.
+        self._averaged.n_averaged.fill_(1)  # Otherwise the next update would copy.
 
 
 class EMAHook(HookBase):
-    """Updates a :class:`ModelEMA` after each step. Register it before what saves and evaluates."""
+    """Update a :class:`ModelEMA` after each step. Register it before hooks that save and test."""
 
     def __init__(self, ema: ModelEMA, model: nn.Module) -> None:
         """
         Args:
-            ema: to be updated.
-            model: that is trained, not wrapped for several processes.
+            ema: Average to update.
+            model: Model that is trained, without the DistributedDataParallel wrapper.
         """
         self._ema = ema
         self._model = model

@@ -35,26 +35,26 @@ EVALUATOR_TYPES = (
     "cityscapes_sem_seg",
     "pascal_voc",
 )
-"""The values of the metadata field ``evaluator_type`` that :func:`build_evaluator` knows."""
+"""Values of the metadata field ``evaluator_type`` that :func:`build_evaluator` supports."""
 
 
 def build_evaluator(
     cfg: CfgNode, dataset_name: str, output_folder: str | None = None
 ) -> DatasetEvaluator:
-    """The evaluator that a data set's metadata asks for, as in detectron2's ``train_net.py``.
+    """Build the evaluator that a dataset's metadata specifies, like detectron2's ``train_net.py``.
 
     Args:
-        cfg: of which ``OUTPUT_DIR``, ``TEST`` and what the model predicts are read.
-        dataset_name: name of a registered data set.
-        output_folder: where predictions are written, ``OUTPUT_DIR/inference`` by default; each of
-            several ``DATASETS.TEST`` has a folder of its name in it.
+        cfg: ``OUTPUT_DIR``, ``TEST`` and the keys that tell what the model predicts are read.
+        dataset_name: Name of a registered dataset.
+        output_folder: Folder for predictions, by default ``OUTPUT_DIR/inference``. With several
+            ``DATASETS.TEST``, each writes to a subfolder of its name.
 
     Raises:
-        ValueError: if the metadata has an ``evaluator_type`` that is not known, or for a value of
-            ``TEST.COCO_BACKEND`` that is not allowed.
+        ValueError: If the ``evaluator_type`` in the metadata is not supported, or
+            ``TEST.COCO_BACKEND`` is invalid.
     """
     output_folder = output_folder or os.path.join(cfg.OUTPUT_DIR, "inference")
-    if len(cfg.DATASETS.TEST) > 1:  # Or the files of one would replace those of the other.
+    if len(cfg.DATASETS.TEST) > 1:  # Otherwise they would overwrite each other's files.
         output_folder = os.path.join(output_folder, dataset_name)
     evaluator_type = find_evaluator_type(dataset_name)
     if evaluator_type is None:
@@ -91,17 +91,17 @@ def build_evaluator(
 
 
 def find_evaluator_type(dataset_name: str) -> str | None:
-    """What a data set's metadata asks for; if it says nothing, what its records are made for, which
-    is then noted there.
+    """Return the evaluator type in a dataset's metadata. If there is none, infer it from the
+    records and set it in the metadata.
 
     Args:
-        dataset_name: name of a registered data set.
+        dataset_name: Name of a registered dataset.
 
     Returns:
-        str: one of :data:`EVALUATOR_TYPES`, or None if there is nothing to compute metrics with.
+        One of :data:`EVALUATOR_TYPES`, or None if no metrics can be computed.
 
     Raises:
-        ValueError: if the metadata asks for an evaluator that is not known.
+        ValueError: If the metadata has an evaluator type that is not supported.
     """
     metadata = MetadataCatalog.get(dataset_name)
     evaluator_type = metadata.get("evaluator_type")
@@ -109,8 +109,8 @@ def find_evaluator_type(dataset_name: str) -> str | None:
         return evaluator_type
     if evaluator_type is not None:
         raise ValueError(
-            f"data set {dataset_name!r} has evaluator_type {evaluator_type!r} in its metadata; set "
-            f"it, MetadataCatalog.get({dataset_name!r}).evaluator_type = ..., to one of "
+            f"dataset {dataset_name!r} has the unsupported evaluator_type {evaluator_type!r}; set "
+            f"MetadataCatalog.get({dataset_name!r}).evaluator_type to one of "
             f"{', '.join(EVALUATOR_TYPES)}"
         )
     logger = logging.getLogger(__name__)
@@ -118,12 +118,12 @@ def find_evaluator_type(dataset_name: str) -> str | None:
     found = _type_of_records(records[i] for i in range(len(records)))
     if found is None:
         logger.warning(
-            "Data set %r has no evaluator_type in its metadata, and neither boxes nor labels: no "
+            "Dataset %r has no evaluator_type in its metadata, and neither boxes nor labels: no "
             "metrics will be computed on it",
             dataset_name,
         )
         return None
-    logger.info("Data set %r is evaluated as evaluator_type %r", dataset_name, found)
+    logger.info("Dataset %r is evaluated as evaluator_type %r", dataset_name, found)
     metadata.evaluator_type = found
     return found
 
@@ -138,13 +138,13 @@ def _type_of_records(records: Iterable[dict[str, Any]]) -> str | None:
 
 
 def coco_tasks(cfg: CfgNode) -> tuple[str, ...] | None:
-    """What COCO's metrics are computed of, from the heads that the model has.
+    """Return the tasks for which to compute COCO metrics, as the model's heads imply.
 
-    Left to itself, detectron2 looks at the predictions, and reports only boxes when there are none.
+    detectron2 would infer them from the predictions, and report only boxes if there are none.
 
     Returns:
-        tuple: of "bbox", "segm" and "keypoints"; None, which leaves it to the predictions, for a
-        meta-architecture whose heads these keys do not tell.
+        Some of "bbox", "segm" and "keypoints"; None, so that detectron2 infers them, for a
+        meta-architecture whose heads are not in the config.
     """
     architecture = cfg.MODEL.META_ARCHITECTURE
     if architecture == "RetinaNet":
@@ -156,6 +156,6 @@ def coco_tasks(cfg: CfgNode) -> tuple[str, ...] | None:
 
 
 def _read_labels(file_name: str, dtype: Any = None) -> np.ndarray:
-    """The labels of pixels, (H, W). What detectron2 of 2024 does by default fails with numpy 2."""
+    """Read per-pixel labels, (H, W). detectron2's loader of 2024 fails with numpy 2."""
     with PathManager.open(file_name, "rb") as file:
         return np.asarray(Image.open(file), dtype=dtype)

@@ -1,4 +1,4 @@
-"""The state that a checkpoint needs so that a resumed run equals an uninterrupted one."""
+"""State that a checkpoint needs so that a resumed run equals an uninterrupted one."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from .rng import rng_state, set_rng_state
 
 
 class ExactResume(HookBase):
-    """Saves and restores random number generators and the place in the training data.
+    """Save and restore the random number generators and the position in the training data.
 
-    Model, optimizer and schedule are in detectron2's checkpoints already. The state of each process
-    is gathered when a checkpoint is due. Register it before the hook that saves.
+    detectron2's checkpoints already have the model, optimizer and schedule. The state of all
+    processes is gathered when a checkpoint is due. Register this hook before the one that saves.
     """
 
     def __init__(
@@ -33,11 +33,11 @@ class ExactResume(HookBase):
     ) -> None:
         """
         Args:
-            period: of saving, in iterations, as of detectron2's ``PeriodicCheckpointer``.
-            loader: training loader; its place is kept if it is a :class:`ResumableLoader`.
-            model: that is trained, not wrapped for several processes.
-            device: of the model.
-            policies: whose losses, since their last update, are kept.
+            period: Number of iterations between checkpoints, as in ``PeriodicCheckpointer``.
+            loader: Training data loader. Its position is saved if it is a :class:`ResumableLoader`.
+            model: Model that is trained, without the DistributedDataParallel wrapper.
+            device: Device of the model.
+            policies: Policy search whose losses since its last update are saved.
         """
         self._policies = policies
         self._period = period
@@ -48,7 +48,7 @@ class ExactResume(HookBase):
         self._loaded: dict[str, Any] = {}
 
     def before_train(self) -> None:
-        # Not when loading, since what hooks do before training may draw numbers.
+        # Not in load_state_dict, since hooks may draw numbers before training.
         if "rng" in self._loaded:
             set_rng_state(self._loaded["rng"], self._device)
 
@@ -59,15 +59,15 @@ class ExactResume(HookBase):
             self.gather()
 
     def gather(self) -> None:
-        """Get the state of all processes, for a checkpoint that is saved now. To be called by
-        all."""
+        """Gather the state of all processes for a checkpoint that is saved now. All must call
+        this."""
         self._gathered = (self.trainer.iter, comm.gather(self._local_state()))
 
     def _local_state(self) -> dict[str, Any]:
         state: dict[str, Any] = {"rng": rng_state(self._device)}
         if self._loader is not None:
             state["loader"] = self._loader.state_dict()
-        # detectron2's RetinaNet and FCOS average it over steps in a plain attribute.
+        # detectron2's RetinaNet and FCOS keep this running average in a plain attribute.
         normalizer = getattr(self._model, "loss_normalizer", None)
         if normalizer is not None:
             state["loss_normalizer"] = float(normalizer)
@@ -76,26 +76,26 @@ class ExactResume(HookBase):
         return state
 
     def state_dict(self) -> dict[str, Any]:
-        """The state of all processes; empty if they are several and no checkpoint is due."""
+        """Return the state of all processes; empty if there are several and no save is due."""
         if comm.get_world_size() == 1:
             return {"processes": [self._local_state()]}
         iteration, states = self._gathered
         return {"processes": states} if iteration == self.trainer.iter else {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Let this process go on where the one of its number was.
+        """Continue where the process of the same rank stopped.
 
         Args:
-            state: of :meth:`state_dict`. With another number of processes the data go on about
-                where they were, and random numbers are new.
+            state: State from :meth:`state_dict`. If the number of processes differs, the data
+                continue at about the same position, and random numbers are new.
         """
         states = state["processes"]
         if len(states) == comm.get_world_size():
             self._loaded = states[comm.get_rank()]
         else:
             logging.getLogger(__name__).warning(
-                "Resuming with %d processes what %d began: the run goes on from the same weights "
-                "and place in the data, but not exactly as it would have",
+                "Resuming with %d processes a run that began with %d: it continues from the same "
+                "weights and position in the data, but not exactly as it would have",
                 comm.get_world_size(),
                 len(states),
             )
@@ -109,19 +109,18 @@ class ExactResume(HookBase):
             self._model.loss_normalizer = self._loaded["loss_normalizer"]
 
     def _warn_of_batch_size(self, loaders: list[dict[str, Any]]) -> None:
-        """Say that the schedule no longer means what it did: detectron2 resumes the number of
-        iterations."""
+        """Warn if the batch size changed: detectron2 resumes at the same iteration, which is then
+        another point of the schedule in epochs."""
         taken = sum(state["next"] - sum(map(len, state["waiting"])) for state in loaders)
         iterations = self.trainer.iter + 1
         batch_size = self._loader.batch_size * comm.get_world_size() if self._loader else 0
-        # Few are left out where the number of processes changes.
+        # Rounded, since a change of the number of processes leaves out a few images.
         if round(taken / iterations) != batch_size:
             logging.getLogger(__name__).warning(
-                "Resuming in batches of %d images a run that took %d in %d iterations, %.4g in "
-                "each: lengths in epochs, and in iterations that follow from "
-                "SOLVER.REFERENCE_WORLD_SIZE, are as if all batches had been of this size. To keep "
-                "the schedule, resume with the SOLVER.IMS_PER_BATCH and the number of processes "
-                "that the run began with",
+                "The batch size is %d, but the resumed run used %d images in %d iterations, %.4g "
+                "in each: lengths in epochs, and those scaled by SOLVER.REFERENCE_WORLD_SIZE, are "
+                "computed as if all batches had this size. To keep the schedule, resume with the "
+                "SOLVER.IMS_PER_BATCH and the number of processes of the original run",
                 batch_size,
                 taken,
                 iterations,
@@ -130,7 +129,7 @@ class ExactResume(HookBase):
 
 
 def _elsewhere(states: list[dict[str, Any]], world_size: int) -> dict[str, Any]:
-    """The state for each of another number of processes."""
+    """Return the state for each process of a run with another number of processes."""
     result = {key: value for key, value in states[0].items() if key == "loss_normalizer"}
     if all("loader" in state for state in states):
         read = sum(state["loader"]["next"] for state in states)

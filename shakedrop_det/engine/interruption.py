@@ -20,35 +20,35 @@ from .slurm_job import is_slurm_job
 from .trained import Trained
 
 _SAME, _SAME_OF_SEVERAL = 1.0, 10.0
-"""Seconds within which another signal is the same, for one and for several processes: a terminal or
-a scheduler sends one to each of them, and so does the process that started them, which may have to
-wait for a busy machine."""
+"""Seconds within which a repeated signal counts as the same one, for one and for several processes.
+A terminal or a scheduler signals every process, and so does the process that started them, which
+may be delayed on a busy machine."""
 
 
 class Interrupted(KeyboardInterrupt):
-    """Training was stopped by a signal; the message says how to go on."""
+    """Raised when a signal stopped training. The message says how to continue."""
 
     def __init__(self, signum: int, message: str = "") -> None:
         """
         Args:
-            signum: of the signal.
-            message: a line for the user.
+            signum: Number of the signal.
+            message: One line for the user.
         """
         super().__init__(message)
         self.signum = signum
 
 
 class Interruption:
-    """Notes signals, and raises :class:`Interrupted` between steps.
+    """Record signals, and raise :class:`Interrupted` between steps.
 
-    It does so after a step, in all processes after the same one, by :class:`StopBetweenSteps`; and
-    where there is one process, also within :meth:`allowed`. A second signal, more than a second
-    after the first (ten with several processes), stops at once, unless it comes from Slurm.
+    :class:`StopBetweenSteps` raises it in all processes after the same step. A single process also
+    raises it within :meth:`allowed`. A second signal more than one second after the first (ten with
+    several processes) stops training immediately, unless it comes from Slurm.
 
     Attributes:
-        received: number of the signal; None if there was none.
-        forced: whether a second one stopped what must not be stopped.
-        completed: the last iteration that ended; None if there is none yet.
+        received: Number of the signal that was received; None if there was none.
+        forced: Whether a second signal stopped training outside :meth:`allowed`.
+        completed: Last iteration that was completed; None if there is none.
     """
 
     def __init__(self) -> None:
@@ -61,7 +61,7 @@ class Interruption:
 
     @contextlib.contextmanager
     def handled(self) -> Iterator[None]:
-        """Handle signals within the block. Only the main thread can; others leave them alone."""
+        """Handle signals within the block. Only the main thread can; in others, do nothing."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
@@ -74,20 +74,20 @@ class Interruption:
             for number, handler in before.items():
                 signal.signal(number, handler)
             if self.received is not None and comm.get_world_size() > 1:
-                # torch ends the others with it as soon as one has left: let each have its last
-                # word.
+                # torch sends it to the others as soon as one process has exited: let each print
+                # its message.
                 signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
     def _note(self, signum: int, frame: FrameType | None) -> None:
         if os.getpid() != self._pid:
-            return  # A data worker, which ends with its process.
+            return  # A data worker, which ends with the process that started it.
         again, now = self.received is not None, time.monotonic()
         same = _SAME if comm.get_world_size() == 1 else _SAME_OF_SEVERAL
         if again and (now - self._since < same or is_slurm_job()):
-            return  # Slurm sends several, and kills what does not end in time.
+            return  # Slurm sends several, and kills processes that do not end in time.
         self.received, self._since = signum, now
-        # What ends a whole group of processes ends data workers too. torch would raise an error
-        # about it in the middle of the step.
+        # A signal to the whole process group also ends data workers, about which torch would
+        # raise an error in the middle of the step.
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         self.forced = again and not self._is_allowed
         if again or self._is_allowed:
@@ -95,8 +95,8 @@ class Interruption:
 
     @contextlib.contextmanager
     def allowed(self) -> Iterator[None]:
-        """Where no step is half done and no file half written: stop at once. Several processes
-        would each stop elsewhere, and do not."""
+        """Stop immediately within the block, where no step or file is half done. Several processes
+        would stop at different points, so they do not."""
         if comm.get_world_size() > 1:
             yield
             return
@@ -108,7 +108,7 @@ class Interruption:
             self._is_allowed = False
 
     def agree(self) -> None:
-        """Let all processes know of a signal that any got. To be called by all."""
+        """Share a signal that any process received with all processes. All must call this."""
         if comm.get_world_size() > 1:
             signals = torch.tensor(self.received or 0)
             dist.all_reduce(signals, dist.ReduceOp.MAX, group=comm._get_global_gloo_group())
@@ -117,7 +117,7 @@ class Interruption:
     def stop_if_received(self) -> None:
         """
         Raises:
-            Interrupted: if there was a signal.
+            Interrupted: If a signal was received.
         """
         if self.received is not None:
             raise Interrupted(self.received)
@@ -129,13 +129,13 @@ def _signals() -> list[signal.Signals]:
 
 
 class StopBetweenSteps(HookBase):
-    """Ends training after a step in which a signal arrived; after the last one, before what follows
-    training. Register it after what changes the model, before what saves and evaluates."""
+    """Stop after a step in which a signal arrived; after the last step, before what follows
+    training. Register it after hooks that change the model, before those that save and evaluate."""
 
     def __init__(self, interruption: Interruption) -> None:
         """
         Args:
-            interruption: that notes the signals.
+            interruption: Records the signals.
         """
         self._interruption = interruption
 
@@ -151,30 +151,30 @@ class StopBetweenSteps(HookBase):
 
 
 def save_interrupted(trainer: Trained) -> str:
-    """Save a checkpoint of a trainer that was interrupted if it made steps that no checkpoint has.
+    """Save a checkpoint after an interruption if the last checkpoint lacks completed steps.
 
     Args:
-        trainer: of each process.
+        trainer: Trainer of this process. All processes must call this.
 
     Returns:
-        str: how to go on.
+        One line that says how to continue.
     """
     done, checkpointer = trainer.interruption.completed, trainer.checkpointer
     is_new = trainer.iter < trainer.max_iter and done != checkpointer.last_iteration
     if done is not None and is_new and not trainer.interruption.forced:
-        trainer.iter = done  # The next one may have begun.
+        trainer.iter = done  # The next step may have begun.
         for hook in trainer._hooks:
             if isinstance(hook, ExactResume):
                 hook.gather()
         checkpointer.save(f"model_{done:07d}", iteration=done)
-        comm.synchronize()  # A process that leaves makes the others leave.
+        comm.synchronize()  # A process that exits ends the others.
     return how_to_go_on(trainer)
 
 
 def how_to_go_on(trainer: Trained) -> str:
-    """A line for the user of a trainer that was interrupted."""
+    """Return one line that says how to continue after an interruption."""
     done, saved = trainer.interruption.completed, trainer.checkpointer.last_saved
     at = "" if done is None else f" after iteration {done}"
     if not saved:
-        return f"stopped{at}; there is no checkpoint yet, so begin again"
-    return f"stopped{at}; the same command with --resume goes on from {saved}"
+        return f"stopped{at}; there is no checkpoint yet, so start again"
+    return f"stopped{at}; the same command with --resume continues from {saved}"

@@ -1,4 +1,4 @@
-"""Finding the layer that infinite numbers and NaNs come from."""
+"""Finding the layer in which infinities and NaNs first occur."""
 
 from __future__ import annotations
 
@@ -12,50 +12,50 @@ from torch import Tensor, nn
 
 
 class _FoundError(Exception):
-    """Ends the forward pass at the first such number."""
+    """Stop the forward pass at the first value that is not finite."""
 
 
 @torch.no_grad()
 def describe_non_finite(model: nn.Module, batches: Sequence[Any], *, is_first: bool) -> str:
-    """Run a model on batches that gave a loss which is no finite number, to say where it arose.
+    """Repeat a forward pass whose loss was not finite, to find where this began.
 
     Args:
-        model: in training mode, with the parameters of that step. Its noise is drawn anew.
-        batches: what it was given in that step.
-        is_first: whether it was the first step, so that the parameters are those it began with.
+        model: Model in training mode, with the parameters of that step. Its noise is drawn anew.
+        batches: Inputs of the model in that step.
+        is_first: Whether it was the first step, so that the parameters are the initial ones.
 
     Returns:
-        str: the first parameter that is not finite, else the first layer with such an output.
+        Names the first parameter that is not finite, or else the first layer with such an output.
     """
-    # Not the buffers: BatchNorm's statistics are of this very step.
+    # Not the buffers: this step has already updated BatchNorm's statistics.
     for name, tensor in model.named_parameters():
         if not is_finite(tensor):
-            origin = "which it began with" if is_first else "from an earlier step"
-            return f"{name!r} holds numbers that are not finite, {origin}"
+            origin = "from the start" if is_first else "from an earlier step"
+            return f"{name!r} has values that are not finite, {origin}"
     if comm.get_world_size() > 1 and any(map(_waits_for_others, model.modules())):
-        return "the layer was not looked for, as a synchronized norm would wait for other processes"
+        return "the layer was not searched for: synchronized norms would wait for other processes"
     results = (first_non_finite_layer(model, batch) for batch in batches)
     found = next((result for result in results if result is not None), None)
     if found is None:
         return (
-            "no layer gave such numbers when the forward pass was repeated, with other random "
-            "numbers: they may be from the computation of the loss itself"
+            "all layers had finite outputs when the forward pass was repeated with other random "
+            "numbers: the computation of the loss itself may be the cause"
         )
     name, kind, is_given = found
-    origin = "which it was given" if is_given else "from finite inputs"
+    origin = "whose input was not finite" if is_given else "from finite inputs"
     return f"the first layer with such an output is {name!r} ({kind}), {origin}"
 
 
 def first_non_finite_layer(model: nn.Module, data: Any) -> tuple[str, str, bool] | None:
-    """The innermost, first layer whose output is not finite in a forward pass.
+    """Return the innermost, first layer whose output is not finite in a forward pass.
 
     Args:
-        model: any module.
-        data: its argument.
+        model: Any module.
+        data: Argument of the module.
 
     Returns:
-        The layer's name and type, and whether its input was not finite already; None if there is no
-        such layer.
+        The layer's name, its type, and whether its input was already not finite; None if there is
+        no such layer.
     """
     found: list[tuple[str, str, bool]] = []
 
@@ -74,7 +74,7 @@ def first_non_finite_layer(model: nn.Module, data: Any) -> tuple[str, str, bool]
         model(data)
     except _FoundError:
         return found[0]
-    # Further computation with such numbers may fail, as detectron2's checks do, before a layer.
+    # Computing with such values may fail before a layer returns, e.g. in detectron2's checks.
     except (AssertionError, FloatingPointError, RuntimeError):
         return None
     finally:
@@ -84,7 +84,7 @@ def first_non_finite_layer(model: nn.Module, data: Any) -> tuple[str, str, bool]
 
 
 def is_finite(value: Any) -> bool:
-    """Whether all floating point numbers of tensors in nested containers are finite."""
+    """Return whether all floating-point tensors in nested containers are finite."""
     return all(bool(torch.isfinite(tensor).all()) for tensor in _tensors(value))
 
 

@@ -16,24 +16,24 @@ from torch import Tensor, nn
 
 OPTIMIZERS = ("SGD", "ADAMW")
 CLIP_TYPES = ("value", "norm", "full_model")
-"""The values of ``SOLVER.CLIP_GRADIENTS.CLIP_TYPE``: detectron2's own, which clip each number or
-each parameter's gradient by itself, and the norm of all gradients together, which is what clipping
-means elsewhere and in detectron2's projects."""
+"""Values of ``SOLVER.CLIP_GRADIENTS.CLIP_TYPE``. detectron2's "value" and "norm" clip each element
+or each parameter's gradient separately; "full_model" clips the norm of all gradients together,
+which is what clipping means elsewhere and in detectron2's projects."""
 
 
 def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
-    """The optimizer of a config, with detectron2's keys for learning rates and weight decay.
+    """Build the optimizer of a config, with detectron2's keys for learning rates and weight decay.
 
-    Weight decay is ``SOLVER.WEIGHT_DECAY``, for the parameters of norms ``WEIGHT_DECAY_NORM``, and
-    for biases ``WEIGHT_DECAY_BIAS`` unless that is None.
+    Weight decay is ``SOLVER.WEIGHT_DECAY``; for norms ``WEIGHT_DECAY_NORM``, and for biases
+    ``WEIGHT_DECAY_BIAS`` unless that is None.
 
     Args:
-        cfg: read are ``SOLVER.OPTIMIZER`` and the keys that detectron2's own builder reads.
-        model: whose trainable parameters are to be optimized.
+        cfg: ``SOLVER.OPTIMIZER`` and the keys of detectron2's own builder are read.
+        model: Model whose trainable parameters are optimized.
 
     Raises:
-        ValueError: if ``SOLVER.OPTIMIZER`` or the type of gradient clipping is unknown, or
-            gradients would be clipped to nothing.
+        ValueError: If ``SOLVER.OPTIMIZER`` or the type of gradient clipping is unknown, or the
+            clipping value is not positive.
     """
     name = cfg.SOLVER.OPTIMIZER
     if name not in OPTIMIZERS:
@@ -44,7 +44,7 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
             f"SOLVER.CLIP_GRADIENTS.CLIP_TYPE must be one of {', '.join(CLIP_TYPES)}, got "
             f"{clipping.CLIP_TYPE!r}"
         )
-    if clipping.ENABLED and not clipping.CLIP_VALUE > 0:  # A negative one turns gradients round.
+    if clipping.ENABLED and not clipping.CLIP_VALUE > 0:  # Negative values reverse gradients.
         raise ValueError(
             f"SOLVER.CLIP_GRADIENTS.CLIP_VALUE must be positive, got {clipping.CLIP_VALUE!r}"
         )
@@ -58,19 +58,19 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
     def clip(parameters: Iterable[Tensor]) -> None:
         nn.utils.clip_grad_norm_(parameters, clipping.CLIP_VALUE, clipping.NORM_TYPE)
 
-    # As detectron2 does for its own types: the class of the instance.
+    # detectron2 also changes the class of the instance for its own types.
     optimizer.__class__ = with_gradient_clipping(type(optimizer), global_clipper=clip)
     return optimizer
 
 
 def clipped_sgd(params: Any, *, max_norm: float, **options: Any) -> torch.optim.SGD:
-    """SGD with clipped gradients for lazy configs, which have no ``SOLVER.CLIP_GRADIENTS``.
+    """Build SGD with clipped gradients for lazy configs, which have no ``SOLVER.CLIP_GRADIENTS``.
 
     Args:
-        params: parameters or groups of them.
-        max_norm: to which the gradient of each parameter is clipped by itself before a step, as by
-            the ``CLIP_TYPE`` "norm".
-        options: of :class:`torch.optim.SGD`.
+        params: Parameters or parameter groups.
+        max_norm: Norm to which each parameter's gradient is clipped separately before a step, as
+            with ``CLIP_TYPE`` "norm".
+        options: Options of :class:`torch.optim.SGD`.
 
     Source: :func:`detectron2.solver.build.maybe_add_gradient_clipping`, which reads a ``CfgNode``.
     """

@@ -18,19 +18,19 @@ _BRACKETS = "()[]{}"
 
 
 def merge_options(cfg: CfgNode, options: Sequence[str]) -> None:
-    """Set keys of a config, in place, by what somebody typed.
+    """Set keys of a config in place from command line options.
 
-    ``CfgNode.merge_from_list`` takes Python alone: "('name',)", "False", "1.0". This function also
-    takes one name or number where a list is expected, "a,b", "[a, b]", "false", an integer for a
-    number, "None" for an empty text or list, and ``KEY=VALUE``.
+    ``CfgNode.merge_from_list`` accepts only Python literals: "('name',)", "False", "1.0". This
+    function also accepts a single name or number for a list, "a,b", "[a, b]", "false", an integer
+    for a float, "None" for an empty string or list, and ``KEY=VALUE``.
 
     Args:
-        cfg: not frozen. Its values tell what kind is expected.
-        options: alternating keys and values.
+        cfg: Config that is not frozen. Its current values determine the expected types.
+        options: Alternating keys and values.
 
     Raises:
-        ValueError: for an unknown key, naming those that are alike; or for a value of another kind,
-            naming the key, the value and what is expected.
+        ValueError: If a key is unknown (the message names similar keys), or a value has another
+            type (the message names the key, the value and the expected type).
     """
     for key, text in _pairs(options, cfg):
         node, name = _find(cfg, key)
@@ -38,14 +38,14 @@ def merge_options(cfg: CfgNode, options: Sequence[str]) -> None:
 
 
 def replace_none(cfg: CfgNode, defaults: CfgNode) -> None:
-    """Replace None, which yaml files say by "null" or nothing, by an empty text or list, in place.
+    """Replace None, which yaml writes as "null" or nothing, by an empty string or list, in place.
 
     Args:
-        cfg: not frozen.
-        defaults: a config with the same keys, which tells what kind is expected.
+        cfg: Config that is not frozen.
+        defaults: Config with the same keys, whose values determine the expected types.
 
     Raises:
-        ValueError: where something else is expected.
+        ValueError: If another type than a string or list is expected.
     """
     for key in _keys(defaults):
         node, name = _find(cfg, key)
@@ -68,10 +68,10 @@ def _pairs(options: Sequence[str], cfg: CfgNode) -> Iterator[tuple[str, str]]:
 
 
 def _find(cfg: CfgNode, key: str) -> tuple[CfgNode, str]:
-    """The node that holds a key, and the last part of the key.
+    """Return the node that contains a key, and the last part of the key.
 
     Raises:
-        ValueError: if there is no such key.
+        ValueError: If there is no such key.
     """
     node = cfg
     *parents, name = key.split(".")
@@ -80,7 +80,7 @@ def _find(cfg: CfgNode, key: str) -> tuple[CfgNode, str]:
     if isinstance(node, CfgNode) and name in node:
         return node, name
     known = list(_keys(cfg))
-    # What was typed in small letters, or without its beginning, is near too.
+    # Keys in lower case, or without their first part, are close matches too.
     asked = key.lstrip("-").upper()
     near = get_close_matches(asked, known, n=3, cutoff=0.8)
     near += [other for other in known if other.endswith("." + asked) and other not in near][:3]
@@ -97,17 +97,17 @@ def _keys(node: CfgNode, prefix: str = "") -> Iterator[str]:
 
 
 def _as_expected(key: str, text: str, current: Any) -> Any:
-    """A value of the kind that a key has now."""
+    """Convert a value to the type of the key's current value."""
     value = _parse(text)
     if isinstance(current, CfgNode):
         names = ", ".join(f"{key}.{name}" for name in list(current)[:3])
-        raise ValueError(f"{key} cannot be set to {text!r}: it holds other keys, such as {names}")
+        raise ValueError(f"{key} cannot be set to {text!r}: it has keys of its own, e.g. {names}")
     if current is None:
         return value
     if value is None:
         return _nothing(key, current)
     if isinstance(current, str):
-        # Not what it would be in Python: OUTPUT_DIR 2024_11 is no number.
+        # Not as a Python literal: OUTPUT_DIR 2024_11 is not a number.
         return value if isinstance(value, str) else text
     if isinstance(current, bool):
         if text.lower() not in _TRUTH:
@@ -127,7 +127,7 @@ def _parse(text: str) -> Any:
         pass
     if text.strip()[:1] in ("[", "{"):
         try:
-            return yaml.safe_load(text)  # Where names stand without quotes.
+            return yaml.safe_load(text)  # For names without quotes.
         except yaml.YAMLError:
             pass
     return None if text.strip().lower() in ("none", "null", "~") else text
@@ -157,7 +157,7 @@ def _elements(key: str, text: str, value: Any, current: Sequence[Any]) -> list[A
         parts = [part.strip().strip("'\"") for part in value.strip(_BRACKETS + " ").split(",")]
         elements = [part if are_names else _parse(part) for part in parts if part]
     elif are_names and not isinstance(value, (list, tuple)):
-        elements = [text.strip()]  # A name of digits.
+        elements = [text.strip()]  # A name that consists of digits.
     else:
         elements = list(value) if isinstance(value, (list, tuple)) else [value]
     if are_names:

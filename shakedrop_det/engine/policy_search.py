@@ -16,19 +16,19 @@ _KEY = "INPUT.CLASSIFICATION.ADVERSARIAL_AUGMENT"
 
 
 def uses_policies(cfg: CfgNode) -> bool:
-    """Whether the config asks for Adversarial AutoAugment."""
+    """Return whether the config enables Adversarial AutoAugment."""
     return cfg.INPUT.CLASSIFICATION.ADVERSARIAL_AUGMENT.POLICIES > 0
 
 
 def check_policies(cfg: CfgNode) -> None:
-    """Stop if the settings of Adversarial AutoAugment cannot be worked with.
+    """Check the settings of Adversarial AutoAugment.
 
     Raises:
-        ValueError: naming the key, its value and what is allowed.
+        ValueError: If one is invalid. The message names the key, its value and what is allowed.
     """
     node = cfg.INPUT.CLASSIFICATION.ADVERSARIAL_AUGMENT
     for key, value, is_good, allowed in (
-        ("POLICIES", node.POLICIES, node.POLICIES >= 0, "at least 0, which is off"),
+        ("POLICIES", node.POLICIES, node.POLICIES >= 0, "at least 0 (0 disables it)"),
         ("SUB_POLICIES", node.SUB_POLICIES, node.SUB_POLICIES >= 1, "at least 1"),
         ("BASE_LR", node.BASE_LR, node.BASE_LR > 0, "positive"),
         ("ENTROPY_WEIGHT", node.ENTROPY_WEIGHT, node.ENTROPY_WEIGHT >= 0, "at least 0"),
@@ -40,17 +40,17 @@ def check_policies(cfg: CfgNode) -> None:
     if cfg.MODEL.META_ARCHITECTURE != "ImageClassifier":
         raise ValueError(
             f"{_KEY}.POLICIES {node.POLICIES} needs MODEL.META_ARCHITECTURE 'ImageClassifier', got "
-            f"{cfg.MODEL.META_ARCHITECTURE!r}; set it to 0"
+            f"{cfg.MODEL.META_ARCHITECTURE!r}; set POLICIES to 0"
         )
     if cfg.INPUT.CLASSIFICATION.AUTO_AUGMENT:
         raise ValueError(
-            f"{_KEY}.POLICIES {node.POLICIES} takes the place of INPUT.CLASSIFICATION.AUTO_AUGMENT "
-            f"{cfg.INPUT.CLASSIFICATION.AUTO_AUGMENT!r}: set one of them to 0 or ''"
+            f"{_KEY}.POLICIES {node.POLICIES} replaces INPUT.CLASSIFICATION.AUTO_AUGMENT "
+            f"{cfg.INPUT.CLASSIFICATION.AUTO_AUGMENT!r}: set the former to 0 or the latter to ''"
         )
 
 
 def build_policy_search(cfg: CfgNode) -> PolicySearch:
-    """The search of ``INPUT.CLASSIFICATION.ADVERSARIAL_AUGMENT``, the same in all processes."""
+    """Build the search of ``INPUT.CLASSIFICATION.ADVERSARIAL_AUGMENT``, equal in all processes."""
     node = cfg.INPUT.CLASSIFICATION.ADVERSARIAL_AUGMENT
     return PolicySearch(
         node.POLICIES,
@@ -64,14 +64,14 @@ def build_policy_search(cfg: CfgNode) -> PolicySearch:
 
 
 class PolicyUpdate(HookBase):
-    """Updates a :class:`PolicySearch` after each epoch. Register it before what saves."""
+    """Update a :class:`PolicySearch` after each epoch. Register it before the hook that saves."""
 
     def __init__(self, search: PolicySearch, *, num_images: int, batch_size: int) -> None:
         """
         Args:
-            search: to be updated, and saved.
-            num_images: in an epoch.
-            batch_size: images in each step, of all processes together.
+            search: Search to update. This hook also saves its state.
+            num_images: Number of images in an epoch.
+            batch_size: Number of images in a step, over all processes.
         """
         self._search = search
         self._period = max(round(num_images / batch_size), 1)
@@ -91,9 +91,9 @@ class PolicyUpdate(HookBase):
         )
 
     def state_dict(self) -> dict[str, Any]:
-        """Of the search; without the losses, which each process has of its own."""
+        """Return the state of the search without the losses, which differ between processes."""
         return self._search.state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a saved search."""
+        """Continue from a saved search."""
         self._search.load_state_dict(state)

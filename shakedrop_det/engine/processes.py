@@ -20,17 +20,17 @@ from .torchrun import check_started_once, is_started_by_torchrun, join
 
 
 def launch(main: Callable[[Any], Any], args: Any, *, num_gpus: int, **options: Any) -> None:
-    """detectron2's ``launch``, which also hands Ctrl-C and SIGTERM to the processes, so that they
-    end as one process would, and leaves with the exit status of the one that ended first.
+    """Run ``main`` in processes started by detectron2's ``launch``, forward Ctrl-C and SIGTERM to
+    them, and exit with the status of the process that ended first.
 
-    Where torchrun has started this process, it joins the others instead. Processes that torchrun
-    started again after a failure go on from the last checkpoint, as with ``--resume``.
+    If torchrun has started this process, join the others instead. Processes that torchrun restarts
+    after a failure continue from the last checkpoint, as with ``--resume``.
 
     Args:
-        main: what each process does.
-        args: its argument, of which ``resume`` and ``eval_only`` are read.
-        num_gpus: processes on this machine; where there is one in all, it is this one.
-        options: ``num_machines``, ``machine_rank`` and ``dist_url``, as of detectron2's.
+        main: Function that each process calls.
+        args: Argument of ``main``; ``args.resume`` and ``args.eval_only`` are read.
+        num_gpus: Number of processes on this machine. A single process in total is this one.
+        options: ``num_machines``, ``machine_rank`` and ``dist_url`` of detectron2's ``launch``.
     """
     if is_started_by_torchrun():
         given = {name: options[name] for name in ("num_machines", "machine_rank")}
@@ -42,12 +42,12 @@ def launch(main: Callable[[Any], Any], args: Any, *, num_gpus: int, **options: A
     if num_gpus * options.get("num_machines", 1) > 1:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, _hand_on)
-        # It tells of ending the others once one has ended, after that one's last word.
+        # It warns that it ends the other processes, after the first has printed its error.
         logging.getLogger("torch.multiprocessing.spawn").setLevel(logging.ERROR)
     try:
         launch_stock(main, num_gpus, **options, args=(args,))
     except ProcessExitedException as error:
-        # That process has said why.
+        # That process has already reported why.
         code = error.exit_code
         sys.exit(code if code >= 0 else 128 - code)
 

@@ -16,10 +16,10 @@ from .console import LOGGERS
 
 
 class ProgressLine(HookBase):
-    """Shows iteration, loss, learning rate and remaining time of a training run.
+    """Show the iteration, loss, learning rate and remaining time of a training run.
 
-    On a terminal it is one line that changes in place; elsewhere, as in a file or a pipe, a line
-    is added from time to time. Register it after the hooks that write metrics.
+    A terminal shows one line that is updated in place. Other streams, such as files and pipes, get
+    a new line from time to time. Register this hook after those that write metrics.
     """
 
     def __init__(
@@ -27,9 +27,9 @@ class ProgressLine(HookBase):
     ) -> None:
         """
         Args:
-            title: what the line begins with.
-            stream: where to write, standard error by default.
-            seconds: between lines, where the stream is no terminal.
+            title: Text at the start of the line.
+            stream: Stream to write to, by default standard error.
+            seconds: Time between lines if the stream is not a terminal.
         """
         self._title = title
         self._stream = stream
@@ -62,12 +62,12 @@ def progress_line(
     stream: TextIO | None = None,
     seconds: float = 10.0,
 ) -> tqdm:
-    """A line that shows how much is done, see :class:`ProgressLine`.
+    """Return a progress bar; see :class:`ProgressLine`.
 
     Args:
-        title, stream, seconds: as there.
-        total: number of steps.
-        initial: how many of them were done before.
+        title, stream, seconds: See :class:`ProgressLine`.
+        total: Total number of steps.
+        initial: Number of steps that are already done.
     """
     stream = stream or sys.stderr
     is_terminal = stream.isatty()
@@ -85,7 +85,7 @@ def progress_line(
 
 
 class _Lines(io.TextIOBase):
-    """Gives each state of a line that is meant to be overwritten a line of its own."""
+    """Write each state of a line that is meant to be overwritten on a new line."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -100,9 +100,9 @@ class _Lines(io.TextIOBase):
 
 @contextlib.contextmanager
 def log_to_file_only() -> Iterator[None]:
-    """Keep detectron2's logs and ours off the console, from now on, but for errors.
+    """Keep detectron2's and this package's logs, except errors, off the console from now on.
 
-    It also holds for the loggers that are set up inside the block. ``OUTPUT_DIR/log.txt`` gets
+    This includes loggers that are set up inside the block. ``OUTPUT_DIR/log.txt`` still gets
     everything.
     """
     console = sys.stdout
@@ -117,7 +117,7 @@ def log_to_file_only() -> Iterator[None]:
 
 @contextlib.contextmanager
 def prints_to_log() -> Iterator[None]:
-    """Log what is printed meanwhile, as pycocotools does in each evaluation."""
+    """Log everything printed within the block, e.g. by pycocotools in each evaluation."""
     with contextlib.redirect_stdout(_Log()):
         yield
 

@@ -11,16 +11,16 @@ from shakedrop_det.utils.safe_pickle import load_pickle
 
 
 def check_proposal_files(cfg: CfgNode, *, train: bool) -> None:
-    """Stop before detectron2 reads a file of proposals that would run code.
+    """Check that loading the files of proposals does not run code, before detectron2 reads them.
 
     Args:
-        cfg: read are ``MODEL.LOAD_PROPOSALS`` and ``DATASETS.PROPOSAL_FILES_*``.
-        train: whether the run trains.
+        cfg: ``MODEL.LOAD_PROPOSALS`` and ``DATASETS.PROPOSAL_FILES_*`` are read.
+        train: Whether the run trains.
 
     Raises:
-        FileNotFoundError: if there is no such file.
-        OSError: if it has an address that cannot be read.
-        ValueError: if it holds more than arrays and plain containers, or is damaged.
+        FileNotFoundError: If there is no such file.
+        OSError: If its address cannot be read.
+        ValueError: If it contains more than arrays and plain containers, or is damaged.
     """
     if not cfg.MODEL.LOAD_PROPOSALS:
         return
@@ -33,9 +33,9 @@ def check_proposal_files(cfg: CfgNode, *, train: bool) -> None:
             try:
                 with open(path, "rb") as file:
                     load_pickle(file)
-            except Exception as error:  # Of a damaged pickle any can come.
+            except Exception as error:  # A damaged pickle can raise any error.
                 reason = str(error) or type(error).__name__
                 raise ValueError(
-                    f"{key}: {name!r} is damaged, or holds more than arrays, lists and dicts "
-                    f"({reason}), which could run code: write its boxes and scores as arrays"
+                    f"{key}: {name!r} is damaged, or contains more than arrays, lists and dicts "
+                    f"({reason}), which could run code: save its boxes and scores as arrays"
                 ) from error

@@ -18,28 +18,28 @@ from .rng import preserved_rng, seed_cpu_rng
 
 
 def resumable(loader: Any, *, rank: int = 0, world_size: int = 1) -> Any:
-    """The same images in the same batches, from a loader that can start anywhere.
+    """Return a loader of the same images in the same batches that can start at any position.
 
     Args:
-        loader: of detectron2's ``build_detection_train_loader``, or a relative.
-        rank, world_size: number of this process and of all.
+        loader: Loader from detectron2's ``build_detection_train_loader`` or a similar function.
+        rank, world_size: Rank of this process and number of processes.
 
     Returns:
-        ResumableLoader; or ``loader`` itself, with a warning, if it is of an unknown kind.
+        A :class:`ResumableLoader`, or, with a warning, ``loader`` itself if its type is unknown.
     """
     grouped = isinstance(loader, AspectRatioGroupedDataset)
     inner = loader.dataset if grouped else loader
     images = getattr(inner, "dataset", None)
-    # detectron2's samplers are endless and shuffle by a seed that is known.
+    # detectron2's samplers are endless and shuffle with a seed that they store.
     if not isinstance(images, ToIterableDataset) or not hasattr(images.sampler, "_seed"):
         logging.getLogger(__name__).warning(
             "A run cannot be resumed exactly with a data loader or sampler that is not one of "
-            "detectron2's (%s): it will start from another image",
+            "detectron2's (%s): it will continue with different images",
             type(loader).__name__,
         )
         return loader
-    # Current detectron2 hands SEED to its samplers as it is, and -1 asks for a random seed: each
-    # unseeded run would read the images in one and the same order.
+    # Current detectron2 passes SEED to its samplers unchanged. With -1, which asks for a random
+    # seed, each run would read the images in the same order.
     if images.sampler._seed < 0:
         images.sampler._seed = comm.shared_random_seed()
     return ResumableLoader(
@@ -48,11 +48,11 @@ def resumable(loader: Any, *, rank: int = 0, world_size: int = 1) -> Any:
 
 
 class ResumableLoader:
-    """An endless iterable of batches that knows where it is.
+    """Endless iterable of batches that knows its position.
 
-    The images follow from the sampler's seed, and what is random about each from that seed and its
-    position in the sampler's stream: neither from what was read before it, nor from the number of
-    worker processes, nor from how far these read ahead.
+    The sampler's seed determines the images. That seed and the position in the sampler's stream
+    determine the random numbers for each image, independently of what was read before it, of the
+    number of workers, and of how far they read ahead.
     """
 
     def __init__(
@@ -60,11 +60,12 @@ class ResumableLoader:
     ) -> None:
         """
         Args:
-            loader: gives batches, or single images if ``grouped``, of a ``ToIterableDataset``.
-            batch_size: images per batch of this process.
-            grouped: whether each batch is to have images that are wide, or none, as by detectron2's
+            loader: Loader of a ``ToIterableDataset``; of batches, or of single images if
+                ``grouped``.
+            batch_size: Number of images per batch of this process.
+            grouped: Whether all images in a batch are wide, or none is, as with detectron2's
                 ``DATALOADER.ASPECT_RATIO_GROUPING``.
-            rank, world_size: number of this process and of all.
+            rank, world_size: Rank of this process and number of processes.
         """
         source: Any = loader.dataset
         self._images = _Images(
@@ -83,16 +84,16 @@ class ResumableLoader:
 
     @property
     def num_images(self) -> int:
-        """Images in an epoch."""
+        """Number of images in an epoch."""
         sampler: Any = self._images.sampler
         return getattr(sampler, "_size_subset", len(self._images.source))
 
     def __iter__(self) -> Iterator[list[Any]]:
-        """Batches, from where :meth:`load_state_dict` said or this iterable was left."""
+        """Yield batches from where :meth:`load_state_dict` or the last iteration left off."""
         batches = self._grouped() if self.grouped else self._ungrouped()
         while True:
-            # Reading seeds the generators, of this process if there are no workers, and it has use
-            # for its own random numbers. The loader draws one for its workers in any case.
+            # Without workers, reading seeds the generators of this process, whose own random
+            # numbers should not change. The loader also draws a seed for workers in any case.
             with preserved_rng():
                 batch = next(batches)
             yield batch
@@ -108,14 +109,14 @@ class ResumableLoader:
 
     def _grouped(self) -> Iterator[list[Any]]:
         self._images.start = self._next
-        # Waiting for others of their shape when the state was saved.
+        # Images that waited for others of their shape when the state was saved.
         waiting = [[(at, self._images.at(at)) for at in group] for group in self._waiting]
         for position, image in self._loader:
             self._next = position + 1
             group = waiting[0 if image["width"] > image["height"] else 1]
             group.append((position, image))
             batch = []
-            # More than that wait after resuming what had larger batches: the oldest go first.
+            # If earlier batches were larger, more images wait after resuming: use the oldest.
             if len(group) >= self.batch_size:
                 batch = [image for _, image in group[: self.batch_size]]
                 del group[: self.batch_size]
@@ -124,7 +125,7 @@ class ResumableLoader:
                 yield batch
 
     def state_dict(self) -> dict[str, Any]:
-        """Where this process is, and the seeds; see :meth:`load_state_dict`."""
+        """Return the position of this process and the seeds; see :meth:`load_state_dict`."""
         names = ("_seed", "_seed_subset")
         found = vars(self._images.sampler)
         return {
@@ -134,11 +135,11 @@ class ResumableLoader:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Let the next iteration go on where another loader was.
+        """Make the next iteration continue where another loader stopped.
 
         Args:
-            state: of :meth:`state_dict`, "next" being the number of images that were read,
-                "waiting" the positions of those that are in no batch yet.
+            state: State from :meth:`state_dict`. "next" is the number of images that were read,
+                "waiting" the positions of those that are not in a batch yet.
         """
         self._next = state["next"]
         first, second = state["waiting"]
@@ -146,7 +147,7 @@ class ResumableLoader:
         self._set_seeds(state["seeds"])
 
     def restart_like(self, other: Any) -> None:
-        """Let the next iteration begin at the first image, in the order of another loader."""
+        """Make the next iteration begin at the first image, in the order of another loader."""
         self._next = 0
         self._waiting = ([], [])
         if isinstance(other, ResumableLoader):
@@ -163,7 +164,7 @@ class ResumableLoader:
 
 
 def _with_dataset(loader: DataLoader, dataset: IterableDataset) -> DataLoader:
-    """A copy of a loader with another data set, all else being equal."""
+    """Return a copy of a loader with another dataset and otherwise the same settings."""
     workers: dict[str, Any] = {}
     if loader.num_workers > 0:
         workers = {
@@ -185,29 +186,29 @@ def _with_dataset(loader: DataLoader, dataset: IterableDataset) -> DataLoader:
 
 
 _SECONDS_TO_END = 20
-"""For the step that a worker's process is in, after which it ends by itself."""
+"""Seconds for a worker's parent to finish its step, after which the worker ends itself."""
 
 
 def _init_worker(then: Callable[[int], None] | None, worker_id: int) -> None:
-    """Leave it to the process that reads to end its workers: what ends all processes of a run at
-    once, as Ctrl-C and schedulers do, would take away the images that it needs to end its step."""
+    """Ignore signals that end all processes of a run at once, such as Ctrl-C: the process that
+    reads needs its workers to finish its step, and ends them itself."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # Slurm's, see StopBetweenSteps
+    signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # Slurm's; see StopBetweenSteps.
     signal.signal(signal.SIGTERM, _heed_the_next)
     if then is not None:
         then(worker_id)
 
 
 def _heed_the_next(signum: int, frame: FrameType | None) -> None:
-    """torch and Python send this signal too, to a worker that does not end when it is told to."""
+    """Ignore only the first SIGTERM: torch and Python also send it to a worker that hangs."""
     signal.signal(signum, signal.SIG_DFL)
-    # At exit Python alone sends it, once, and waits for the worker without end.
+    # At exit, only Python sends it, once, and waits for the worker without a timeout.
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.alarm(_SECONDS_TO_END)
 
 
 class _Images(IterableDataset):
-    """The images of a sampler's stream from a position on, each with random numbers of its own."""
+    """Images of a sampler's stream from a position on, each with its own random numbers."""
 
     def __init__(
         self,
@@ -228,7 +229,7 @@ class _Images(IterableDataset):
         self._world_size = world_size
 
     def __iter__(self) -> Iterator[Any]:
-        """In a worker process, its chunks: read from all workers in turn, they are in order."""
+        """Yield images; a worker yields its chunks, so that workers read in turn keep the order."""
         worker = get_worker_info()
         turn, turns = (worker.id, worker.num_workers) if worker else (0, 1)
         stream = itertools.islice(enumerate(self.sampler), self.start, None)
@@ -238,7 +239,7 @@ class _Images(IterableDataset):
                 yield (position, image) if self._with_positions else image
 
     def at(self, position: int) -> Any:
-        """The image at a position."""
+        """Return the image at a position."""
         index = next(itertools.islice(self.sampler, position, None))
         return self._read(position, index)
 

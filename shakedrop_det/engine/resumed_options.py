@@ -1,4 +1,4 @@
-"""A resumed run follows its config where it differs from the checkpoint."""
+"""Applying the config's optimizer options, rather than the checkpoint's, to a resumed run."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ KEYS = {
     "momentum": "SOLVER.MOMENTUM",
     "nesterov": "SOLVER.NESTEROV",
 }
-"""Where options of the optimizer come from."""
+"""Config keys that determine each option of the optimizer."""
 
 
 def options(optimizer: torch.optim.Optimizer) -> list[dict[str, Any]]:
-    """The options of each group of parameters, but for its learning rate at the moment.
+    """Return the options of each parameter group, except its current learning rate.
 
     Args:
-        optimizer: with a schedule, so that each group has its base learning rate.
+        optimizer: Optimizer with a schedule, so that each group has its base learning rate.
     """
     groups = optimizer.param_groups
     return [{k: v for k, v in group.items() if k not in ("params", "lr")} for group in groups]
@@ -35,16 +35,16 @@ def restore_options(
     scheduler: LRScheduler,
     configured: Sequence[dict[str, Any]],
 ) -> None:
-    """Give an optimizer, whose state was loaded, the options of the config, and say what changes.
+    """Restore the config's options of an optimizer whose state was loaded, and log each change.
 
-    What is loaded stays: momenta, and how far the schedule is. Without this, a checkpoint's base
-    learning rate and weight decay would be used with the config's schedule.
+    The momentum buffers and the position in the schedule remain as loaded. Otherwise, a
+    checkpoint's base learning rate and weight decay would be combined with the config's schedule.
 
     Args:
-        optimizer, scheduler: with the state of a checkpoint.
-        configured: :func:`options` before that was loaded.
+        optimizer, scheduler: Optimizer and scheduler with the state of a checkpoint.
+        configured: Result of :func:`options` before that state was loaded.
     """
-    changes: dict[tuple[Any, ...], None] = {}  # Once, where groups agree, in their order.
+    changes: dict[tuple[Any, ...], None] = {}  # A dict keeps the order and drops duplicates.
     for loaded, ours in zip(options(optimizer), configured, strict=True):
         for name, key in KEYS.items():
             if name in ours and loaded.get(name, ours[name]) != ours[name]:
@@ -52,7 +52,7 @@ def restore_options(
                 changes[what, ours[name], loaded[name], key] = None
     for change in changes:
         logging.getLogger(__name__).warning(
-            "Resuming with %s %g in place of the checkpoint's %g, as %s of the config says", *change
+            "Resuming with %s %g instead of the checkpoint's %g, as set by %s", *change
         )
     for group, ours in zip(optimizer.param_groups, configured, strict=True):
         group.update(ours)

@@ -1,4 +1,4 @@
-"""The state of the random number generators of a process."""
+"""State of the random number generators of a process."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import torch
 
 
 def rng_state(device: torch.device | None = None) -> dict[str, Any]:
-    """The state of the generators of Python, numpy and torch.
+    """Return the state of the generators of Python, numpy and torch.
 
     Args:
-        device: of the model; if it is a CUDA device, its generator's state is included.
+        device: Device of the model. The generator of a CUDA device is included.
 
     Returns:
-        dict: of tensors, numbers, strings and tuples only, so that it can be read from a file
-        without trusting it.
+        A dict of tensors, numbers, strings and tuples only, so that loading it from a file does not
+        require trusting the file.
     """
     numpy: Any = np.random.get_state(legacy=True)
     name, keys, *rest = numpy
@@ -31,11 +31,11 @@ def rng_state(device: torch.device | None = None) -> dict[str, Any]:
 
 
 def set_rng_state(state: dict[str, Any], device: torch.device | None = None) -> None:
-    """Set the generators to what :func:`rng_state` gave.
+    """Restore the state of the generators.
 
     Args:
-        state: see there.
-        device: whose generator gets the part for CUDA, if there is one.
+        state: State from :func:`rng_state`.
+        device: CUDA device to whose generator the CUDA part, if any, is applied.
     """
     version, numbers, gauss_next = state["python"]
     random.setstate((version, tuple(numbers), gauss_next))
@@ -48,10 +48,10 @@ def set_rng_state(state: dict[str, Any], device: torch.device | None = None) -> 
 
 @contextlib.contextmanager
 def preserved_rng(device: torch.device | None = None) -> Iterator[None]:
-    """Leave the generators as they were before the block.
+    """Restore the state of the generators at the end of the block.
 
     Args:
-        device: see :func:`rng_state`.
+        device: See :func:`rng_state`.
     """
     state = rng_state(device)
     try:
@@ -63,13 +63,13 @@ def preserved_rng(device: torch.device | None = None) -> Iterator[None]:
 def seed_cpu_rng(seed: int, position: int) -> None:
     """Seed the generators of Python, numpy and torch's CPU from two numbers.
 
-    Those of CUDA stay as they are: a process that loads data may train as well.
+    CUDA generators are left alone, since a process that loads data may also train.
 
     Args:
-        seed: any integer. Negative ones are what ``SEED -1`` gives to detectron2's samplers.
-        position: not negative. Close numbers give unrelated streams.
+        seed: Any integer. ``SEED -1`` gives detectron2's samplers a negative one.
+        position: Nonnegative integer. Nearby numbers give unrelated streams.
     """
-    # SeedSequence takes no negative numbers; torch's generators wrap them around in the same way.
+    # SeedSequence rejects negative numbers; torch's generators wrap them around in the same way.
     entropy = (seed % 2**64, position)
     words = np.random.SeedSequence(entropy).generate_state(4, np.uint32)
     random.seed(int(words[0]))

@@ -1,4 +1,4 @@
-"""Training runs and evaluations from beginning to end."""
+"""Complete training and evaluation runs."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ from .weights_check import check_weights
 def train(
     cfg: CfgNode, *, resume: bool = False, quiet: bool = False, allow_pickle: bool = False
 ) -> dict[str, Any] | None:
-    """Train as the config says, from ``MODEL.WEIGHTS`` or where ``OUTPUT_DIR`` left off.
+    """Train as configured, from ``MODEL.WEIGHTS`` or from the last checkpoint in ``OUTPUT_DIR``.
 
     Args:
-        cfg: see :func:`shakedrop_det.engine.setup`.
-        resume: whether to continue from the last checkpoint in ``OUTPUT_DIR``, if there is one.
-        quiet: whether to show one line of progress, see :class:`shakedrop_det.engine.Trainer`.
-        allow_pickle: whether code that a file of weights carries may be run.
+        cfg: Config from :func:`shakedrop_det.engine.setup`.
+        resume: Whether to continue from the last checkpoint in ``OUTPUT_DIR``, if there is one.
+        quiet: Whether to show a single progress line; see :class:`shakedrop_det.engine.Trainer`.
+        allow_pickle: Whether code in a file of weights may run.
 
     Returns:
-        dict: metrics of the last evaluation, if there was one.
+        Metrics of the last evaluation; None if there was none.
 
     Raises:
-        FileNotFoundError, ValueError: see :func:`check_weights` and :class:`Trainer`.
+        FileNotFoundError, ValueError: See :func:`check_weights` and :class:`Trainer`.
     """
-    if not allow_pickle:  # or the code of the file would run twice
+    if not allow_pickle:  # Otherwise the code of the file would run twice.
         check_weights(cfg, resume=resume)
     trainer = Trainer(cfg, quiet=quiet, allow_pickle=allow_pickle)
     trainer.resume_or_load(resume=resume)
@@ -45,16 +45,16 @@ def evaluate(cfg: CfgNode, *, resume: bool = False, allow_pickle: bool = False) 
     """Evaluate ``MODEL.WEIGHTS`` on ``DATASETS.TEST``.
 
     Args:
-        cfg: see :func:`shakedrop_det.engine.setup`.
-        resume: whether to evaluate the last checkpoint in ``OUTPUT_DIR`` instead, if there is one.
-        allow_pickle: see :func:`train`.
+        cfg: Config from :func:`shakedrop_det.engine.setup`.
+        resume: Whether to evaluate the last checkpoint in ``OUTPUT_DIR`` instead, if there is one.
+        allow_pickle: See :func:`train`.
 
     Returns:
-        dict: the metrics, by task, or by data set if there are several.
+        Metrics by task, or by dataset if there are several.
 
     Raises:
-        FileNotFoundError, ValueError: see :func:`check_config` and :class:`Checkpointer`; also if
-            the file lacks weights of the model, has them in another shape, or is of other classes.
+        FileNotFoundError, ValueError: See :func:`check_config` and :class:`Checkpointer`. Also
+            raised if the file lacks weights of the model, or has other shapes or classes.
     """
     check_config(cfg, train=False)
     with errors_of_config(cfg):

@@ -11,7 +11,7 @@ from detectron2.solver.lr_scheduler import LRMultiplier, LRScheduler, WarmupPara
 from fvcore.common.param_scheduler import StepWithFixedGammaParamScheduler
 
 SCHEDULES = ("WarmupMultiStepLR", "WarmupCosineLR", "WarmupStepWithFixedGammaLR")
-"""The values of ``SOLVER.LR_SCHEDULER_NAME``."""
+"""Values of ``SOLVER.LR_SCHEDULER_NAME``."""
 
 _IN_EPOCHS = {
     "SOLVER.MAX_EPOCHS": "SOLVER.MAX_ITER",
@@ -23,25 +23,25 @@ _IN_EPOCHS = {
 
 
 def uses_epochs(cfg: CfgNode) -> bool:
-    """Whether any length is given in epochs."""
+    """Return whether any length is given in epochs."""
     return any(_get(cfg, key) for key in _IN_EPOCHS)
 
 
 def epochs_to_iterations(cfg: CfgNode, num_images: int) -> CfgNode:
-    """Replace the lengths in iterations by those that are given in epochs.
+    """Replace lengths in iterations by those that are given in epochs.
 
     Args:
-        cfg: read are ``SOLVER.IMS_PER_BATCH``, ``SOLVER.MAX_EPOCHS``, ``WARMUP_EPOCHS``,
-            ``STEP_EPOCHS``, ``CHECKPOINT_EPOCHS`` and ``TEST.EVAL_EPOCHS``, of which 0 or () leaves
-            the number of iterations as it is. It is not changed.
-        num_images: in the training set, of which an epoch shows each once.
+        cfg: Config, which is not changed. ``SOLVER.IMS_PER_BATCH``, ``SOLVER.MAX_EPOCHS``,
+            ``WARMUP_EPOCHS``, ``STEP_EPOCHS``, ``CHECKPOINT_EPOCHS`` and ``TEST.EVAL_EPOCHS`` are
+            read; 0 or () leaves the number of iterations unchanged.
+        num_images: Number of training images. An epoch shows each once.
 
     Returns:
-        CfgNode: with ``SOLVER.MAX_ITER``, ``WARMUP_ITERS``, ``STEPS``, ``CHECKPOINT_PERIOD`` and
-        ``TEST.EVAL_PERIOD`` in iterations, rounded to the nearest and at least 1.
+        Config with ``SOLVER.MAX_ITER``, ``WARMUP_ITERS``, ``STEPS``, ``CHECKPOINT_PERIOD`` and
+        ``TEST.EVAL_PERIOD`` in iterations, rounded to the nearest integer and at least 1.
 
     Raises:
-        ValueError: for a negative number of epochs, or a step that is not before the end.
+        ValueError: If a number of epochs is negative.
     """
     if not uses_epochs(cfg):
         return cfg
@@ -72,15 +72,15 @@ def _get(cfg: CfgNode, key: str) -> float | tuple[float, ...]:
 
 
 def build_lr_scheduler(cfg: CfgNode, optimizer: torch.optim.Optimizer) -> LRScheduler:
-    """The schedule of ``SOLVER.LR_SCHEDULER_NAME``, detectron2's own.
+    """Build the schedule of ``SOLVER.LR_SCHEDULER_NAME``, which is detectron2's.
 
     Args:
-        cfg: with lengths in iterations, see :func:`epochs_to_iterations`.
-        optimizer: whose learning rates it sets.
+        cfg: Config with lengths in iterations; see :func:`epochs_to_iterations`.
+        optimizer: Optimizer whose learning rates are scheduled.
 
     Raises:
-        ValueError: if the name is unknown, or the steps and the end do not go together; detectron2
-            ignores steps after the end, with a warning.
+        ValueError: If the name is unknown, or the steps do not fit the number of iterations.
+            detectron2 ignores steps after the end, with a warning.
     """
     solver = cfg.SOLVER
     name = solver.LR_SCHEDULER_NAME
@@ -94,8 +94,8 @@ def build_lr_scheduler(cfg: CfgNode, optimizer: torch.optim.Optimizer) -> LRSche
         _check_steps(tuple(solver.STEPS), solver.MAX_ITER)
     if name == "WarmupCosineLR" and not 0 <= solver.BASE_LR_END <= solver.BASE_LR:
         raise ValueError(
-            f"SOLVER.BASE_LR_END must be from 0 to SOLVER.BASE_LR, {solver.BASE_LR!r}, for a "
-            f"cosine, got {solver.BASE_LR_END!r}"
+            f"SOLVER.BASE_LR_END must be from 0 to SOLVER.BASE_LR, {solver.BASE_LR!r}, for "
+            f"WarmupCosineLR, got {solver.BASE_LR_END!r}"
         )
     if name != "WarmupStepWithFixedGammaLR":
         return build_stock(cfg, optimizer)
@@ -108,8 +108,8 @@ def build_lr_scheduler(cfg: CfgNode, optimizer: torch.optim.Optimizer) -> LRSche
 
 
 class _FixedGammaSteps(StepWithFixedGammaParamScheduler):
-    """fvcore's, which has no value at the very end. detectron2 asks for that one after the last
-    step, before it saves the model."""
+    """fvcore's scheduler, extended to the very end, where it is undefined. detectron2 evaluates it
+    there after the last step, before it saves the model."""
 
     def __call__(self, where: float) -> float:
         return float(super().__call__(min(where, 1.0 - 1e-5)))
@@ -119,12 +119,12 @@ def _check_steps(steps: tuple[int, ...], max_iter: int) -> None:
     used = [0, *(step for step in steps if step <= max_iter)]
     if max_iter in used:
         raise ValueError(
-            f"SOLVER.STEPS {steps} has a step at SOLVER.MAX_ITER, {max_iter}, where training has "
-            "ended: leave it out, or make SOLVER.MAX_ITER (with lengths in epochs: "
-            "SOLVER.MAX_EPOCHS) larger"
+            f"SOLVER.STEPS {steps} has a step at SOLVER.MAX_ITER, {max_iter}, when training has "
+            "ended: remove it, or increase SOLVER.MAX_ITER (with lengths in epochs: "
+            "SOLVER.MAX_EPOCHS)"
         )
     if any(later <= earlier for earlier, later in zip(used, used[1:], strict=False)):
-        raise ValueError(f"SOLVER.STEPS must be positive and ascend, got {steps}")
+        raise ValueError(f"SOLVER.STEPS must be positive and ascending, got {steps}")
     if len(used) > max_iter:
         raise ValueError(
             f"SOLVER.MAX_ITER {max_iter} must be greater than the number of SOLVER.STEPS {steps}"

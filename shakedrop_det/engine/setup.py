@@ -1,4 +1,4 @@
-"""Loading the config of a command line, and setting up the logs."""
+"""Loading the config of a command line, and setting up logs."""
 
 from __future__ import annotations
 
@@ -29,26 +29,26 @@ from .options import merge_options, replace_none
 from .progress import log_to_file_only
 
 _SEEDS = 2**31
-"""numpy's seeds are below 2**32, and each process has another one."""
+"""numpy's seeds are below 2**32, and each process uses a different one."""
 
 
 def setup(args: argparse.Namespace, *, quiet: bool = False) -> CfgNode:
-    """Read the config, set up the logs in ``OUTPUT_DIR`` and seed this process.
+    """Load the config, set up logs in ``OUTPUT_DIR`` and seed this process.
 
-    Each process of a run gets another seed, so that each draws noise of its own.
+    Each process of a run gets a different seed, so that each draws its own noise.
 
     Args:
-        args: of :func:`detectron2.engine.default_argument_parser`, with ``overlay``, see
-            ``tools/command_line.py``, or without.
-        quiet: whether the log goes to ``OUTPUT_DIR/log.txt`` only, instead of the console too.
+        args: Arguments of :func:`detectron2.engine.default_argument_parser`, optionally with
+            ``overlay`` as in ``tools/command_line.py``.
+        quiet: Whether to log only to ``OUTPUT_DIR/log.txt``, not to the console.
 
     Returns:
-        CfgNode: frozen.
+        Frozen config.
 
     Raises:
-        FileNotFoundError: if there is no such config file.
-        ValueError: if the file, an overlay or the options are wrong, ``OUTPUT_DIR`` cannot be
-            written to, or, unless ``args.eval_only``, another run is at work there.
+        FileNotFoundError: If the config file does not exist.
+        ValueError: If the file, an overlay or an option is invalid; ``OUTPUT_DIR`` is not writable;
+            or, unless ``args.eval_only``, another run is active there.
     """
     overlays = getattr(args, "overlay", [])
     cfg = load_config(args.config_file, args.opts, overlays=overlays)
@@ -56,7 +56,7 @@ def setup(args: argparse.Namespace, *, quiet: bool = False) -> CfgNode:
     cfg.freeze()
     make_output_folder(cfg.OUTPUT_DIR, key="OUTPUT_DIR")
     eval_only = getattr(args, "eval_only", False)
-    # Before the files of a run that is at work there are written over.
+    # Before overwriting the files of a run that is active there.
     if comm.is_main_process() and not eval_only:
         check_unclaimed(cfg.OUTPUT_DIR)
     with log_to_file_only() if quiet else contextlib.nullcontext():
@@ -76,15 +76,15 @@ def setup(args: argparse.Namespace, *, quiet: bool = False) -> CfgNode:
         logger.info(f"The config is {args.config_file}, then {laid}, then the options")
     if without_cuda:
         logger.warning(
-            "MODEL.DEVICE asks for CUDA, which is not available here: running on the CPU, which "
-            "is far slower"
+            "MODEL.DEVICE asks for CUDA, which is not available: running on the CPU, which is far "
+            "slower"
         )
     return cfg
 
 
 def _describe(cfg: CfgNode, args: argparse.Namespace) -> None:
-    """Log what detectron2's ``default_setup`` does, on which this function and the next are
-    modelled, but to the file alone, and without colours."""
+    """Log what detectron2's ``default_setup`` does, but only to the file and without colours. This
+    function and the next are modelled on it."""
     logger, for_file = logging.getLogger(__name__), {"for_file_only": True}
     logger.info("Process %d of %d", comm.get_rank() + 1, comm.get_world_size(), extra=for_file)
     logger.info("Environment info:\n%s", collect_env_info(), extra=for_file)
@@ -97,9 +97,9 @@ def _save_config(cfg: CfgNode, *, keep: bool) -> None:
     """Write ``OUTPUT_DIR/config.yaml``.
 
     Args:
-        cfg: the config.
-        keep: whether to leave one that is there as it is: an evaluation does not change what the
-            weights in its folder were trained with.
+        cfg: Config to write.
+        keep: Whether to keep an existing file. An evaluation keeps the config with which the
+            weights in the folder were trained.
     """
     path = os.path.join(cfg.OUTPUT_DIR, "config.yaml")
     if keep and os.path.exists(path):
@@ -112,15 +112,15 @@ def _save_config(cfg: CfgNode, *, keep: bool) -> None:
 def load_config(
     config_file: str, opts: Sequence[str] = (), *, overlays: Sequence[str] = ()
 ) -> CfgNode:
-    """detectron2's and our defaults, then a yaml file, then overlays, then options.
+    """Load the defaults, then a yaml file, then overlays, then options.
 
     Args:
-        config_file: path of the yaml file; empty for none.
-        opts: alternating keys and values, see :func:`shakedrop_det.engine.options.merge_options`.
-        overlays: names or paths, see :func:`shakedrop_det.model_zoo.apply_overlay`; later ones win.
+        config_file: Path of the yaml file; "" for none.
+        opts: Alternating keys and values; see :func:`shakedrop_det.engine.options.merge_options`.
+        overlays: Names or paths; see :func:`shakedrop_det.model_zoo.apply_overlay`. Later ones win.
 
     Raises:
-        FileNotFoundError, ValueError: see :func:`setup`.
+        FileNotFoundError, ValueError: See :func:`setup`.
     """
     cfg = get_cfg()
     add_training_config(cfg)
@@ -140,7 +140,7 @@ def load_config(
 
 
 def fall_back_to_cpu(cfg: CfgNode) -> bool:
-    """Set ``MODEL.DEVICE`` to "cpu" if it asks for CUDA and there is none; whether it did."""
+    """Set ``MODEL.DEVICE`` to "cpu" if CUDA is requested but missing. Return True if so."""
     if torch.cuda.is_available() or not cfg.MODEL.DEVICE.startswith("cuda"):
         return False
     cfg.MODEL.DEVICE = "cpu"

@@ -1,4 +1,4 @@
-"""Submitting training to Slurm, by submitit."""
+"""Submitting training to Slurm with submitit."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ if TYPE_CHECKING:
     import submitit
 
 FOLDER = "slurm"
-"""In the output folder: what the jobs print, and submitit's own files."""
+"""Subfolder of the output folder for the output of jobs and submitit's own files."""
 
 _ALIASES = {"tasks_per_node": "ntasks_per_node"}
 
 
 def parse_slurm(text: str) -> dict[str, Any]:
-    """Options of ``sbatch`` from a command line.
+    """Parse ``sbatch`` options from a command line.
 
     Args:
-        text: such as "partition=gpu,nodes=2,gpus_per_node=8,time=24:00:00". A comma within a value
-            is kept.
+        text: For example, "partition=gpu,nodes=2,gpus_per_node=8,time=24:00:00". Values may contain
+            commas.
 
     Returns:
-        dict: by name. There are as many tasks on a node as GPUs, unless it says otherwise.
+        Options by name. By default, a node has as many tasks as GPUs.
 
     Raises:
-        ValueError: if a part is not NAME=VALUE, or there is no time.
+        ValueError: If a part is not NAME=VALUE, or there is no time.
     """
     options: dict[str, Any] = {}
     for part in re.split(r",(?=[\w-]+=)", text):
@@ -46,8 +46,8 @@ def parse_slurm(text: str) -> dict[str, Any]:
         options[_ALIASES.get(name, name)] = int(value) if value.isdecimal() else value
     if "time" not in options:
         raise ValueError(
-            f"--slurm {text!r}: there is no time; add that of a job, such as time=24:00:00 (a "
-            "training that takes longer is requeued and goes on)"
+            f"--slurm {text!r}: there is no time; add the time limit of a job, such as "
+            "time=24:00:00 (longer training is requeued and continues)"
         )
     gpus = options.get("gpus_per_node")
     if isinstance(gpus, int):
@@ -61,16 +61,16 @@ def submit(
     """Submit one job, or several as an array.
 
     Args:
-        jobs: what they do.
-        options: see :func:`parse_slurm`.
-        folder: gets their logs; on a file system that all machines share.
-        at_once: how many jobs of the array may run side by side.
+        jobs: Jobs to submit.
+        options: Options from :func:`parse_slurm`.
+        folder: Folder for logs, on a file system that all machines share.
+        at_once: Maximum number of jobs of the array that run simultaneously.
 
     Returns:
-        list: of submitit's jobs.
+        submitit's jobs.
 
     Raises:
-        ValueError: if submitit or Slurm is missing, or Slurm rejects the options.
+        ValueError: If submitit or Slurm is missing, or Slurm rejects the options.
     """
     check_slurm()
     import submitit
@@ -85,7 +85,7 @@ def submit(
             **{name: value for name, value in options.items() if name in known},
             array_parallelism=at_once,
             stderr_to_stdout=True,
-            # Whatever the cluster's default: a job that has to make room comes again.
+            # Requeue preempted jobs, whatever the cluster's default.
             additional_parameters={**others, "requeue": True},
             teardown=AFTER_THE_TASKS.splitlines(),
         )
@@ -98,7 +98,7 @@ def submit(
 def check_slurm() -> None:
     """
     Raises:
-        ValueError: if submitit or Slurm's programs are missing, with the remedy.
+        ValueError: If submitit or Slurm's programs are missing. The message says how to fix it.
     """
     if importlib.util.find_spec("submitit") is None:
         raise ValueError("--slurm needs submitit: pip install 'shakedrop_det[slurm]'")
@@ -110,17 +110,17 @@ def check_slurm() -> None:
 
 
 def check_processes(**given: int) -> None:
-    """Stop if the command line asks for processes beside ``--slurm``.
+    """Check that the command line does not set the number of processes in addition to ``--slurm``.
 
     Args:
         given: ``num_gpus``, ``num_machines`` and ``machine_rank``.
 
     Raises:
-        ValueError: naming the option.
+        ValueError: If it does. The message names the option.
     """
     for name, value in given.items():
         if value != (0 if name == "machine_rank" else 1):
             raise ValueError(
-                f"--{name.replace('_', '-')} {value} beside --slurm, which has the number of "
-                "processes (nodes times gpus_per_node or tasks_per_node): leave it out"
+                f"--{name.replace('_', '-')} {value} conflicts with --slurm, which sets the number "
+                "of processes (nodes times gpus_per_node or tasks_per_node): leave it out"
             )

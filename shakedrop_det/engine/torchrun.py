@@ -1,4 +1,4 @@
-"""Taking part in a run whose processes torchrun has started."""
+"""Joining a run whose processes torchrun has started."""
 
 from __future__ import annotations
 
@@ -17,46 +17,45 @@ from detectron2.utils import comm
 from shakedrop_det.utils.errors import reported_to_user
 
 RUN_ID = "TORCHELASTIC_RUN_ID"
-"""The variable that torchrun sets in each process, and nothing else does."""
+"""Environment variable that torchrun, and nothing else, sets in each process."""
 
 _KEY = "shakedrop_det/store"
 _PATIENCE = timedelta(seconds=5)
-"""For a store that may be gone."""
+"""Timeout for a store that may no longer exist."""
 
 
 def is_started_by_torchrun() -> bool:
-    """Whether this process is one of several that torchrun has started."""
+    """Return whether torchrun has started this process."""
     return RUN_ID in os.environ
 
 
 def check_started_once(**options: int) -> None:
-    """Stop if the command line asks for processes as well.
+    """Check that the command line does not also ask for processes.
 
     Args:
-        options: ``num_gpus``, ``num_machines`` and ``machine_rank``, as detectron2's ``launch``
-            takes them.
+        options: ``num_gpus``, ``num_machines`` and ``machine_rank`` of detectron2's ``launch``.
 
     Raises:
-        ValueError: naming the option and torchrun's variable.
+        ValueError: If it does. The message names the option and torchrun's variable.
     """
     for name, value in options.items():
         if value != (0 if name == "machine_rank" else 1):
             raise ValueError(
-                f"--{name.replace('_', '-')} {value}: the environment has {RUN_ID}: torchrun has "
-                "started the processes already. Leave the option out, or run without torchrun"
+                f"--{name.replace('_', '-')} {value}: torchrun has already started the processes "
+                f"({RUN_ID} is set): leave the option out, or run without torchrun"
             )
 
 
 def join(main: Callable[[Any], Any], args: Any, *, restarted: bool) -> None:
-    """Do what a process that detectron2's ``launch`` starts does: join the others, then ``main``.
+    """Join the other processes and call ``main``, as those that detectron2's ``launch`` starts do.
 
-    With GPUs the processes talk by NCCL, without by Gloo. Where they were started because earlier
-    ones failed or were stopped, ``args.resume`` becomes True, unless ``args.eval_only``.
+    The backend is NCCL with GPUs, otherwise Gloo. If the processes replace earlier ones that failed
+    or were stopped, ``args.resume`` is set to True, unless ``args.eval_only``.
 
     Args:
-        main: what each process does.
-        args: its argument.
-        restarted: whether this process knows of earlier ones.
+        main: Function that each process calls.
+        args: Argument of ``main``.
+        restarted: Whether this process knows that it replaces an earlier one.
     """
     size, local_size = int(os.environ["WORLD_SIZE"]), int(os.environ["LOCAL_WORLD_SIZE"])
     if torch.cuda.is_available():
@@ -75,7 +74,7 @@ def join(main: Callable[[Any], Any], args: Any, *, restarted: bool) -> None:
         else:
             dist.init_process_group(backend, init_method="env://", timeout=DEFAULT_TIMEOUT)
         comm.create_local_process_group(local_size)
-        # Only the agent of the process that failed counts a restart.
+        # Only the agent of the failed process counts a restart.
         restarted = any(comm.all_gather(restarted))
     if restarted and not args.eval_only:
         args.resume = True
@@ -87,17 +86,17 @@ def join(main: Callable[[Any], Any], args: Any, *, restarted: bool) -> None:
 
 
 def _meet(rank: int) -> tuple[dist.Store, bool]:
-    """A store that the processes of this start share, and no earlier ones.
+    """Return a store that only the processes of this start share.
 
-    torchrun's own store stays the same through its restarts, and keeps the addresses of processes
-    that are gone: with ``env://`` a new process may try to reach those (torch 2.15). So the first
-    process opens a store of its own, and tells the others by torchrun's where that is.
+    torchrun's own store persists through restarts and keeps the addresses of earlier processes,
+    which a new process may try to reach with ``env://`` (torch 2.15). Therefore, the first process
+    opens a new store and publishes its address in torchrun's.
 
     Args:
-        rank: of this process.
+        rank: Rank of this process.
 
     Returns:
-        The store, and in the first process whether there was an earlier start.
+        The store, and, in the first process, whether there was an earlier start.
     """
     host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
     agents = dist.TCPStore(host, port, is_master=False, timeout=DEFAULT_TIMEOUT)
@@ -119,12 +118,12 @@ def _meet(rank: int) -> tuple[dist.Store, bool]:
         except dist.DistError:
             if time.monotonic() > deadline:
                 raise
-        time.sleep(1.0)  # It was an earlier start's.
+        time.sleep(1.0)  # The store was of an earlier start.
 
 
 def _check_devices(processes: int) -> None:
     if processes > torch.cuda.device_count():
         raise ValueError(
-            f"--nproc-per-node {processes} of torchrun: this machine has "
-            f"{torch.cuda.device_count()} GPUs, and each process needs one"
+            f"torchrun --nproc-per-node {processes}: each process needs a GPU, but this machine "
+            f"has {torch.cuda.device_count()}"
         )

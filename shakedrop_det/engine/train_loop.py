@@ -1,4 +1,4 @@
-"""The training step: mixed precision, gradient accumulation, and a check of the losses."""
+"""Training step with mixed precision, gradient accumulation, and a check of the losses."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from .divergence import FirstStepError
 from .non_finite import describe_non_finite
 
 AMP_DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
-"""The values of ``SOLVER.AMP.DTYPE``."""
+"""Values of ``SOLVER.AMP.DTYPE``."""
 
 
 def amp_dtype(cfg: CfgNode) -> torch.dtype | None:
-    """What ``SOLVER.AMP`` computes in, None where it is off.
+    """Return the autocast dtype of ``SOLVER.AMP``; None if it is disabled.
 
     Args:
-        cfg: read are ``SOLVER.AMP`` and ``MODEL.DEVICE``.
+        cfg: ``SOLVER.AMP`` and ``MODEL.DEVICE`` are read.
 
     Raises:
-        ValueError: if ``SOLVER.AMP.DTYPE`` is unknown.
+        ValueError: If ``SOLVER.AMP.DTYPE`` is unknown.
     """
     name = cfg.SOLVER.AMP.DTYPE
     if name not in AMP_DTYPES:
@@ -42,10 +42,10 @@ def amp_dtype(cfg: CfgNode) -> torch.dtype | None:
 class TrainStep(SimpleTrainer):
     """detectron2's ``SimpleTrainer`` and ``AMPTrainer`` in one, with gradient accumulation.
 
-    With the defaults it computes what ``SimpleTrainer`` does. float16 needs CUDA and scales the
-    loss, so that gradients do not underflow; bfloat16 has the exponent range of float32.
+    By default, it computes the same as ``SimpleTrainer``. float16 needs CUDA and scales the loss to
+    prevent gradients from underflowing; bfloat16 has the exponent range of float32.
 
-    A loss that is no finite number stops the run, and the error names the layer.
+    A loss that is not finite stops the run, and the error names the layer.
     """
 
     def __init__(
@@ -61,19 +61,19 @@ class TrainStep(SimpleTrainer):
     ) -> None:
         """
         Args:
-            model: gives a dict of losses, each the mean over the images it was given.
-            data_loader: iterable of batches, lists of images.
-            optimizer: of the model's parameters.
-            accumulation_steps: parts that a batch is divided into; the gradients are those of the
-                mean of the parts' losses. Batch statistics, and losses that are divided by the
-                number of objects in a batch, are those of the parts.
-            amp_dtype: what autocast computes the forward pass in; None for no autocast.
-            policies: what makes copies of each batch, all of which are trained on: the gradients
-                are those of the mean of their losses, and batch statistics those of each.
-            while_waiting: a context to wait for images in, where nothing has changed yet.
+            model: Model that returns a dict of losses, each averaged over its input images.
+            data_loader: Iterable of batches, which are lists of images.
+            optimizer: Optimizer of the model's parameters.
+            accumulation_steps: Number of parts that a batch is divided into. Gradients are those of
+                the mean of the parts' losses. BatchNorm's statistics, and losses normalized by the
+                number of objects, are computed per part.
+            amp_dtype: Dtype of the autocast forward pass; None for no autocast.
+            policies: Makes copies of each batch to train on. Gradients are those of the mean of the
+                copies' losses; BatchNorm's statistics are computed per copy.
+            while_waiting: Returns a context in which to wait for images, before anything changes.
 
         Raises:
-            ValueError: if ``accumulation_steps`` is less than 1.
+            ValueError: If ``accumulation_steps`` is less than 1.
         """
         if accumulation_steps < 1:
             raise ValueError(
@@ -91,13 +91,13 @@ class TrainStep(SimpleTrainer):
         )
 
     def run_step(self) -> None:
-        """One step of the optimizer, with what the data loader gives next.
+        """Take one optimizer step on the next batch of the data loader.
 
         Raises:
-            FloatingPointError: if a loss is infinite or no number, with the iteration, the losses
-                and the first layer that gave such numbers; of the kind :class:`FirstStepError` in
-                the first step.
-            ValueError: if the batch cannot be divided evenly.
+            FloatingPointError: If a loss is not finite; in the first step, a
+                :class:`FirstStepError`. The message has the iteration, the losses and the first
+                layer whose output is not finite.
+            ValueError: If the batch cannot be divided evenly.
         """
         assert self.model.training, "the model was changed to eval mode"
         start = time.perf_counter()
@@ -119,12 +119,12 @@ class TrainStep(SimpleTrainer):
             for name, loss in part_losses.items():
                 losses[name] = losses.get(name, 0) + loss.detach() / len(parts)
         self.after_backward()
-        # Only now, when the device has its work: reading a number waits for it.
+        # Only now that all work is queued, since reading a number waits for the device.
         values = {name: loss.item() for name, loss in losses.items()}
         if not all(math.isfinite(value) for value in values.values()):
             self._stop(f"the loss became infinite or NaN: {values}", parts)
         if self.policies is not None:
-            # The parts of a copy follow each other.
+            # The parts of a copy are consecutive.
             of_copies = torch.stack(totals).view(-1, self.accumulation_steps)
             self.policies.add_losses(of_copies.mean(dim=1))
         self._write_metrics(losses, data_time)
@@ -133,7 +133,7 @@ class TrainStep(SimpleTrainer):
         self._has_stepped = True
 
     def _parts(self, data: list[Any]) -> list[list[Any]]:
-        """What goes through the network, one after the other, for a step."""
+        """Return the inputs of the successive forward passes of a step."""
         copies = [data]
         if self.policies is not None:
             copies = self.policies.copies(data, self.device)
@@ -143,7 +143,7 @@ class TrainStep(SimpleTrainer):
         try:
             with self._autocast():
                 losses = self.model(part)
-        except FloatingPointError as error:  # detectron2's RPN looks at its proposals itself.
+        except FloatingPointError as error:  # detectron2's RPN checks its proposals itself.
             self._stop(str(error), [part])
         return {"total_loss": losses} if isinstance(losses, Tensor) else losses
 
@@ -157,13 +157,13 @@ class TrainStep(SimpleTrainer):
         raise error(f"iteration {self.iter}: {reason}; {culprit}")
 
     def _autocast(self) -> ContextManager[Any]:
-        # Not entered without need: torch would complain of an unknown device type.
+        # Not entered unless needed: torch warns about device types that it does not know.
         if self.amp_dtype is None:
             return contextlib.nullcontext()
         return torch.autocast(self.device.type, self.amp_dtype)
 
     def _reducing_gradients(self, is_last: bool) -> ContextManager[Any]:
-        """Processes exchange gradients once per step, when all are summed."""
+        """Return a context in which processes exchange gradients only after the last part."""
         if is_last or not isinstance(self.model, DistributedDataParallel):
             return contextlib.nullcontext()
         return self.model.no_sync()
@@ -177,41 +177,41 @@ class TrainStep(SimpleTrainer):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         _check_optimizer(state_dict["optimizer"], self.optimizer)
         super().load_state_dict(state_dict)
-        # Runs without float16 on CUDA have no state of it: the scaler then finds its own scale.
+        # Runs without float16 on CUDA save no scaler state: the scaler then finds its own scale.
         scaler_state = state_dict.get("grad_scaler")
         if scaler_state and self.grad_scaler.is_enabled():
             self.grad_scaler.load_state_dict(scaler_state)
 
 
 def _check_optimizer(saved: Mapping[str, Any], optimizer: torch.optim.Optimizer) -> None:
-    """Stop if a saved state is not one of this optimizer and its parameters: torch notices the
-    parameters, without saying what to do, and the optimizer only in its first step.
+    """Check that a saved state is of this optimizer and its parameters. torch detects other
+    parameters without saying what to do, and another optimizer only in its first step.
 
     Raises:
-        ValueError: naming the keys.
+        ValueError: If it is not. The message names the keys.
     """
     groups, own = saved["param_groups"], optimizer.param_groups
-    # What tells SGD and Adam apart; versions of torch differ in others.
+    # These options distinguish SGD from Adam; others differ between versions of torch.
     if any((name in groups[0]) != (name in own[0]) for name in ("momentum", "betas")):
         raise ValueError(
             f"the run to be resumed has another optimizer than {type(optimizer).__name__}: resume "
-            "with the SOLVER.OPTIMIZER that it began with, or begin another in another OUTPUT_DIR"
+            "with its original SOLVER.OPTIMIZER, or start a new run in another OUTPUT_DIR"
         )
     sizes = [[len(group["params"]) for group in each] for each in (groups, own)]
     if sizes[0] != sizes[1]:
         raise ValueError(
             f"the run to be resumed trained {sum(sizes[0])} parameters in {len(sizes[0])} groups, "
-            f"this one {sum(sizes[1])} in {len(sizes[1])}: resume with the MODEL keys that it "
-            "began with (BACKBONE.FREEZE_AT, NORM, the heads) and the SOLVER's keys of rates and "
-            "weight decay, or begin another in another OUTPUT_DIR"
+            f"this one {sum(sizes[1])} in {len(sizes[1])}: resume with its original MODEL keys "
+            "(BACKBONE.FREEZE_AT, NORM, the heads) and SOLVER keys of learning rates and weight "
+            "decay, or start a new run in another OUTPUT_DIR"
         )
 
 
 def divide(data: list[Any], parts: int) -> list[list[Any]]:
-    """Divide a batch into parts of one size, in order.
+    """Divide a batch into parts of equal size, in order.
 
     Raises:
-        ValueError: if that is not possible.
+        ValueError: If that is not possible.
     """
     if parts == 1:
         return [data]

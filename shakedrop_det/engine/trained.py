@@ -1,4 +1,4 @@
-"""The interface of a trainer that hooks and signal handlers use."""
+"""Interface of a trainer for hooks and signal handlers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .ema import ModelEMA
 
 
 class Trained(Protocol):
-    """The trainer, as those see it whom it calls."""
+    """Trainer as seen by the hooks and functions that it calls."""
 
     cfg: CfgNode
     model: nn.Module

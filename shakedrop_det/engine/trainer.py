@@ -1,4 +1,4 @@
-"""The trainer of both stages: classification and detection."""
+"""Trainer of both stages: classification and detection."""
 
 from __future__ import annotations
 
@@ -56,38 +56,38 @@ from .trainer_hooks import complete_hooks
 class Trainer(DefaultTrainer):
     """:class:`detectron2.engine.DefaultTrainer` for image classifiers and all stock detectors.
 
-    What differs from the stock trainer:
+    Differences from the stock trainer:
 
-    * data loaders follow ``MODEL.META_ARCHITECTURE``, evaluators the data set's metadata;
-    * one process at a time trains in an ``OUTPUT_DIR``;
-    * checkpoints are written so that no interruption damages them, and weights that do not fit the
-      backbone stop the run, see :class:`shakedrop_det.checkpoint.Checkpointer`;
-    * PreciseBN gathers its statistics without ShakeDrop's noise;
-    * several processes and ``SOLVER.AMP`` (in bfloat16) also work on CPUs;
-    * lengths in epochs, gradient accumulation, averaged weights, the best checkpoint, exact
-      resuming and Adversarial AutoAugment, see the keys of
-      :func:`shakedrop_det.add_training_config`;
-    * a loss that is no finite number stops the run with the layer named;
+    * Data loaders follow ``MODEL.META_ARCHITECTURE``, evaluators the dataset's metadata.
+    * Only one process at a time trains in an ``OUTPUT_DIR``.
+    * Interruptions cannot damage checkpoints, and weights that do not fit the backbone stop the
+      run; see :class:`shakedrop_det.checkpoint.Checkpointer`.
+    * PreciseBN gathers its statistics without ShakeDrop's noise.
+    * Several processes and ``SOLVER.AMP`` (in bfloat16) also work on CPUs.
+    * It supports lengths in epochs, gradient accumulation, averaged weights, the best checkpoint,
+      exact resuming and Adversarial AutoAugment; see the keys of
+      :func:`shakedrop_det.add_training_config`.
+    * A loss that is not finite stops the run with an error that names the layer.
     * Ctrl-C and SIGTERM end the run after a step, with a checkpoint.
     """
 
     def __init__(self, cfg: CfgNode, *, quiet: bool = False, allow_pickle: bool = False) -> None:
         """
         Args:
-            cfg: with the keys of :func:`shakedrop_det.add_training_config`.
-            quiet: show one line of progress, and put what is printed into the log. For the log
-                itself see ``quiet`` of :func:`shakedrop_det.engine.setup`.
-            allow_pickle: whether code that a file of weights carries may be run.
+            cfg: Config with the keys of :func:`shakedrop_det.add_training_config`.
+            quiet: Whether to show a single progress line and log everything that is printed. For
+                the log itself, see ``quiet`` of :func:`shakedrop_det.engine.setup`.
+            allow_pickle: Whether code in a file of weights may run.
 
         Raises:
-            ValueError: for settings or data that cannot be trained with, see
+            ValueError: If the settings or data cannot be used for training; see
                 :func:`shakedrop_det.engine.check_config`.
         """
-        # DefaultTrainer's own constructor, but for DDP and AMP on CPUs and for the checkpointer.
+        # Like DefaultTrainer's constructor, except for DDP and AMP on CPUs and the checkpointer.
         TrainerBase.__init__(self)
         self.interruption = Interruption()
         if not logging.getLogger("detectron2").isEnabledFor(logging.INFO):
-            setup_logger()  # Nobody did: let a notebook show the progress.
+            setup_logger()  # Not done yet: a notebook should show progress.
         check_config(cfg)
         cfg = self.auto_scale_workers(cfg, comm.get_world_size())
         with errors_of_config(cfg):
@@ -136,23 +136,23 @@ class Trainer(DefaultTrainer):
             return cfg
         if not isinstance(data_loader, ResumableLoader):
             raise ValueError(
-                "lengths in epochs (SOLVER.MAX_EPOCHS and its like) and Adversarial AutoAugment "
-                "need one of detectron2's training samplers, to know the number of images; give "
-                "the length in iterations, SOLVER.MAX_ITER and its like, and set "
+                "lengths in epochs (such as SOLVER.MAX_EPOCHS) and Adversarial AutoAugment need "
+                "one of detectron2's training samplers, to know the number of images; use lengths "
+                "in iterations (such as SOLVER.MAX_ITER), and set "
                 "INPUT.CLASSIFICATION.ADVERSARIAL_AUGMENT.POLICIES to 0"
             )
         return epochs_to_iterations(cfg, data_loader.num_images)
 
     def train(self) -> dict[str, Any] | None:
-        """Train.
+        """Run training.
 
         Returns:
-            dict: metrics of the last evaluation, if there was one.
+            Metrics of the last evaluation; None if there was none.
 
         Raises:
-            ValueError: if another process trains in ``OUTPUT_DIR``.
-            FloatingPointError: if a loss is no finite number, with what may help.
-            Interrupted: for Ctrl-C and SIGTERM, a KeyboardInterrupt that says how to go on.
+            ValueError: If another process is training in ``OUTPUT_DIR``.
+            FloatingPointError: If a loss is not finite. The message suggests remedies.
+            Interrupted: On Ctrl-C or SIGTERM. This KeyboardInterrupt says how to continue.
         """
         with contextlib.ExitStack() as stack:
             if comm.is_main_process():
@@ -166,7 +166,7 @@ class Trainer(DefaultTrainer):
             except Interrupted as stop:
                 raise Interrupted(stop.signum, save_interrupted(self)) from None
             except Exception as error:
-                # What ends a group of processes ends data workers and other ranks too.
+                # A signal to the process group also ends data workers and other ranks.
                 if (signum := self.interruption.received) is not None:
                     raise Interrupted(signum, how_to_go_on(self)) from error
                 if not isinstance(error, FloatingPointError):
@@ -176,8 +176,7 @@ class Trainer(DefaultTrainer):
         return getattr(self, "_last_eval_results", None)
 
     def after_train(self) -> None:
-        """As in the base class, but a run that is stopped is not evaluated, be it in its last
-        step."""
+        """Run the hooks, except evaluation if the run was stopped, even in its last step."""
         if self.iter >= self.max_iter:
             super().after_train()
             return
@@ -187,23 +186,23 @@ class Trainer(DefaultTrainer):
                 hook.after_train()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """As in the base class, but that learning rate, weight decay and momentum are the config's,
-        see :func:`shakedrop_det.engine.resumed_options.restore_options`."""
+        """Load a checkpoint's state, but keep the config's learning rate, weight decay and
+        momentum; see :func:`shakedrop_det.engine.resumed_options.restore_options`."""
         configured = options(self.optimizer)
         super().load_state_dict(state_dict)
         restore_options(self.optimizer, self.scheduler, configured)
 
     def build_hooks(self) -> list[HookBase | None]:
-        """The stock hooks and those of this package."""
+        """Return the stock hooks and those of this package."""
         return complete_hooks(self, super().build_hooks())
 
     @classmethod
     def build_model(cls, cfg: CfgNode) -> nn.Module:
-        """detectron2's, in the memory format of ``MODEL.CHANNELS_LAST``."""
+        """Build detectron2's model, in the memory format of ``MODEL.CHANNELS_LAST``."""
         model = super().build_model(cfg)
         if cfg.MODEL.CHANNELS_LAST:
-            # A convolution takes the format of its weight, and hands it on. Module.to on the whole
-            # would also try tensors that are no images.
+            # A convolution's output has the format of its weight. Module.to on the whole backbone
+            # would also try to convert tensors that are not images.
             for module in model.backbone.modules():
                 if isinstance(module, nn.Conv2d):
                     module.to(memory_format=torch.channels_last)
@@ -223,7 +222,7 @@ class Trainer(DefaultTrainer):
 
     @classmethod
     def build_train_loader(cls, cfg: CfgNode) -> Any:
-        """The loader of ``DATASETS.TRAIN`` that the meta-architecture needs."""
+        """Build the loader of ``DATASETS.TRAIN`` that the meta-architecture needs."""
         if is_classifier(cfg):
             return build_classification_train_loader(cfg)
         with without_collection():
@@ -231,7 +230,7 @@ class Trainer(DefaultTrainer):
 
     @classmethod
     def build_test_loader(cls, cfg: CfgNode, dataset_name: str) -> Any:
-        """The loader of a data set for evaluation that the meta-architecture needs."""
+        """Build the loader for evaluation on a dataset that the meta-architecture needs."""
         if is_classifier(cfg):
             return build_classification_test_loader(cfg, dataset_name)
         return build_detection_test_loader(cfg, dataset_name, mapper=DetectionMapper(cfg, False))
@@ -245,27 +244,27 @@ class Trainer(DefaultTrainer):
 
     @classmethod
     def test(cls, cfg: CfgNode, model: nn.Module, evaluators: Any = None) -> dict[str, Any]:
-        """As in the base class, without a trace in the random number generators."""
+        """Evaluate as in the base class, but leave the random number generators unchanged."""
         with preserved_rng(torch.device(cfg.MODEL.DEVICE)):
             return super().test(cfg, model, evaluators)
 
     @classmethod
     def test_with_TTA(cls, cfg: CfgNode, model: nn.Module) -> dict[str, Any]:
-        """Evaluate an R-CNN with the test-time augmentation under ``TEST.AUG``.
+        """Evaluate an R-CNN with the test-time augmentation of ``TEST.AUG``.
 
         Returns:
-            dict: as :meth:`test`, "_TTA" appended to each name.
+            Results as from :meth:`test`, with "_TTA" appended to each name.
         """
         logging.getLogger(__name__).info("Running inference with test-time augmentation ...")
         return cls.test_under_name(cfg, GeneralizedRCNNWithTTA(cfg, model), "TTA")
 
     @classmethod
     def test_under_name(cls, cfg: CfgNode, model: nn.Module, name: str) -> dict[str, Any]:
-        """Evaluate another form of the model, beside it.
+        """Evaluate another version of the model in addition to the model itself.
 
         Returns:
-            dict: as :meth:`test`, "_" and ``name`` appended to each name; the predictions are
-            written to ``OUTPUT_DIR/inference_NAME``.
+            Results as from :meth:`test`, with "_" and ``name`` appended to each name. Predictions
+            are written to ``OUTPUT_DIR/inference_NAME``.
         """
         folder = os.path.join(cfg.OUTPUT_DIR, f"inference_{name}")
         evaluators = [cls.build_evaluator(cfg, dataset, folder) for dataset in cfg.DATASETS.TEST]

@@ -1,4 +1,4 @@
-"""The hooks of the trainer, in their required order."""
+"""Hooks of the trainer, in their required order."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ def complete_hooks(trainer: Trained, stock: Sequence[HookBase | None]) -> list[H
     """Add this package's hooks to detectron2's.
 
     Args:
-        trainer: with its config, model, loader, checkpointer and averaged model.
-        stock: of ``DefaultTrainer.build_hooks``, which saves before it evaluates.
+        trainer: Trainer with its config, model, loader, checkpointer and averaged model.
+        stock: Hooks from ``DefaultTrainer.build_hooks``, which saves before it evaluates.
 
     Returns:
-        list: of all hooks. Weights are averaged before they are saved and evaluated; signals are
-        heeded, weights checked and the state for resuming taken right before it is saved; and
-        metrics are written last.
+        All hooks. Weights are averaged before they are saved and evaluated; signals are handled,
+        weights checked and the state for resuming gathered right before saving; metrics are written
+        last.
     """
     cfg = trainer.cfg
     period, model = cfg.SOLVER.CHECKPOINT_PERIOD, trainer.checkpointer.model
@@ -53,13 +53,13 @@ def complete_hooks(trainer: Trained, stock: Sequence[HookBase | None]) -> list[H
             "num_images": trainer.data_loader.num_images,
             "batch_size": cfg.SOLVER.IMS_PER_BATCH,
         }
-        # First, so that it is done whatever is saved.
+        # First, so that a checkpoint of an interrupted run includes the update.
         before.insert(0, PolicyUpdate(trainer.policies, **sizes))
     if cfg.SOLVER.EXACT_RESUME:
         before.append(
             ExactResume(period, trainer.data_loader, model, trainer.device, trainer.policies)
         )
-    # Other processes than the first have no hook that saves.
+    # Only the main process has a hook that saves.
     later = (hooks.PeriodicCheckpointer, hooks.EvalHook)
     place = next(i for i, hook in enumerate(found) if isinstance(hook, later))
     found[place:place] = before
@@ -67,11 +67,11 @@ def complete_hooks(trainer: Trained, stock: Sequence[HookBase | None]) -> list[H
 
 
 def isolate(precise_bn: hooks.PreciseBN, trainer: Trained) -> None:
-    """Let PreciseBN see the network as it is at test time, and the same images each time.
+    """Make PreciseBN see the network as at test time, and the same images each time.
 
     Args:
-        precise_bn: to be changed in place.
-        trainer: whose images it reads.
+        precise_bn: Hook to change in place.
+        trainer: Trainer whose images it reads.
     """
     me = weakref.proxy(trainer)
     loader = getattr(precise_bn, "_data_loader", None)
@@ -83,7 +83,7 @@ def isolate(precise_bn: hooks.PreciseBN, trainer: Trained) -> None:
 
     def update_stats() -> None:
         if isinstance(loader, ResumableLoader):
-            # A resumed run does not know how often it ran before.
+            # A resumed run does not know how often this ran before.
             loader.restart_like(me.data_loader)
             precise_bn._data_iter = None
         update()
@@ -92,7 +92,7 @@ def isolate(precise_bn: hooks.PreciseBN, trainer: Trained) -> None:
 
 
 def evaluation_hooks(trainer: Trained) -> list[HookBase]:
-    """What follows an evaluation: those of other forms of the model, and keeping the best."""
+    """Return the hooks that follow an evaluation: tests of model variants, saving the best."""
     me: Any = weakref.proxy(trainer)
     cfg = trainer.cfg
     found: list[HookBase] = []

@@ -1,4 +1,4 @@
-"""Weights that cannot be used are told of before data sets are read."""
+"""Checking weights before datasets are read."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from .rng import preserved_rng
 
 
 def check_weights(cfg: CfgNode, *, resume: bool) -> None:
-    """Stop if the weights that a run would begin with cannot be read, or do not fit its network.
+    """Check that a run's initial weights can be read and fit its network.
 
-    They are loaded into a network without memory for its own.
+    They are loaded into a network on the meta device, which needs no memory for its own weights.
 
     Args:
-        cfg: the settings of the run.
-        resume: whether the last checkpoint in ``OUTPUT_DIR`` is meant, if there is one.
+        cfg: Config of the run.
+        resume: Whether to check the last checkpoint in ``OUTPUT_DIR``, if there is one.
 
     Raises:
-        FileNotFoundError, OSError, ValueError: see :class:`shakedrop_det.checkpoint.Checkpointer`.
+        FileNotFoundError, OSError, ValueError: See :class:`shakedrop_det.checkpoint.Checkpointer`.
     """
     if comm.get_local_rank() != 0:
         return
@@ -36,15 +36,15 @@ def check_weights(cfg: CfgNode, *, resume: bool) -> None:
     with _silence(), preserved_rng():
         try:
             model = build_model(unloaded)
-        except Exception:  # Of networks that need a device, or of settings that are wrong:
-            return  # what is said of them when the network is really built says more.
+        except Exception:  # The network needs a real device, or settings are invalid:
+            return  # building the actual network gives a better message.
         checkpointer = Checkpointer(model, cfg.OUTPUT_DIR, cfg=cfg)
         checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=resume)
 
 
 @contextmanager
 def _silence() -> Iterator[None]:
-    """It is said once more when they are really loaded; and torch warns that here they are not."""
+    """Mute logs, which the actual loading repeats, and torch's warnings about the meta device."""
     before = logging.root.manager.disable
     logging.disable(logging.ERROR)
     try:

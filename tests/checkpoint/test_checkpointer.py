@@ -101,7 +101,7 @@ def test_every_misfit_of_the_backbone_is_listed(
         del state[key]
     state[f"{stem}.conv1.weight"] = torch.zeros(8, 3, 3, 3)
     torch.save({"model": state, "matching_heuristics": heuristics}, tmp_path / "file.pth")
-    with pytest.raises(ValueError, match="does not fit the backbone, in 3 weights") as error:
+    with pytest.raises(ValueError, match="does not fit the backbone in 3 weights") as error:
         load(model, tmp_path / "file.pth")
     message = str(error.value)
     assert str(tmp_path / "file.pth") in message and "MODEL.WEIGHTS" in message
@@ -114,7 +114,7 @@ def test_many_misfits_are_one_line_with_the_first_ten(tiny: Tiny, tmp_path: Path
     model = build_model(tiny("mask_rcnn"))
     torch.save({"model": build_model(tiny("mask_rcnn")).state_dict()}, tmp_path / "file.pth")
     wider = build_model(tiny("mask_rcnn", "MODEL.RESNETS.RES2_OUT_CHANNELS", 32))
-    with pytest.raises(ValueError, match=r"in (\d+) weights: .*, and (\d+) more. Point") as error:
+    with pytest.raises(ValueError, match=r"in (\d+) weights: .*, and (\d+) more. Set") as error:
         load(wider, tmp_path / "file.pth")
     numbers = re.findall(r"in (\d+) weights|and (\d+) more", str(error.value))
     assert int(numbers[0][0]) - int(numbers[1][1]) == 10 == str(error.value).count("in the file,")
@@ -149,7 +149,7 @@ def test_names_that_need_heuristics_are_pointed_out(
     path = tmp_path / "resnet.pth"
     torch.save(resnet_state(classifier), path)
     model = build_model(tiny("mask_rcnn"))
-    with pytest.raises(ValueError, match=r"called stem.conv1.weight in the file, add '\?matching"):
+    with pytest.raises(ValueError, match=r"named stem.conv1.weight in the file, add '\?matching"):
         load(model, path)
     load(model, f"{path}?matching_heuristics=True")
     for key, value in resnet_state(classifier).items():
@@ -164,7 +164,7 @@ def test_heads_may_be_missing(tiny: Tiny, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name, head", [("mask_rcnn", "rpn_head.conv, .* and 7 more. Point"), ("c4", "rpn_head")]
+    "name, head", [("mask_rcnn", "rpn_head.conv, .* and 7 more. Set"), ("c4", "rpn_head")]
 )
 def test_heads_may_not_be_missing_where_nothing_is_trained(
     tiny: Tiny, classifier_file: Path, tmp_path: Path, name: str, head: str

@@ -61,19 +61,19 @@ def test_nothing_is_claimed_of_unknown_data(cfg: CfgNode) -> None:
     ],
 )
 def test_what_is_no_record_of_classes_is_named(content: object) -> None:
-    with pytest.raises(ValueError, match="'classes' in 'w.pth' must hold lists of names and"):
+    with pytest.raises(ValueError, match="'classes' in 'w.pth' must contain lists of names and"):
         checked_classes(content, source="w.pth")
 
 
 def test_a_model_has_the_classes_of_its_weights(cfg: CfgNode, tmp_path: Path) -> None:
     """The config of a recipe, rather than of the run, says 80."""
     record = {"names": ["dog", "cat"], "ids": None}
-    message = r"ROI_HEADS.NUM_CLASSES is 80, but the weights in 'w.pth' are of 2 classes \(dog, cat"
+    message = r"ROI_HEADS.NUM_CLASSES is 80, but the weights in 'w.pth' have 2 classes \(dog, cat"
     with pytest.raises(ValueError, match=message):
         check_number_of_classes(record, cfg, source="w.pth")
     Checkpointer(nn.Linear(1, 1), str(tmp_path), cfg=cfg).save("weights")
     used = Checkpointer(nn.Linear(1, 1), cfg=cfg, heads_may_be_missing=False)
-    with pytest.raises(ValueError, match="are of 2 classes"):
+    with pytest.raises(ValueError, match="have 2 classes"):
         used.load(str(tmp_path / "weights.pth"))
     cfg.MODEL.ROI_HEADS.NUM_CLASSES = 2
     check_number_of_classes(record, cfg, source="w.pth")

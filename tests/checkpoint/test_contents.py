@@ -69,18 +69,18 @@ def test_whatever_a_file_holds_it_has_weights_or_is_refused(
 @pytest.mark.parametrize(
     "content, message",
     [
-        ([torch.ones(1)], "holds no weights, but a value of type list"),
-        (3.5, "holds no weights, but a value of type float"),
-        ({}, "holds no weights under"),
+        ([torch.ones(1)], "contains no weights, but a value of type list"),
+        (3.5, "contains no weights, but a value of type float"),
+        ({}, "contains no weights under"),
         ({"model": {}}, "no weights under 'model', but nothing"),
         ({"model": {1: torch.ones(1)}}, "no weights under 'model', but names that are not text"),
-        ({"model": [torch.ones(1)]}, r"holds no weights under .*but: model \(list\)"),
+        ({"model": [torch.ones(1)]}, r"contains no weights under .*but: model \(list\)"),
         ({"model": 1, "epoch": 3}, r"but: model \(int\), epoch \(int\)"),
         (
             {"model": {"a.weight": torch.ones(1), "b.weight": 2.0}},
-            r"no tensors.*b.weight \(float\)",
+            r"not tensors.*b.weight \(float\)",
         ),
-        ({"model": {"a.weight": [1.0, 2.0]}}, r"no tensors.*a.weight \(list\)"),
+        ({"model": {"a.weight": [1.0, 2.0]}}, r"not tensors.*a.weight \(list\)"),
     ],
 )
 def test_what_are_no_weights_is_named_wherever_they_are_used(
@@ -108,14 +108,12 @@ def test_tensors_that_cannot_be_weights_are_named_wherever_they_are_used(
 ) -> None:
     key = "head.cls_score.weight"
     content = {"model": {**whole, key: change(whole[key])}}
-    message = f"weight '{key}' is a tensor of another kind .{kind},"
+    message = f"weight '{key}' is an unsupported tensor .{kind},"
     assert_refused(tiny("retinanet"), content, message, tmp_path / "weights.pth")
 
 
 def test_complex_arrays_are_no_weights() -> None:
-    with pytest.raises(
-        ValueError, match="a.pkl': weight 'w' is a tensor of another kind .complex,"
-    ):
+    with pytest.raises(ValueError, match="a.pkl': weight 'w' is an unsupported tensor .complex,"):
         as_checkpoint({"model": {"w": np.ones(2, np.complex64)}}, path="a.pkl", use_ema=True)
 
 

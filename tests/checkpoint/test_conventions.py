@@ -208,7 +208,7 @@ def test_entries_of_another_kind_are_named_wherever_weights_are_used(
     cfg.MODEL.WEIGHTS = path
     uses = (lambda: load(cfg, path), lambda: load_model(cfg), lambda: open_source(path))
     for use in uses:
-        with pytest.raises(ValueError, match=f"is not one that this package saves.*{key}") as error:
+        with pytest.raises(ValueError, match=f"was not saved by this package.*{key}") as error:
             use()
         assert path in str(error.value) and "\n" not in str(error.value)
 

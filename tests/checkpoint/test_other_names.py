@@ -69,7 +69,7 @@ def test_the_command_that_is_named_makes_a_file_that_loads(
 def test_names_of_networks_are_no_files(tiny: Tiny, name: str, source: str) -> None:
     cfg = tiny("retinanet", "MODEL.WEIGHTS", name)
     for use in (lambda: Checkpointer(nn.Linear(2, 2)).load(name), lambda: load_model(cfg)):
-        with pytest.raises(ValueError, match="and no file") as error:
+        with pytest.raises(ValueError, match="not a file") as error:
             use()
         _, argument, _, output, _, weights = commands(error)
         assert argument == source

@@ -174,7 +174,7 @@ def test_safetensors_of_other_libraries_are_read(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("suffix", ["pkl", "pyth"])
 def test_names_that_detectron2_reads_otherwise_are_refused(tmp_path: Path, suffix: str) -> None:
-    with pytest.raises(ValueError, match=f"file.{suffix}'.*call it .pth or .safetensors"):
+    with pytest.raises(ValueError, match=f"file.{suffix}'.*name it .pth or .safetensors"):
         write_weights(str(tmp_path / f"file.{suffix}"), STATE)
     assert not list(tmp_path.iterdir())
 

@@ -149,7 +149,7 @@ def test_every_tensor_that_does_not_fit_is_listed(tmp_path: Path) -> None:
         open_source(str(tmp_path / "source.pth"))
     message = str(error.value)
     assert "layer3.0.downsample.1.bias: missing" in message
-    assert "layer4.1.bn3.weight: (512,), without a place" in message
+    assert "layer4.1.bn3.weight: (512,), not in the network" in message
     assert "bn1.bias: (32,), but (64,) in the network" in message
 
 

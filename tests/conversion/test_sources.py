@@ -177,7 +177,7 @@ def test_one_unknown_tensor_in_the_backbone_is_refused(tiny: Tiny, tmp_path: Pat
     content = torch.load(path, weights_only=True)
     content["model"][P + "res3.0.gate.weight"] = torch.zeros(1)
     torch.save(content, path)
-    with pytest.raises(ValueError, match=r"res3.0.gate.weight: \(1,\), without a place"):
+    with pytest.raises(ValueError, match=r"res3.0.gate.weight: \(1,\), not in the network"):
         converted(path)
 
 

@@ -107,7 +107,7 @@ def test_cutout_erases_a_square_around_any_pixel_in_training_only(size: int) -> 
         ("AUTO_AUGMENT", "augmix", "one of '', 'autoaugment', 'autoaugment_cifar10', 'randaug"),
         ("RANDOM_ERASING", 1.5, "in [0, 1]"),
         ("RANDOM_ERASING", -0.5, "in [0, 1]"),
-        ("CUTOUT", -1, "at least 0, which is off"),
+        ("CUTOUT", -1, "at least 0 (0 disables it)"),
     ],
 )
 def test_bad_values_are_named(key: str, value: Any, allowed: str) -> None:

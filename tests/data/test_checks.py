@@ -75,7 +75,7 @@ def test_missing_image_folder(register: Callable, tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ["", "{", "not json", json.dumps(GOOD)[:-5], "[" * 99999])
 def test_annotation_file_that_is_not_json(register: Callable, text: str) -> None:
     file = register(text)
-    with pytest.raises(ValueError, match=f"{file} of data set '{NAME}' is not JSON"):
+    with pytest.raises(ValueError, match=f"{file} of dataset '{NAME}' is not JSON"):
         check_dataset(NAME, num_classes=None)
 
 
@@ -116,14 +116,14 @@ def test_the_model_has_as_many_classes(register: Callable, number: int) -> None:
 def test_classification_data_sets(tmp_path: Path) -> None:
     key = "MODEL.IMAGE_CLASSIFIER.NUM_CLASSES"
     check_dataset("digits_val", num_classes=10, key=key)
-    with pytest.raises(ValueError, match=f"{key} is 9, but data set 'digits_val' has 10"):
+    with pytest.raises(ValueError, match=f"{key} is 9, but dataset 'digits_val' has 10"):
         check_dataset("digits_val", num_classes=9, key=key)
     for folder in ("a", "b", "c"):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "a.png").touch()
     register_image_folder(NAME, tmp_path)
     try:
-        with pytest.raises(ValueError, match=f"{key} is 2, but data set '{NAME}' has 3"):
+        with pytest.raises(ValueError, match=f"{key} is 2, but dataset '{NAME}' has 3"):
             check_dataset(NAME, num_classes=2, key=key)
     finally:
         DatasetCatalog.remove(NAME)

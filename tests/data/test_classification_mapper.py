@@ -203,7 +203,7 @@ def test_config_without_our_keys() -> None:
 
 
 def test_detection_data_is_refused() -> None:
-    with pytest.raises(ValueError, match="no 'label', only file_name, annotations: DATASETS must"):
+    with pytest.raises(ValueError, match="no 'label', only file_name, annotations: set DATASETS"):
         ClassificationMapper(config(), True)({"file_name": "a.png", "annotations": []})
 
 

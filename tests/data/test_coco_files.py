@@ -83,7 +83,7 @@ def test_files_of_one_name_get_several(tmp_path: Path) -> None:
 
 def test_the_name_of_another_data_set_is_refused(tmp_path: Path) -> None:
     entry = ["coco_2017_train", str(tmp_path / "a.json"), str(tmp_path)]
-    with pytest.raises(ValueError, match="'coco_2017_train', which another data set has"):
+    with pytest.raises(ValueError, match="'coco_2017_train' of another dataset"):
         load("DATASETS.COCO_FILES", [entry])
 
 

@@ -70,7 +70,7 @@ def test_images_of_another_size_are_named_or_left_out(
     "key, value, message",
     [
         ("INPUT.FORMAT", "rgb", "INPUT.FORMAT 'rgb' is not an image format"),
-        ("INPUT.FORMAT", "L", "PIXEL_MEAN has 3 channels, and .* 'L' have 1"),
+        ("INPUT.FORMAT", "L", "PIXEL_MEAN has 3 channels, but .* 'L' have 1"),
         ("INPUT.MASK_FORMAT", "rle", "INPUT.MASK_FORMAT must be polygon or bitmask, got 'rle'"),
         ("INPUT.MIN_SIZE_TRAIN", [], r"INPUT.MIN_SIZE_TRAIN must be positive .* got \(\)"),
         ("INPUT.MIN_SIZE_TRAIN", [800, -5], "INPUT.MIN_SIZE_TRAIN must be positive"),

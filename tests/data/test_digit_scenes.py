@@ -239,7 +239,7 @@ def test_the_slower_of_two_builds_uses_the_faster_ones(
 def test_a_folder_with_other_files_is_refused(tmp_path: Path, file: str) -> None:
     (tmp_path / "scenes" / file).parent.mkdir(parents=True)
     (tmp_path / "scenes" / file).write_text("mine")
-    with pytest.raises(FileExistsError, match=f"{tmp_path}/scenes holds files .*{file[:5]}"):
+    with pytest.raises(FileExistsError, match=f"{tmp_path}/scenes contains files .*{file[:5]}"):
         build_digit_scenes(tmp_path / "scenes", **SMALL)
     assert (tmp_path / "scenes" / file).read_text() == "mine"
 

@@ -41,7 +41,7 @@ def test_no_such_image(index: int) -> None:
     arrays = ImageArrays(np.zeros((3, 2, 2, 3), dtype=np.uint8), [0, 1, 2])
     files = ImageFiles(["a"], [["x", "y", "z"]])
     for dataset in (arrays, files):
-        with pytest.raises(IndexError, match=f"image {index} of a data set of 3"):
+        with pytest.raises(IndexError, match=f"image {index} of a dataset of 3"):
             dataset[index]
 
 
@@ -50,5 +50,5 @@ def test_arrays_give_their_images_with_one_label_each() -> None:
     dataset = ImageArrays(images, [7, 3])
     assert [(r["image_id"], r["label"]) for r in dataset] == [(0, 7), (1, 3)]
     np.testing.assert_array_equal(np.stack([r["image"] for r in dataset]), images)
-    with pytest.raises(ValueError, match="2 images cannot have 3 labels"):
+    with pytest.raises(ValueError, match="2 images need as many labels, got 3"):
         ImageArrays(images, [1, 2, 3])

@@ -72,14 +72,16 @@ def test_missing_root_names_it_and_the_variable(
         monkeypatch.setenv("DETECTRON2_DATASETS", value)
     with pytest.raises(
         FileNotFoundError,
-        match=f"data set 'photos' are .*{tmp_path}/none.*DETECTRON2_DATASETS, {shown}",
+        match=f"dataset 'photos' are .*{tmp_path}/none.*DETECTRON2_DATASETS, {shown}",
     ):
         load_image_folder(tmp_path / "none", name="photos")
 
 
 def test_root_without_class_folders(tmp_path: Path) -> None:
     touch(tmp_path / "a.png")
-    with pytest.raises(FileNotFoundError, match=f"{tmp_path}/<class>/<image>, and it has no fold"):
+    with pytest.raises(
+        FileNotFoundError, match=f"{tmp_path}/<class>/<image>, but this folder has no sub"
+    ):
         load_image_folder(tmp_path)
 
 

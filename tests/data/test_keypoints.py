@@ -67,8 +67,8 @@ def test_all_that_disagrees_is_told_at_once(cfg: CfgNode, metadata: Metadata) ->
     cfg.TEST.KEYPOINT_OKS_SIGMAS = []
     with pytest.raises(ValueError) as error:
         check_keypoints(cfg, NAME, training=False)
-    assert "NUM_KEYPOINTS is 17, and data set 'test_keypoints' has 3" in str(error.value)
-    assert "KEYPOINT_OKS_SIGMAS is empty, which stands for COCO's 17" in str(error.value)
+    assert "NUM_KEYPOINTS is 17, but dataset 'test_keypoints' has 3" in str(error.value)
+    assert "KEYPOINT_OKS_SIGMAS is empty, which means COCO's 17" in str(error.value)
     cfg.MODEL.KEYPOINT_ON = False
     check_keypoints(cfg, NAME, training=False)
 
@@ -79,7 +79,7 @@ def test_all_that_disagrees_is_told_at_once(cfg: CfgNode, metadata: Metadata) ->
         (None, None, "has no keypoint_names or no keypoint_flip_map"),
         (["a", "b", "c"], None, "has no keypoint_names or no keypoint_flip_map"),
         (["a", "b", "c"], [("a", "d")], "keypoint_flip_map .* has d, not among its keypoint_names"),
-        (["nose", "left_eye", "b"], [], "left_eye of data set .* no counterpart on the other side"),
+        (["nose", "left_eye", "b"], [], "left_eye of dataset .* no counterpart on the other side"),
     ],
 )
 def test_what_a_mirror_would_spoil(

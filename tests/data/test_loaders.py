@@ -79,7 +79,9 @@ def test_evaluation_on_other_classes_is_refused(
     MetadataCatalog.remove(names[1])
     MetadataCatalog.get(names[1]).set(classes=classes)
     cfg = config(names[0])
-    message = f"{names[1]}' has {len(classes)} classes, which are not the 1 of .*: {told}. A label"
+    message = (
+        f"{names[1]}' has {len(classes)} classes, which differ from the 1 of .*: {told}. A label"
+    )
     with pytest.raises(ValueError, match=message):
         build_classification_test_loader(cfg, names[1])
     cfg.DATASETS.TEST = (names[1],)

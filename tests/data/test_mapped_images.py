@@ -75,7 +75,7 @@ def test_training_takes_another_image(cfg: CfgNode, caplog: pytest.LogCaptureFix
     # At least that often: what is drawn in place of a bad image may be bad.
     skipped = [message for message in caplog.messages if message.startswith("Skipped an image")]
     assert len(skipped) >= 40
-    assert "number 7 since the start: cannot read image" in skipped[6]
+    assert "(7 since the start): cannot read image" in skipped[6]
 
 
 def test_evaluation_goes_without_it(cfg: CfgNode, caplog: pytest.LogCaptureFixture) -> None:

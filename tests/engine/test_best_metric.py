@@ -33,8 +33,8 @@ def test_names_of_a_classifier_and_of_averaged_weights(tiny: Tiny) -> None:
 @pytest.mark.parametrize(
     "name, options, metric, message",
     [
-        ("mask_rcnn", [], "segm/ap", "'segm/ap' is computed by no evaluation: set it to segm/AP"),
-        ("mask_rcnn", [], "AP", "by no evaluation: set it to bbox/AP or "),
+        ("mask_rcnn", [], "segm/ap", "'segm/ap' is not computed by any .*: set it to segm/AP"),
+        ("mask_rcnn", [], "AP", "by any evaluation: set it to bbox/AP or "),
         ("mask_rcnn", SEVERAL, "bbox/AP", "set it to tiny_scenes_val/bbox/AP or "),
         ("mask_rcnn", ["MODEL.MASK_ON", False], "segm/AP", "set it to bbox/AP"),
         ("classifier", [], "accuracy", "set it to classification/top1 or "),

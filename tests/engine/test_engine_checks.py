@@ -169,7 +169,7 @@ def test_train_and_test_are_told_of_together(tiny: Tiny, tmp_path: Path) -> None
     assert "DATASETS.TRAIN: " in message
     assert "image 2, annotation 3 has no mask" in message
     assert "has no keypoint_names or no keypoint_flip_map" in message
-    assert "DATASETS.TEST: data sets 'instances' and 'b_instances' do not" in message
+    assert "DATASETS.TEST: datasets 'instances' and 'b_instances' do not" in message
     assert "2 (cat, dog) in the first and 2 (cat, hen) in the second" in message
 
 
@@ -195,6 +195,6 @@ def test_labels_of_pixels_do_not_come_with_a_coco_file(tiny: Tiny, tmp_path: Pat
     cfg.DATASETS.TRAIN, cfg.DATASETS.TEST = (write_own_data(tmp_path / "own"),), ()
     use_coco_files(cfg, given=["DATASETS.TRAIN"])
     with pytest.raises(
-        ValueError, match="'PanopticFPN' needs labels of pixels, which the COCO fil"
+        ValueError, match="'PanopticFPN' needs per-pixel labels, which the COCO fil"
     ):
         check_config(cfg)

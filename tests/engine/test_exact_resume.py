@@ -77,7 +77,7 @@ def test_another_number_of_processes_is_warned_of(
     process = hook.state_dict()["processes"][0]
     process["loader"]["next"] = 24
     hook.load_state_dict({"processes": [process] * 2})
-    assert "1 processes what 2 began" in caplog.text
+    assert "1 processes a run that began with 2" in caplog.text
     assert isinstance(trainer.data_loader, ResumableLoader)
     assert trainer.data_loader.state_dict()["next"] == 48
 
@@ -89,11 +89,11 @@ def test_another_batch_size_is_warned_of(
     """What an iteration is does not stay."""
     Trainer(tiny(name, "DATASETS.TEST", (), "SOLVER.MAX_ITER", 2, "SOLVER.STEPS", ())).train()
     Trainer(tiny(name)).resume_or_load(resume=True)
-    assert "Resuming in batches" not in caplog.text
+    assert "The batch size is" not in caplog.text
     halved = tiny(name, "SOLVER.IMS_PER_BATCH", size // 2, "SOLVER.BASE_LR", 0.005)
     trainer = Trainer(halved)
     trainer.resume_or_load(resume=True)
-    assert f"of {size // 2} images a run that took {2 * size} in 2 iterations" in caplog.text
+    assert f"is {size // 2}, but the resumed run used {2 * size} images in 2 iter" in caplog.text
     assert trainer.scheduler.base_lrs[0] == 0.005
 
 

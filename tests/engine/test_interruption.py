@@ -89,7 +89,7 @@ def test_what_follows_the_last_step_is_left_out(cfg: CfgNode) -> None:
     forward = once(trainer.model.forward, lambda: trainer.iter == 3, signal.SIGINT)
     trainer.model.forward = forward
     trainer._last_eval_results = None
-    with pytest.raises(KeyboardInterrupt, match="--resume goes on from .*model_final.pth"):
+    with pytest.raises(KeyboardInterrupt, match="--resume continues from .*model_final.pth"):
         trainer.train()
     assert [path.name for path in Path(cfg.OUTPUT_DIR).glob("*.pth")] == ["model_final.pth"]
 

@@ -79,7 +79,7 @@ def test_an_option_takes_the_type_of_its_key(
         (["SOLVER.BASE_LR", "fast"], "SOLVER.BASE_LR must be a number, such as .*, got 'fast'"),
         (["SOLVER.STEPS", "late"], "SOLVER.STEPS must be numbers, such as .*, got 'late'"),
         (["MODEL.MASK_ON", "maybe"], "MODEL.MASK_ON must be True or False, got 'maybe'"),
-        (["MODEL.FPN", "x"], "MODEL.FPN cannot be set to 'x': it holds other keys, such as"),
+        (["MODEL.FPN", "x"], "MODEL.FPN cannot be set to 'x': it has keys of its own, e.g."),
         (["SEED.X", "1"], "no config key 'SEED.X'"),
     ],
 )

@@ -178,13 +178,13 @@ def test_two_processes_have_one_controller_that_learns_from_the_losses_of_both(
 @pytest.mark.parametrize(
     "options, message",
     [
-        ([f"{KEY}.POLICIES", -1], "POLICIES must be at least 0, which is off, got -1"),
+        ([f"{KEY}.POLICIES", -1], "POLICIES must be at least 0 .0 disables it., got -1"),
         ([f"{KEY}.SUB_POLICIES", 0], "SUB_POLICIES must be at least 1, got 0"),
         ([f"{KEY}.BASE_LR", 0.0], "BASE_LR must be positive, got 0.0"),
         ([f"{KEY}.ENTROPY_WEIGHT", -0.1], "ENTROPY_WEIGHT must be at least 0, got -0.1"),
         (
             [f"{KEY}.POLICIES", 2, "INPUT.CLASSIFICATION.AUTO_AUGMENT", "randaugment"],
-            "POLICIES 2 takes the place of INPUT.CLASSIFICATION.AUTO_AUGMENT 'randaugment'",
+            "POLICIES 2 replaces INPUT.CLASSIFICATION.AUTO_AUGMENT 'randaugment'",
         ),
     ],
 )

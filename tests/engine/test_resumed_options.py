@@ -33,9 +33,9 @@ def test_rates_and_decay_are_those_of_the_config(
     changed = ["SOLVER.BASE_LR", 0.001, "SOLVER.WEIGHT_DECAY", 0.03, "SOLVER.MOMENTUM", 0.8]
     trainer = Trainer(tiny("classifier", *options, *changed))
     trainer.resume_or_load(resume=True)
-    assert "base learning rate 0.001 in place of the checkpoint's 0.01, as SOLVER" in caplog.text
-    assert "weight decay 0.03 in place of the checkpoint's 0.0001" in caplog.text
-    assert ("momentum 0.8 in place of the checkpoint's 0.9" in caplog.text) == (optimizer == "SGD")
+    assert "learning rate 0.001 instead of the checkpoint's 0.01, as set by SOLVER" in caplog.text
+    assert "weight decay 0.03 instead of the checkpoint's 0.0001" in caplog.text
+    assert ("momentum 0.8 instead of the checkpoint's 0.9" in caplog.text) == (optimizer == "SGD")
     messages = [m for m in caplog.messages if "Resuming with" in m]
     assert len(messages) == len(set(messages)), "once for all groups of parameters"
     (group,) = (g for g in trainer.optimizer.param_groups if g["weight_decay"] > 0)

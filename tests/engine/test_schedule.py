@@ -130,7 +130,7 @@ def test_linear_scaling_by_the_number_of_processes() -> None:
     "steps, max_iter, message",
     [
         ((60, 90), 90, r"SOLVER.STEPS \(60, 90\).*at SOLVER.MAX_ITER, 90.*SOLVER.MAX_EPOCHS"),
-        ((60, 40), 90, r"SOLVER.STEPS must be positive and ascend, got \(60, 40\)"),
+        ((60, 40), 90, r"SOLVER.STEPS must be positive and ascending, got \(60, 40\)"),
         ((0, 40), 90, "SOLVER.STEPS must be positive"),
         ((1, 2), 3, "none"),
         ((), 0, "SOLVER.MAX_ITER must be at least 1, got 0"),

@@ -43,7 +43,7 @@ def test_a_mistake_is_named(text: str, message: str) -> None:
 
 @pytest.mark.parametrize("option", ["num_gpus", "num_machines"])
 def test_processes_are_asked_for_once(option: str) -> None:
-    with pytest.raises(ValueError, match=f"--{option.replace('_', '-')} 2 beside --slurm"):
+    with pytest.raises(ValueError, match=f"--{option.replace('_', '-')} 2 conflicts with --slurm"):
         check_processes(**{"num_gpus": 1, "num_machines": 1, "machine_rank": 0, option: 2})
 
 

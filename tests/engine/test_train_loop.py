@@ -179,7 +179,7 @@ def test_parameters_that_are_no_numbers_are_named(tiny: Tiny) -> None:
     trainer = Trainer(tiny("classifier", "DATASETS.TEST", ()))
     with torch.no_grad():
         trainer.model.linear.bias[3] = float("nan")
-    message = "iteration 0: .*'linear.bias' holds .* began with. No step was taken .*PIXEL_MEAN"
+    message = "iteration 0: .*'linear.bias' has .* from the start. No step was taken .*PIXEL_MEAN"
     with pytest.raises(FloatingPointError, match=message):
         trainer.train()
 
@@ -195,7 +195,7 @@ def test_parameters_of_an_earlier_step_are_told_apart(tiny: Tiny) -> None:
             trainer.model.linear.bias[3] = float("inf")
 
     trainer.optimizer.step = diverge
-    message = "iteration 1: .*'linear.bias' holds .* from an earlier step. Begin again with SOLVER"
+    message = "iteration 1: .*'linear.bias' has .* from an earlier step. Start again with SOLVER"
     with pytest.raises(FloatingPointError, match=message):
         trainer.train()
 
@@ -214,7 +214,7 @@ def test_weights_that_are_no_numbers_are_not_saved(tiny: Tiny) -> None:
                 trainer.model.linear.bias[3] = float("nan")
 
     trainer.optimizer.step = diverge
-    message = "iteration 3: 'linear.bias' .* or go on from .*model_0000001.pth with --resume"
+    message = "iteration 3: 'linear.bias' .* or continue from .*model_0000001.pth with --resume"
     with pytest.raises(FloatingPointError, match=message):
         trainer.train()
     assert [path.name for path in Path(trainer.cfg.OUTPUT_DIR).glob("*.pth")] == [
@@ -232,7 +232,7 @@ def test_remedies_are_those_that_are_not_in_use(tiny: Tiny) -> None:
     cfg.SOLVER.CLIP_GRADIENTS.ENABLED = cfg.MODEL.SHAKEDROP.INVERTED = True
     cfg.MODEL.SHAKEDROP.SURVIVAL_PROB = 0.9
     found = remedies(cfg, FloatingPointError(), checkpoint="model.pth")
-    assert found.startswith("Begin again, or go on from model.pth with --resume, with a SOLVER")
+    assert found.startswith("Start again, or continue from model.pth with --resume, with a SOLVER")
 
 
 def test_losses_of_finite_layers_are_told_apart() -> None:
@@ -242,7 +242,7 @@ def test_losses_of_finite_layers_are_told_apart() -> None:
 
     model = Logarithm()
     step = TrainStep(model, batches(), torch.optim.SGD(model.parameters(), 0.1))
-    with pytest.raises(FloatingPointError, match="no layer gave such numbers"), EventStorage():
+    with pytest.raises(FloatingPointError, match="all layers had finite outputs"), EventStorage():
         step.run_step()
 
 

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.usefixtures("clean_logging")
     "weights, message",
     [
         (None, "MODEL.WEIGHTS: there is no file"),
-        (b"text", "is damaged, or holds more than"),
+        (b"text", "is damaged, or contains more than"),
         ({"model": {"stem.conv1.weight": torch.zeros(1)}}, "does not fit the backbone"),
     ],
 )

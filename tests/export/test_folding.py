@@ -207,7 +207,7 @@ def test_folding_twice_is_an_error_rather_than_another_scale(
         (["MODEL.SHAKEDROP.SURVIVAL_PROB", 0.9], "set MODEL.SHAKEDROP.SURVIVAL_PROB 0.5"),
         (["INPUT.FORMAT", "BGR"], "INPUT.FORMAT RGB"),
         (["MODEL.ROI_HEADS.NUM_CLASSES", 3], "MODEL.ROI_HEADS.NUM_CLASSES"),
-        (["MODEL.MASK_ON", False], "mask_head.*without a place"),
+        (["MODEL.MASK_ON", False], "mask_head.*not in the network"),
         (["MODEL.SHAKEDROP.ENABLED", False], "MODEL.SHAKEDROP.ENABLED True"),
         (["MODEL.WEIGHTS", ""], "MODEL.WEIGHTS is empty"),
     ],

@@ -77,9 +77,9 @@ def test_channels_that_no_file_has(tiny: Tiny, tmp_path: Path) -> None:
     deployed(cfg, tmp_path)
     photo = tmp_path / "photo.png"
     Image.fromarray(np.zeros((64, 64, 3), np.uint8)).save(photo)
-    with pytest.raises(ValueError, match="PIXEL_MEAN has 6 channels, and .* have 3: image files"):
+    with pytest.raises(ValueError, match="PIXEL_MEAN has 6 channels, but .* have 3, so image"):
         predict(cfg, [str(photo)], tmp_path / "out")
-    with pytest.raises(ValueError, match="PIXEL_MEAN has 6 channels, and .* have 3: image files"):
+    with pytest.raises(ValueError, match="PIXEL_MEAN has 6 channels, but .* have 3, so image"):
         example_image(cfg, str(photo))
 
 

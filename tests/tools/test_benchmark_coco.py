@@ -54,8 +54,8 @@ def missing_scenes(tmp_path: Path) -> Iterator[None]:
 @pytest.mark.parametrize(
     "name, message",
     [
-        ("digit_scenes_vall", "no data set is called 'digit_scenes_vall': did you mean"),
-        ("missing_scenes", "of data set 'missing_scenes' does not exist"),
+        ("digit_scenes_vall", "there is no dataset 'digit_scenes_vall': did you mean"),
+        ("missing_scenes", "of dataset 'missing_scenes' does not exist"),
         ("digits_val", "--dataset: 'digits_val' has no annotations in COCO's format"),
     ],
 )

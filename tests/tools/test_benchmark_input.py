@@ -15,7 +15,7 @@ TOOL = Path(__file__).parents[2] / "tools" / "benchmark_input.py"
     "name, message",
     [
         ("images", "has 1 images: set --batch-size, now 4, to at most as many"),
-        ("nothing", "and there is no such folder"),
+        ("nothing", "but there is no such folder"),
     ],
 )
 def test_images_that_cannot_be_timed(

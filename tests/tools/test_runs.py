@@ -55,7 +55,7 @@ def test_a_run_has_its_folder_to_itself_says_little_and_ends_by_ctrl_c(
     last = (tmp_path / "last_checkpoint").read_text()
     (line,) = err.splitlines()
     assert line.startswith("interrupted: stopped after iteration ")
-    assert line.endswith(f"; the same command with --resume goes on from {tmp_path / last}")
+    assert line.endswith(f"; the same command with --resume continues from {tmp_path / last}")
     assert not (tmp_path / "run.lock").exists()
 
     lines = out.splitlines()
@@ -76,7 +76,7 @@ def test_several_processes_end_together(start: Start, tmp_path: Path) -> None:
     assert process.returncode == 128 + signal.SIGTERM
     assert "Traceback" not in err
     last = (tmp_path / "last_checkpoint").read_text()
-    assert err.splitlines()[-1].endswith(f"with --resume goes on from {tmp_path / last}")
+    assert err.splitlines()[-1].endswith(f"with --resume continues from {tmp_path / last}")
 
 
 @pytest.mark.slow

@@ -62,7 +62,7 @@ def test_two_ways_of_starting_at_once_are_an_error(
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
     code, text = leave(TRAIN_NET, "--config-file", str(CONFIG), *flag)
     name = " ".join(flag)
-    assert (code, f"error: {name}: the environment has TORCHELASTIC_RUN_ID" in text) == (2, True)
+    assert (code, f"error: {name}: torchrun has already started the processes" in text) == (2, True)
 
 
 @pytest.mark.slow

@@ -116,7 +116,7 @@ def test_mistake_of_the_user_in_two_processes(train_net: Run, tmp_path: Path) ->
     options = ["OUTPUT_DIR", tmp_path, "DATASETS.TRAIN", "('no_such_set',)"]
     _, err = train_net("mask_rcnn", "--num-gpus", 2, "--dist-url", "auto", *options, code=2)
     assert "Traceback" not in err
-    assert "error (process 0): DATASETS.TRAIN: no data set is called 'no_such_set'" in err
+    assert "error (process 0): DATASETS.TRAIN: there is no dataset 'no_such_set'" in err
 
 
 @pytest.fixture
@@ -140,15 +140,15 @@ def arguments(config: Path, output: Path, *opts: object) -> argparse.Namespace:
     "opts, message",
     [
         (["MODEL.NO_SUCH_KEY", 1], "MODEL.NO_SUCH_KEY"),
-        (["DATASETS.TRAIN", "('no_such_set',)"], "DATASETS.TRAIN: no data set is called"),
+        (["DATASETS.TRAIN", "('no_such_set',)"], "DATASETS.TRAIN: there is no dataset"),
         (["MODEL.ROI_HEADS.NUM_CLASSES", 3], "MODEL.ROI_HEADS.NUM_CLASSES is 3"),
         (["MODEL.WEIGHTS", "nothing.pth"], "MODEL.WEIGHTS: there is no file 'nothing.pth'"),
-        (["MODEL.WEIGHTS", __file__], "MODEL.WEIGHTS: .* is damaged, or holds more than"),
+        (["MODEL.WEIGHTS", __file__], "MODEL.WEIGHTS: .* is damaged, or contains more than"),
         (["OUTPUT_DIR", f"{__file__}/output"], "OUTPUT_DIR .* cannot be written to"),
         (["MODEL.SHAKEDROP.LEVEL", "row"], "MODEL.SHAKEDROP.LEVEL must be one of"),
         (["SOLVER.STEPS", "(3, 4)"], "SOLVER.STEPS .* at SOLVER.MAX_ITER, 4"),
         (["SOLVER.IMS_PER_BATCH", 3, "SOLVER.ACCUMULATION_STEPS", 2], "multiple of 2"),
-        (["SOLVER.BASE_LR", 1e30, "SOLVER.WARMUP_ITERS", 0], "iteration [1-3]: .*(layer|holds)"),
+        (["SOLVER.BASE_LR", 1e30, "SOLVER.WARMUP_ITERS", 0], "iteration [1-3]: .*(layer|has)"),
         (["TEST.AUG.ENABLED", True, "MODEL.META_ARCHITECTURE", "RetinaNet"], "TEST.AUG.ENABLED"),
     ],
 )
@@ -184,7 +184,7 @@ def test_errors_of_others_keep_their_traceback(
     [
         (["--slurm", "time=5", "SOLVER.NO_SUCH_KEY", "1"], "SOLVER.NO_SUCH_KEY"),
         (["--slurm", "nodes=2"], "there is no time"),
-        (["--slurm", "time=5", "--num-gpus", "2"], "--num-gpus 2 beside --slurm"),
+        (["--slurm", "time=5", "--num-gpus", "2"], "--num-gpus 2 conflicts with --slurm"),
     ],
 )
 def test_a_mistake_is_reported_before_anything_is_submitted(

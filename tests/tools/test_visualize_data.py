@@ -31,6 +31,6 @@ def test_help_and_mistakes(leave: Callable[..., tuple[int, str]], tmp_path: Path
     options = ["--config-file", str(CONFIG), "--output", str(tmp_path)]
     code, text = leave(TOOL, *options, "DATASETS.TRAIN", "('no_such_set',)")
     assert code == 2
-    assert "error: DATASETS.TRAIN: no data set is called 'no_such_set'" in text
+    assert "error: DATASETS.TRAIN: there is no dataset 'no_such_set'" in text
     code, text = leave(TOOL, "--config-file", str(CONFIG), "--output", str(CONFIG))
     assert (code, f"error: --output '{CONFIG}' cannot be written to" in text) == (2, True)
