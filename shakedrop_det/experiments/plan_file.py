@@ -1,4 +1,4 @@
-"""Reading experiments: from a yaml file to a plan that was checked."""
+"""Read experiments from yaml files and validate them."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ _RESERVED = ("SEED", "OUTPUT_DIR")
 
 
 def load_plan(path: str | os.PathLike[str]) -> Plan:
-    """Read and check an experiment.
+    """Read and validate an experiment.
 
     Args:
-        path: a yaml file with the keys ``question``, ``config`` (relative to the file), ``metrics``
-            (a list), ``seeds`` (their number, from 1, or a list), ``variants``, and if wanted
-            ``settings`` and ``options``; see :class:`Plan`. Overlays that are files are relative to
-            it too.
+        path: path of a yaml file with the keys ``question``, ``config`` (relative to the file),
+            ``metrics`` (a list), ``seeds`` (their number, from 1, or a list) and ``variants``, and
+            optionally ``settings`` and ``options``; see :class:`Plan`. Paths of overlay files are
+            relative to the yaml file, too.
 
     Raises:
         FileNotFoundError: if the file or its config does not exist.
-        ValueError: if it is not as described, naming the key, its value and what is allowed; or if
-            a run's config is wrong, naming the run.
+        ValueError: if a key is missing, unknown or has an invalid value, naming the key, the value
+            and what is allowed; or if the config of a run is invalid, naming the run.
     """
     path = Path(path)
     if not path.is_file():
@@ -89,7 +89,7 @@ def _parse(content: Any, path: Path) -> Plan:
 
 def _core_hours(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or value < 0:
-        raise ValueError(f"core_hours must be a number that is not negative, got {value!r}")
+        raise ValueError(f"core_hours must be a non-negative number, got {value!r}")
     return float(value)
 
 

@@ -189,7 +189,7 @@ def test_a_config_is_found_beside_the_file(tmp_path: Path) -> None:
             {"claims": [{"claim": "x", "variant": "plain", "beyond": "y"}]},
             "claims: beyond must be one of few images, many; got 'y'",
         ),
-        ({"core_hours": "long"}, "core_hours must be a number that is not negative, got 'long'"),
+        ({"core_hours": "long"}, "core_hours must be a non-negative number, got 'long'"),
         ({"options": {"DATASETS.TEST": []}}, "plain, seed 1: DATASETS.TEST is empty: name a data"),
     ],
 )

@@ -74,7 +74,7 @@ def test_a_run_with_another_config_is_named_with_the_key(plan: Plan, tmp_path: P
     with pytest.raises(
         ValueError,
         match="which.json has few images, plain, seed 1 with another config .*"
-        "SOLVER.BASE_LR was .*, now 0.5.*: give another --results, or remove the run",
+        "SOLVER.BASE_LR was .*, now 0.5.*: set another --results, or remove the run",
     ):
         Store(tmp_path / "results").results(changed)
 
