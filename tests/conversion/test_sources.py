@@ -123,7 +123,7 @@ def test_blocks_without_final_relu_cannot_be_folded(tiny: Tiny, tmp_path: Path) 
     options = [*FULL_WIDTH, S + "ALPHA", [-1.0, 1.0], S + "ERASE_RELU", True]
     _, path = pretrained(tiny("classifier", *options), tmp_path)
     for target in ("torchvision", "timm", "detectron2"):
-        with pytest.raises(ValueError, match="ERASE_RELU True: its blocks end without the ReLU"):
+        with pytest.raises(ValueError, match="ERASE_RELU True: its blocks lack the final ReLU"):
             converted(path, target, folded=True)
     assert converted(path).content["shakedrop"][S + "ERASE_RELU"] is True
 

@@ -68,7 +68,7 @@ def test_zeros_show_nothing() -> None:
     network = build("torchvision", "resnet18")
     nn.init.zeros_(network.bn1.weight)
     nn.init.zeros_(network.bn1.bias)
-    with pytest.raises(ValueError, match="stem of the source gives nothing but zeros"):
+    with pytest.raises(ValueError, match="stem of the source outputs only zeros"):
         differences(network, copy.deepcopy(network))
     with pytest.raises(ValueError, match="at least one image"):
         differences(network, network, images=0)
