@@ -26,7 +26,7 @@ _CHEAP = (
     *("aten::batch_norm", "aten::group_norm", "aten::layer_norm", "aten::instance_norm"),
     *("aten::upsample_nearest2d", "aten::upsample_bilinear2d", "aten::adaptive_avg_pool2d"),
 )
-"""Operators that fvcore counts in addition to convolutions and matrix products."""
+"""Operators that fvcore counts besides convolutions and matrix products; not counted here."""
 
 _SMALL = 0.5
 """Weight of the norms at which activations do not grow from block to block."""

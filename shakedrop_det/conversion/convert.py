@@ -50,7 +50,7 @@ def convert(
         source: see :func:`.sources.open_source`.
         target: one of :data:`TARGETS`.
         images: images to compare on, (N, 3, H, W) each and normalized.
-        folded: whether to fold ShakeDrop's test scale into the weights if the target is detectron2.
+        folded: whether to fold ShakeDrop's test scale into the weights for detectron2, too.
 
     Raises:
         ValueError: if the target has no such network, or its outputs differ.

@@ -181,7 +181,7 @@ def _open_file(
         left_out = (*file.left_out, *found.left_out)
         return _of_network(network, name, {**IMAGENET_CONVENTIONS, **given}, left_out)
     if bn_eps is not None:
-        raise ValueError(f"{path!r} is of detectron2, whose norms have an eps of {BN_EPS:g}")
+        raise ValueError(f"{path!r} is of detectron2, whose eps is {BN_EPS:g}; leave out --bn-eps")
     renamed = resnet_within(file.state, path=path)
     settings = shakedrop_in(file.extra, source=path) or dict(STOCK)
     conventions = {**conventions_in(file.extra, source=path), **given}

@@ -26,8 +26,8 @@ def _renumber_zero(coco: COCO) -> None:
 class DetectionEvaluator(COCOEvaluator):
     """:class:`detectron2.evaluation.COCOEvaluator` with tables by category and optional plots.
 
-    The metrics and their names are the same. If predictions are written to a folder, then for each
-    task ``categories_TASK.csv`` is, too, and with ``plots`` also ``precision_recall_TASK.png`` and
+    The metrics and their names are the same. If an output folder is given, ``categories_TASK.csv``
+    is written there for each task and, with ``plots``, also ``precision_recall_TASK.png`` and
     ``sizes_TASK.png``.
     """
 

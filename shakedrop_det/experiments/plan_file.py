@@ -97,7 +97,7 @@ def _seeds(seeds: Any, key: str) -> tuple[int, ...]:
     if _is_count(seeds):
         seeds = list(range(1, seeds + 1))
     if not isinstance(seeds, list) or not seeds or not all(map(_is_count, seeds)):
-        raise ValueError(f"{key} must be their number or a list of integers from 1, got {seeds!r}")
+        raise ValueError(f"{key} must be a number or a list of integers from 1, got {seeds!r}")
     if len(set(seeds)) < len(seeds):
         raise ValueError(f"{key} must differ from each other, got {seeds!r}")
     return tuple(seeds)
@@ -140,7 +140,7 @@ def _search(
         )
     values, where = node["values"], node.get("settings", list(settings))
     if not isinstance(values, list) or len(set(values)) < max(len(values), 2):
-        raise ValueError(f"search: values must be two or more that differ, got {values!r}")
+        raise ValueError(f"search: values must be at least two that differ, got {values!r}")
     for key, names, known in (
         ("variants", node["variants"], variants),
         ("settings", where, settings),
@@ -158,13 +158,13 @@ def _search(
 
 
 def _is_count(value: Any) -> bool:
-    # yaml's true is an int in Python.
+    # A bool is an int in Python.
     return isinstance(value, int) and not isinstance(value, bool) and value >= 1
 
 
 def _named_options(node: Any, key: str, folder: Path) -> Mapping[str, Options]:
     if not isinstance(node, dict) or not node:
-        raise ValueError(f"{key} must have names, and config options for each, got {node!r}")
+        raise ValueError(f"{key} must map names to config options, got {node!r}")
     named = {str(name): _options(part, f"{key}, {name!r}", folder) for name, part in node.items()}
     folders: dict[str, str] = {}
     for name in named:
@@ -184,7 +184,7 @@ def _options(node: Any, key: str, folder: Path) -> dict[str, Any]:
     for name in node:
         if name in _RESERVED:
             raise ValueError(
-                f"{key} must not set {name}, which each run has its own of, got {node[name]!r}"
+                f"{key} must not set {name}, which differs between runs, got {node[name]!r}"
             )
     options = {str(name): value for name, value in node.items()}
     if OVERLAYS in options:
@@ -209,6 +209,6 @@ def _check_configs(plan: Plan) -> None:
             raise ValueError(f"experiment {plan.name!r}, {run}: {error}") from error
         if not cfg.DATASETS.TEST:
             raise ValueError(
-                f"experiment {plan.name!r}, {run}: DATASETS.TEST is empty: name a data set to "
+                f"experiment {plan.name!r}, {run}: DATASETS.TEST is empty: name a dataset to "
                 "evaluate on"
             )

@@ -8,7 +8,7 @@ from PIL import Image
 
 
 def is_colour(image_format: str) -> bool:
-    """Whether ``INPUT.FORMAT`` is one that detectron2's ``DefaultPredictor`` converts from BGR."""
+    """Whether detectron2's ``DefaultPredictor`` supports this ``INPUT.FORMAT``; it expects BGR."""
     return image_format in ("RGB", "BGR")
 
 

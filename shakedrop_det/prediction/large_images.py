@@ -16,7 +16,7 @@ MAX_PIXELS = 2**23
 """Larger images are downscaled for prediction and drawing: a hundred masks of 100 megapixels would
 take 10 GB of memory, and minutes to draw."""
 
-_ORIENTATION = 0x0112  # of EXIF
+_ORIENTATION = 0x0112  # EXIF tag
 _TURNED = (5, 6, 7, 8)  # orientations that swap height and width
 
 

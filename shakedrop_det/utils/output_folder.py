@@ -58,8 +58,8 @@ def check_path(path: str, *, key: str = "--output") -> None:
         )
     if "?" in path or not path.isprintable():
         raise ValueError(
-            f"{key} {path!r} contains a question mark, a line break or another unprintable "
-            "character, and weights there could not be loaded: remove the character"
+            f"{key} {path!r} contains a question mark or an unprintable character, such as a "
+            "line break, and weights there could not be loaded: remove the character"
         )
 
 

@@ -27,7 +27,7 @@ def load_pickle(file: IO[bytes]) -> Any:
 
 
 def _encode(text: str, encoding: str = "latin1", errors: str = "strict") -> bytes:
-    """Act as ``codecs.encode`` for bytes in protocol 2, without its other codecs."""
+    """Replace ``codecs.encode``, which protocol 2 uses to create bytes, without other codecs."""
     if encoding != "latin1":
         raise pickle.UnpicklingError(f"it encodes as {encoding!r}")
     return text.encode(encoding, errors)

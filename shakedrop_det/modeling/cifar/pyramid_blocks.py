@@ -151,7 +151,7 @@ def _shortcut(in_channels: int, out_channels: int, stride: int) -> ZeroPaddedSho
     if out_channels < in_channels:
         raise ValueError(
             f"out_channels must not be less than in_channels, {in_channels}, since a zero-padded "
-            f"shortcut cannot reduce it; got {out_channels}"
+            f"shortcut cannot remove channels; got {out_channels}"
         )
     if in_channels == out_channels and stride == 1:
         return None
