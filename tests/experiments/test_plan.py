@@ -190,7 +190,7 @@ def test_a_config_is_found_beside_the_file(tmp_path: Path) -> None:
             "claims: beyond must be one of few images, many; got 'y'",
         ),
         ({"core_hours": "long"}, "core_hours must be a non-negative number, got 'long'"),
-        ({"options": {"DATASETS.TEST": []}}, "plain, seed 1: DATASETS.TEST is empty: name a dataset"),
+        ({"options": {"DATASETS.TEST": []}}, "seed 1: DATASETS.TEST is empty: name a dataset"),
     ],
 )
 def test_a_mistake_is_named_with_what_to_write(tmp_path: Path, changes, message) -> None:
