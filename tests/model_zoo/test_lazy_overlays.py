@@ -95,7 +95,7 @@ def test_later_overlays_win_and_an_overlay_may_be_a_file(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("overlay", ["R_50", "shakedrop"])
 def test_an_overlay_that_changes_nothing_is_refused(overlay) -> None:
-    with pytest.raises(ValueError, match=f"'{overlay}' changes nothing .*R_101, .*vanilla$"):
+    with pytest.raises(ValueError, match=f"'{overlay}' changes nothing, .*R_101, .*vanilla$"):
         model_zoo.get_config(f"lazy/{MASK_RCNN}.py", [overlay])
 
 
