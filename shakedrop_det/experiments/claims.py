@@ -22,7 +22,7 @@ class Finding:
         effect: the gain, in the unit of the experiment's first metric. For a claim with
             ``as_images``, the factor of :func:`~shakedrop_det.experiments.samples.images_factor`.
         adjusted: the p-value, adjusted by Holm's method over all claims of the experiment.
-        verdict: "supported" or "refuted", by the direction of the effect, if ``adjusted`` is below 5 %;
+        verdict: if ``adjusted`` is below 5 %, "supported" or "refuted" by the effect's direction;
             "undecided" otherwise. "unfinished" while runs are missing, because repeating a test as
             runs come in inflates false positives; "not run" with fewer than two pairs of runs.
     """
