@@ -53,9 +53,9 @@ def run_plan(
         limit: time limit of a run in seconds, after which it counts as failed; None for no limit.
         later: number of runs that follow in later calls, for the estimate of the time left.
         say: called with a line of text for each run that ends.
-        elsewhere: function that trains the given runs below the given folder, and yields each run
-            when it ends, with its error message or None. See :func:`run_on_slurm`. None to run them
-            on this machine; ``jobs``, ``deadline`` and ``limit`` only apply to that.
+        elsewhere: function that trains runs in a given folder, and yields each when it ends, with
+            its error message or None, such as :func:`shakedrop_det.experiments.run_on_slurm`. None
+            to train on this machine, which ``jobs``, ``deadline`` and ``limit`` are for.
 
     Returns:
         dict: last line of output of each failed run. A run that diverged has not failed; its
