@@ -19,18 +19,18 @@ from .complexity import Complexity
 
 @dataclass(frozen=True)
 class BlockRow:
-    """What is known of one residual block.
+    """Properties of one residual block.
 
     Attributes:
-        name: in the network.
-        type: of the block, as it is called without ShakeDrop.
-        is_shaken: whether it has ShakeDrop.
-        is_frozen: whether its weights are; it then behaves as at test time in training too.
-        survival_prob: p_l, the probability that it is not perturbed in a step; 1 if nothing
-            perturbs it.
-        test_scale: what its residual, the first if there are two, is multiplied by at test time: e,
-            eq. 8 of the paper; 1 if the scales are inverted.
-        parameters, flops: of the block, see :class:`~shakedrop_det.analysis.Complexity`.
+        name: name of the block in the network.
+        type: class name of the block without ShakeDrop.
+        is_shaken: whether the block has ShakeDrop.
+        is_frozen: whether its weights are frozen. Frozen blocks are not perturbed in training.
+        survival_prob: p_l, the probability that a training step does not perturb the block; 1 if
+            nothing perturbs it.
+        test_scale: factor e of the residual at test time, eq. 8 of the paper; 1 if the scales are
+            inverted. With two residual branches, the factor of the first.
+        parameters, flops: cost of the block, see :class:`~shakedrop_det.analysis.Complexity`.
     """
 
     name: str
@@ -44,15 +44,15 @@ class BlockRow:
 
 
 def block_rows(model: nn.Module, complexity: Complexity) -> list[BlockRow]:
-    """The residual blocks of a network, in their order.
+    """List the residual blocks of a network in order.
 
     Args:
-        model: holds residual blocks, with or without ShakeDrop.
-        complexity: of the model.
+        model: a network with residual blocks, with or without ShakeDrop.
+        complexity: complexity of the network.
     """
     rows = []
     for name, block in model.named_modules():
-        # What distinguishes residual blocks from stems.
+        # The shortcut distinguishes residual blocks from stems.
         if not (isinstance(block, CNNBlockBase) and hasattr(block, "shortcut")):
             continue
         is_shaken = isinstance(block, ShakenBlock)
@@ -74,7 +74,7 @@ def block_rows(model: nn.Module, complexity: Complexity) -> list[BlockRow]:
 
 
 def block_table(rows: Sequence[BlockRow]) -> str:
-    """A markdown table of :func:`block_rows`."""
+    """Format the rows of :func:`block_rows` as a markdown table."""
     cells = [
         [
             str(number),
@@ -94,11 +94,11 @@ def block_table(rows: Sequence[BlockRow]) -> str:
 
 
 def draw_blocks(rows: Sequence[BlockRow], output: str | os.PathLike[str]) -> None:
-    """Draw p_l and e over the blocks, those grey that are frozen, and what the blocks cost.
+    """Plot p_l and e by block, with frozen blocks in grey, and the cost of each block.
 
     Args:
-        rows: of :func:`block_rows`.
-        output: the image to write. Its folder is made if need be.
+        rows: see :func:`block_rows`.
+        output: path of the image to write. Its folder is created if missing.
 
     Raises:
         ValueError: if there are no blocks.
@@ -137,5 +137,5 @@ def draw_blocks(rows: Sequence[BlockRow], output: str | os.PathLike[str]) -> Non
 
 
 def _short(name: str) -> str:
-    """Stage and number of a block, the end of its name."""
+    """Return the last two parts of a block's name: its stage and number."""
     return ".".join(name.split(".")[-2:])

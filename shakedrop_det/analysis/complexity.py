@@ -1,4 +1,4 @@
-"""Parameters, FLOPs and activations, counted by fvcore."""
+"""Count parameters, FLOPs and activations with fvcore."""
 
 from __future__ import annotations
 
@@ -20,30 +20,30 @@ from shakedrop_det.engine import Trainer
 from shakedrop_det.utils.config_errors import errors_of_config
 
 _ASPECT = 4 / 3
-"""Width over height of an image whose size nobody gave; that of most photographs."""
+"""Default aspect ratio (width / height) of an image, that of most photographs."""
 
 _CHEAP = (
     *("aten::batch_norm", "aten::group_norm", "aten::layer_norm", "aten::instance_norm"),
     *("aten::upsample_nearest2d", "aten::upsample_bilinear2d", "aten::adaptive_avg_pool2d"),
 )
-"""What fvcore would count beside convolutions and matrix products."""
+"""Operators that fvcore counts besides convolutions and matrix products; not counted here."""
 
 _SMALL = 0.5
-"""Weight of a norm with which the numbers do not grow from block to block."""
+"""Weight of the norms at which activations do not grow from block to block."""
 
 
 def example_input(cfg: CfgNode, height: int | None = None, width: int | None = None) -> Any:
-    """One image of noise, as a model takes it at test time; with proposals, as many as there may
-    be, if it takes these too.
+    """Create the model's input for one image of noise at test time, with the maximum number of
+    proposals if the model needs them.
 
     Args:
-        cfg: of the model.
-        height, width: of the image, in pixels; by default what the config resizes to at test time,
-            for detectors an image of 4:3.
+        cfg: config of the model.
+        height, width: size of the image in pixels. By default, the size that the config resizes to
+            at test time; detectors assume a 4:3 image.
 
     Raises:
-        ValueError: if only one of them is given, or one is below 1; or if none is, and the config
-            leaves images at their size.
+        ValueError: if only one of them is given, or one is below 1; or if none is given and the
+            config does not resize images.
     """
     given = [side for side in (height, width) if side is not None]
     if len(given) == 1 or min(given, default=1) < 1:
@@ -55,7 +55,7 @@ def example_input(cfg: CfgNode, height: int | None = None, width: int | None = N
             height = cfg.INPUT.MIN_SIZE_TEST
             if height < 1:
                 raise ValueError(
-                    f"INPUT.MIN_SIZE_TEST {height} leaves images at their size: name one, as in "
+                    f"INPUT.MIN_SIZE_TEST {height} does not resize images: specify a size, as in "
                     "--size 800 1067"
                 )
             width = min(round(_ASPECT * height), cfg.INPUT.MAX_SIZE_TEST)
@@ -71,13 +71,13 @@ def example_input(cfg: CfgNode, height: int | None = None, width: int | None = N
 
 
 def build_for_counting(cfg: CfgNode) -> nn.Module:
-    """A model with random weights that does all that it can, so that this can be counted.
+    """Build a model with random weights that uses all of its parts, so that they are counted.
 
-    Left alone, the numbers grow from block to block, as the norms have nothing to divide by yet,
-    and there are neither proposals nor objects; nor would a random class be likely enough for one.
+    With stock weights, untrained norms let activations grow from block to block, which leaves no
+    proposals and no objects; nor would a random class score pass the threshold.
 
     Args:
-        cfg: of the model; left as it is.
+        cfg: config of the model; it is not changed.
     """
     cfg = cfg.clone()
     cfg.defrost()
@@ -93,24 +93,24 @@ def build_for_counting(cfg: CfgNode) -> nn.Module:
 
 
 class Complexity:
-    """The size of a network at test time, by the names of its modules; "" is the whole.
+    """The cost of a network at test time, by module name; "" is the whole network.
 
     Attributes:
-        parameters: numbers that are learned, frozen ones too.
-        flops: of convolutions and matrix products for one image; a multiplication with its addition
-            counts as one, as in papers on classification. What detectron2 computes in an operator
-            of its own, such as deformable convolution, is left out.
-        activations: numbers that convolutions and matrix products give for one image.
+        parameters: number of parameters, including frozen ones.
+        flops: FLOPs of convolutions and matrix products for one image. A multiply-add counts as
+            one, as in papers on classification. Operators of detectron2's own, such as deformable
+            convolution, are not counted.
+        activations: number of outputs of convolutions and matrix products for one image.
     """
 
     def __init__(self, model: nn.Module, inputs: Any) -> None:
         """
-        What a detector's heads do depends on the image and the weights, see
+        The work of a detector's heads depends on the image and the weights, see
         :func:`build_for_counting`.
 
         Args:
-            model: a detectron2 model; left as it is.
-            inputs: what it is called with.
+            model: a detectron2 model; it is not changed.
+            inputs: inputs of the model.
         """
         model = copy.deepcopy(model).eval()
         self._flops = FlopCountAnalysis(model, inputs)
@@ -126,7 +126,7 @@ class Complexity:
             self.activations = _by_module(self._activations)
 
     def table(self, *, depth: int = 2) -> str:
-        """A markdown table, with so many levels of modules below the whole."""
+        """Format a markdown table with ``depth`` levels of modules below the network."""
         return flop_count_table(
             self._flops,
             max_depth=depth,
@@ -136,6 +136,6 @@ class Complexity:
 
 
 def _by_module(analysis: JitModelAnalysis) -> dict[str, int]:
-    """Counts by the names that modules have in the model, ``model`` in what is traced."""
+    """Return counts by the module names of the model, which is named ``model`` in the trace."""
     counts = analysis.by_module().items()
     return {name.removeprefix("model").removeprefix("."): round(n) for name, n in counts if name}

@@ -1,4 +1,4 @@
-"""Drawing the training images of a config."""
+"""Draw the training images of a config."""
 
 from __future__ import annotations
 
@@ -24,31 +24,31 @@ from shakedrop_det.evaluation.instance_drawing import draw_instances, with_names
 from shakedrop_det.utils.output_folder import make_output_folder
 from shakedrop_det.utils.written import save_figure, save_picture
 
-_CELL = 2.0  # inches of a picture on the sheet
+_CELL = 2.0  # inches per picture on the sheet
 
 
 def draw_training_images(
     cfg: CfgNode, output: str | os.PathLike[str], *, num_images: int = 16
 ) -> list[Path]:
-    """Draw images as the trainer gets them: after augmentation, with their labels.
+    """Draw images as the trainer receives them: after augmentation, with their labels.
 
-    Of detection data sets each image makes a file of its own, with boxes, masks, keypoints and
-    names of classes; semantic labels make another, ending in ``_sem_seg.png``. Of classification
-    data sets all are on one sheet, ``images.png``; mixup and CutMix, which the model applies, are
-    not shown. Small images are enlarged.
+    For detection datasets, a file per image shows boxes, masks, keypoints and class names, and a
+    second one, ending in ``_sem_seg.png``, semantic labels. For classification datasets, all images
+    are on one sheet, ``images.png``, without mixup and CutMix, which the model applies. Small
+    images are enlarged.
 
     Args:
-        cfg: as for training. With a ``SEED`` the images are the same each time.
-        output: the folder to write to; made if need be.
-        num_images: so many of ``DATASETS.TRAIN``, in the sampler's order.
+        cfg: config as for training. With a ``SEED``, the images are the same each time.
+        output: output folder; created if missing.
+        num_images: number of images from ``DATASETS.TRAIN``, in the order of the sampler.
 
     Returns:
-        list: the files that were written.
+        list: paths of the written files.
 
     Raises:
         OSError: if an image cannot be read, naming it.
-        ValueError: if ``num_images`` is below 1, a data set is unknown or does not fit the model,
-            the folder cannot be written to, or for settings that the loader refuses.
+        ValueError: if ``num_images`` is below 1, a dataset is unknown or does not fit the model,
+            the folder is not writable, or the loader rejects a setting.
     """
     if num_images < 1:
         raise ValueError(f"--num-images must be at least 1, got {num_images!r}")
@@ -86,7 +86,7 @@ def _rgb(record: dict[str, Any], image_format: str) -> np.ndarray:
 def _draw_record(
     record: dict[str, Any], image_format: str, metadata: Metadata
 ) -> dict[str, np.ndarray]:
-    """Pictures of an image by what is appended to its name."""
+    """Draw the pictures of an image, by the suffix of their file names."""
     image = _rgb(record, image_format)
     pictures = {}
     if "instances" in record:

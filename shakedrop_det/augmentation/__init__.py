@@ -1,7 +1,7 @@
-"""Adversarial AutoAugment: policies of augmentation that learn to raise the training loss.
+"""Adversarial AutoAugment: learned augmentation policies that aim to increase the training loss.
 
-Of Zhang, Wang, Zhang and Zhong, "Adversarial AutoAugment", ICLR 2020. Knows torch and torchvision,
-and nothing of detectron2's config.
+See Zhang, Wang, Zhang and Zhong, "Adversarial AutoAugment", ICLR 2020. Only depends on torch and
+torchvision, and not on detectron2's config.
 """
 
 from .controller import Controller

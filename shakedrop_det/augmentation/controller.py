@@ -13,27 +13,27 @@ OPERATIONS_PER_SUB_POLICY = 2
 
 
 class Controller(nn.Module):
-    """An LSTM that writes policies: operation, magnitude, operation, magnitude, and so on.
+    """An LSTM that generates policies: operation, magnitude, operation, magnitude, and so on.
 
-    Each choice is drawn from a softmax, and is the input of the next step. As in AutoAugment, there
+    Each choice is drawn from a softmax and is the input of the next step. As in AutoAugment, there
     is one layer of 100 units.
     """
 
     def __init__(self, num_sub_policies: int, *, hidden: int = 100, embedding: int = 32) -> None:
         """
         Args:
-            num_sub_policies: pairs of operations in a policy.
-            hidden: units of the LSTM.
-            embedding: what a choice becomes, as an input.
+            num_sub_policies: number of sub-policies (pairs of operations) in a policy.
+            hidden: number of LSTM units.
+            embedding: dimension of the embedding of a choice.
         """
         super().__init__()
         self.num_sub_policies = num_sub_policies
-        # The first is that of no choice, for the first step.
+        # Row 0 is the input of the first step, which follows no choice.
         self.embedding = nn.Embedding(1 + len(OPERATIONS) + MAGNITUDES, embedding)
         self.lstm = nn.LSTM(embedding, hidden, batch_first=True)
         self.operation = nn.Linear(hidden, len(OPERATIONS))
         self.magnitude = nn.Linear(hidden, MAGNITUDES)
-        # Small, so that it begins near uniform choices.
+        # Small weights, so that the first choices are nearly uniform.
         for parameter in self.parameters():
             nn.init.uniform_(parameter, -0.1, 0.1)
         for head in (self.operation, self.magnitude):
@@ -44,8 +44,8 @@ class Controller(nn.Module):
         """Draw policies.
 
         Args:
-            number: M, of policies.
-            generator: of the draws.
+            number: number M of policies.
+            generator: generator of the draws.
 
         Returns:
             Tensor: (M, Q, 2, 2) integers, see :func:`augment_by_policy`.
@@ -62,14 +62,14 @@ class Controller(nn.Module):
         return torch.cat(choices, dim=1).view(shape)
 
     def forward(self, policies: Tensor) -> tuple[Tensor, Tensor]:
-        """How probable policies are.
+        """Compute the log-probabilities and entropies of policies.
 
         Args:
-            policies: (M, Q, 2, 2), of :meth:`sample`.
+            policies: (M, Q, 2, 2), as returned by :meth:`sample`.
 
         Returns:
-            For each policy, (M,): the logarithm of its probability, and the sum of the entropies of
-            its choices, each given those before it, in nats.
+            For each policy, (M,): the logarithm of its probability, and the sum of the conditional
+            entropies of its choices given the earlier ones, in nats.
         """
         choices = policies.flatten(1)
         offsets = torch.tensor([_offset(step) for step in range(self._steps)])
@@ -91,5 +91,5 @@ class Controller(nn.Module):
 
 
 def _offset(step: int) -> int:
-    """What a choice is numbered from in the embedding."""
+    """Return the embedding index of a step's choice 0."""
     return 1 + len(OPERATIONS) if step % 2 else 1

@@ -1,6 +1,6 @@
-"""The operations that policies are made of, on batches of images.
+"""The operations of policies, on batches of images.
 
-They are those of AutoAugment (Cubuk et al., CVPR 2019) but for SamplePairing, in the ranges of
+They are those of AutoAugment (Cubuk et al., CVPR 2019) except SamplePairing, with the ranges of
 torchvision's ``v2.AutoAugment``, which works on single images.
 """
 
@@ -18,32 +18,32 @@ MAGNITUDES = 10
 """Number of magnitudes of each operation."""
 
 Fill = Sequence[float]
-"""What new pixels are, per channel."""
+"""Value of new pixels, per channel."""
 
 
 class Operation(NamedTuple):
-    """A change of images, of some strength."""
+    """An image operation with an adjustable strength."""
 
     apply: Callable[[Tensor, float, Fill], Tensor]
-    """From images, (N, 3, H, W) uint8 RGB; the strength; and what new pixels are."""
+    """Function of images, (N, 3, H, W) uint8 RGB, the strength, and the value of new pixels."""
     is_signed: bool
-    """Whether its strength is in [-1, 1], and has a random sign; or in [0, 1]."""
+    """Whether the strength is in [-1, 1], with a random sign, or in [0, 1]."""
 
 
 def apply_operation(
     images: Tensor, operation: int, magnitude: int, *, sign: int = 1, fill: Fill = (0, 0, 0)
 ) -> Tensor:
-    """Change images.
+    """Apply an operation to images.
 
     Args:
         images: (N, 3, H, W) uint8, RGB.
-        operation: place in :data:`OPERATIONS`.
-        magnitude: from 0 to :data:`MAGNITUDES` - 1; from the weakest to the strongest.
-        sign: 1 or -1; of operations without a direction it is ignored.
-        fill: what new pixels are, per channel, from 0 to 255.
+        operation: index in :data:`OPERATIONS`.
+        magnitude: from 0, the weakest, to :data:`MAGNITUDES` - 1, the strongest.
+        sign: 1 or -1; ignored by operations without a direction.
+        fill: value of new pixels, per channel, from 0 to 255.
 
     Returns:
-        Tensor: of the same shape and type.
+        Tensor: new images of the same shape and dtype.
     """
     _, (apply, is_signed) = list(OPERATIONS.items())[operation]
     strength = magnitude / (MAGNITUDES - 1)
@@ -81,7 +81,7 @@ def _posterize(images: Tensor, strength: float, fill: Fill) -> Tensor:
 
 
 def _cutout(images: Tensor, strength: float, fill: Fill) -> Tensor:
-    """A square of a fifth of the width at most, around a pixel of its own in each image."""
+    """Fill a square of up to a fifth of the width, around a random pixel of each image."""
     number, _, height, width = images.shape
     size = round(0.2 * strength * width)
     inside = []
@@ -115,4 +115,4 @@ OPERATIONS: dict[str, Operation] = {
     "Sharpness": Operation(lambda x, s, fill: F.adjust_sharpness(x, 1 + 0.9 * s), True),
     "Cutout": Operation(_cutout, False),
 }
-"""By name, in the order that policies number them in."""
+"""Operations by name, in the order of their numbers in policies."""

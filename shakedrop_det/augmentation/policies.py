@@ -1,4 +1,4 @@
-"""What a policy does to a batch."""
+"""Apply a policy to a batch."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from .operations import apply_operation
 def augment_by_policy(
     images: Tensor, policy: Tensor, *, fill: Sequence[float] = (0, 0, 0)
 ) -> Tensor:
-    """Change each image by a sub-policy of its own, drawn uniformly from those of a policy.
+    """Augment each image by a sub-policy, drawn uniformly and independently from a policy.
 
-    An operation with a direction has a random one. Images of the same draw are changed together.
-    The draws are of torch's default generator of the CPU.
+    Operations with a direction get a random one. Images with the same draw are processed together.
+    All draws use torch's default CPU generator.
 
     Args:
         images: (N, 3, H, W) uint8, RGB.
-        policy: (Q, P, 2) integers: for each of Q sub-policies P times an operation and its
+        policy: (Q, P, 2) integers: for each of Q sub-policies, P pairs of an operation and its
             magnitude, see :func:`apply_operation`.
-        fill: what new pixels are, per channel, from 0 to 255.
+        fill: value of new pixels, per channel, from 0 to 255.
 
     Returns:
-        Tensor: new images, of the same shape.
+        Tensor: new images of the same shape.
     """
     number = len(images)
     drawn = torch.randint(len(policy), (number,))

@@ -1,4 +1,4 @@
-"""The search for policies during training."""
+"""Search for policies during training."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from .policies import augment_by_policy
 
 
 class PolicySearch:
-    """M policies, and the network that writes new ones after each epoch.
+    """M policies, and the controller that generates new ones after each epoch.
 
-    The policies' rewards are their mean losses over the epoch, normalized among the M to a mean of
-    0 and a deviation of 1. REINFORCE raises the probability of what raised the loss. The same calls
-    with the same losses have the same result in all processes.
+    The reward of a policy is its mean loss over the epoch, normalized over the M policies to a mean
+    of 0 and a standard deviation of 1. REINFORCE makes choices that raised the loss more probable.
+    The same calls with the same losses give the same result in all processes.
 
     Attributes:
         policies: (M, Q, 2, 2), see :class:`Controller`.
@@ -35,13 +35,13 @@ class PolicySearch:
     ) -> None:
         """
         Args:
-            num_policies: M.
-            num_sub_policies: Q, pairs of operations in each.
+            num_policies: number M of policies.
+            num_sub_policies: number Q of sub-policies (pairs of operations) in a policy.
             lr: learning rate of Adam.
-            entropy_weight: weight of the policies' entropy, in nats, in what is maximized.
-            seed: of the initialization and of what is drawn.
+            entropy_weight: weight of the policies' entropy, in nats, in the maximized objective.
+            seed: seed of the initialization and of the draws.
             image_format: "RGB" or "BGR".
-            fill: what new pixels are, per channel in that order, from 0 to 255.
+            fill: value of new pixels, per channel in this order, from 0 to 255.
         """
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -61,11 +61,11 @@ class PolicySearch:
     def copies(
         self, batch: Sequence[dict[str, Any]], device: torch.device
     ) -> list[list[dict[str, Any]]]:
-        """A batch, once by each policy.
+        """Return a copy of a batch for each policy, augmented by it.
 
         Args:
-            batch: dicts with ``image``, (3, H, W) uint8 of one size, and anything else.
-            device: to change the images on.
+            batch: dicts with ``image``, (3, H, W) uint8 of one size, and any other keys.
+            device: device to process the images on.
 
         Returns:
             list: M batches, which differ in ``image``, on ``device``.
@@ -81,37 +81,37 @@ class PolicySearch:
         return found
 
     def add_losses(self, losses: Tensor) -> None:
-        """Note what a step lost.
+        """Add the losses of a training step.
 
         Args:
-            losses: (M,), one of each policy's copy. They are not read here, which would wait for
-                their device.
+            losses: (M,), one loss per policy. The values are not read here, since that would
+                synchronize with their device.
         """
         losses = losses.detach()
         self._losses = losses if self._losses is None else self._losses.to(losses.device) + losses
         self._steps += 1
 
     def mean_losses(self) -> Tensor:
-        """(M,), over the steps since the last update, in this process; on the CPU.
+        """Return the mean losses (M,) over the steps since the last update in this process, on CPU.
 
         Raises:
-            RuntimeError: if there were none.
+            RuntimeError: if there were no steps.
         """
         if self._losses is None:
             raise RuntimeError("no losses were added since the last update")
         return (self._losses / self._steps).cpu()
 
     def update(self, losses: Tensor) -> float:
-        """One step of the policy network, then new policies.
+        """Take an optimizer step on the controller, and draw new policies.
 
         Args:
-            losses: (M,), those of :meth:`mean_losses`, or their mean over all processes.
+            losses: (M,), as returned by :meth:`mean_losses`, or averaged over all processes.
 
         Returns:
-            float: the entropy of a policy before, in nats, the mean of the M.
+            float: mean entropy of the M old policies, in nats.
         """
         rewards = losses.double() - losses.double().mean()
-        # Of one policy, or of equal losses, there is nothing to learn.
+        # With one policy, or equal losses, the rewards are 0 and there is nothing to learn.
         rewards = rewards / rewards.square().mean().sqrt().clamp(min=1e-8)
         log_probability, entropy = self.controller(self.policies)
         gain = (rewards.float() * log_probability).mean() + self._entropy_weight * entropy.mean()
@@ -123,7 +123,7 @@ class PolicySearch:
         return entropy.mean().item()
 
     def state_dict(self) -> dict[str, Any]:
-        """All but the losses of an epoch that has not ended; see :meth:`loss_state`."""
+        """Return the state, without the losses of the unfinished epoch; see :meth:`loss_state`."""
         return {
             "controller": self.controller.state_dict(),
             "optimizer": self._optimizer.state_dict(),
@@ -132,20 +132,20 @@ class PolicySearch:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a saved search; its learning rate is that of this one.
+        """Restore a saved search, but keep the current learning rate.
 
         Args:
-            state: of :meth:`state_dict`.
+            state: state as returned by :meth:`state_dict`.
 
         Raises:
-            ValueError: for policies of another number or length.
+            ValueError: if the number or the length of the policies differs.
         """
         saved, own = tuple(state["policies"].shape[:2]), tuple(self.policies.shape[:2])
         if saved != own:
             raise ValueError(
                 "INPUT.CLASSIFICATION.ADVERSARIAL_AUGMENT has POLICIES "
-                f"{own[0]} and SUB_POLICIES {own[1]}, and the run to be resumed had {saved[0]} and "
-                f"{saved[1]}: resume with these"
+                f"{own[0]} and SUB_POLICIES {own[1]}, but the run to be resumed had {saved[0]} and "
+                f"{saved[1]}: resume with those values"
             )
         lr = self._optimizer.param_groups[0]["lr"]
         self.controller.load_state_dict(state["controller"])
@@ -155,10 +155,10 @@ class PolicySearch:
         self.policies = state["policies"]
 
     def loss_state(self) -> dict[str, Any]:
-        """The losses of this process since the last update."""
+        """Return the losses of this process since the last update."""
         losses = None if self._losses is None else self._losses.cpu()
         return {"losses": losses, "steps": self._steps}
 
     def load_loss_state(self, state: dict[str, Any]) -> None:
-        """Go on with the losses of :meth:`loss_state`."""
+        """Restore the losses of :meth:`loss_state`."""
         self._losses, self._steps = state["losses"], state["steps"]

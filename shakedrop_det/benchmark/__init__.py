@@ -1,4 +1,4 @@
-"""Timing ShakeDrop against stock detectron2 and its usual public formulation."""
+"""Time ShakeDrop against stock detectron2 and the common public formulation."""
 
 from .allocator import keep_freed_memory
 from .cases import CASES, GPU_CASES, MEMORY_CASES, Case

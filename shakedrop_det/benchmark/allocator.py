@@ -1,4 +1,4 @@
-"""Settings of the memory allocator, which would otherwise distort the timings."""
+"""Settings of the memory allocator, which would otherwise distort timings."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ _TRIM_THRESHOLD, _MMAP_MAX = -1, -4
 
 
 def keep_freed_memory() -> bool:
-    """Let this process keep what it frees, as the allocators of GPUs do.
+    """Make this process keep the memory it frees, as GPU allocators do.
 
-    By default glibc gives large tensors back to the system now and then, and must ask for them
-    anew. When it does depends on what ran before; a new page costs more than writing to it, so
-    that the same function may take twice the time in another process.
+    By default, glibc returns the memory of large tensors to the system from time to time, and must
+    request it again. When this happens depends on earlier allocations, and a new page costs more
+    than writing to it, so the same function can take twice as long in another process.
 
     Returns:
-        bool: whether the C library knows these settings.
+        bool: whether the C library supports these settings.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     return (

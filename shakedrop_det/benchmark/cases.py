@@ -1,4 +1,4 @@
-"""The cases to time, and those whose memory is measured."""
+"""The cases to time, and those to measure the memory of."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ from .timing import Variants
 
 @dataclass(frozen=True)
 class Case:
-    """One comparison; the first variant is the baseline.
+    """A comparison of variants; the first is the baseline.
 
     Attributes:
-        name: what the table says.
-        make: builds the variants on a device.
+        name: name of the case in the table.
+        make: function that builds the variants on a device.
         seconds_per_call: see :func:`time_interleaved`.
     """
 
@@ -111,7 +111,7 @@ CASES = (
     Case("Mask R-CNN R50-FPN step", _mask_rcnn),
     Case("R50 inference", inference_variants),
 )
-"""All that is timed on any device, in the order of the table."""
+"""Cases that are timed on any device, in the order of the table."""
 
 GPU_CASES = (
     Case("R101 step, FrozenBN", partial(_backbone, norm="FrozenBN", depth=101)),
@@ -125,7 +125,7 @@ GPU_CASES = (
         for norm in ("FrozenBN", "BN")
     ),
 )
-"""What is timed on a GPU as well."""
+"""Further cases that are timed on a GPU."""
 
 
 def _memory(
@@ -147,4 +147,4 @@ MEMORY_CASES = (
     MemoryCase("R50, BN", partial(_memory, norm="BN")),
     MemoryCase("R50, BN, all gates closed", partial(_memory, norm="BN", **CLOSED)),
 )
-"""All whose memory is measured. With gates closed, each block of ours is perturbed."""
+"""Cases whose memory is measured. With all gates closed, ShakeDrop perturbs each of our blocks."""

@@ -1,4 +1,4 @@
-"""Timing the backends of the COCO metrics."""
+"""Time the backends of the COCO metrics."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from shakedrop_det.evaluation.coco_backends import check_coco_backend, faster_co
 
 
 def made_up_detections(coco: COCO, *, per_image: int = 100, seed: int = 0) -> list[dict[str, Any]]:
-    """As many detections as a detector gives: each object moved a little, several times over.
+    """Simulate the detections of a detector: each is a random object, moved a little.
 
     Args:
-        coco: the annotations.
-        per_image: detections in each image that has objects.
-        seed: of the random numbers.
+        coco: annotations.
+        per_image: number of detections in each image that has objects.
+        seed: seed of the random numbers.
 
     Returns:
-        list: in COCO's format of results, with boxes and masks.
+        list: detections in COCO's results format, with boxes and masks.
     """
     rng = np.random.default_rng(seed)
     detections = []
@@ -56,13 +56,13 @@ def made_up_detections(coco: COCO, *, per_image: int = 100, seed: int = 0) -> li
 def coco_variants(
     annotations: Path, task: str, *, per_image: int = 100
 ) -> dict[str, Callable[[], object]]:
-    """Each installed backend, pycocotools first, on the same detections.
+    """Build a variant for each installed backend, pycocotools first, with the same detections.
 
-    What is timed is what detectron2's evaluator does once it has the annotations and all
-    detections: from COCO's format of results to the summary.
+    The timed part is what detectron2's evaluator does after loading the annotations and collecting
+    all detections: everything from COCO's results format to the summary.
 
     Args:
-        annotations: in COCO's format.
+        annotations: path of a COCO annotation file.
         task: "bbox" or "segm".
         per_image: see :func:`made_up_detections`.
 
@@ -72,7 +72,7 @@ def coco_variants(
     with contextlib.redirect_stdout(io.StringIO()):
         coco = COCO(annotations)
     if not any(a.get("segmentation") for a in coco.anns.values()):
-        raise ValueError(f"{annotations} has no objects with masks to make detections of")
+        raise ValueError(f"{annotations} has no objects with masks to simulate detections from")
     detections = made_up_detections(coco, per_image=per_image)
     backends: dict[str, Any] = {"pycocotools": COCOeval}
     if coco_evaluation.COCOeval_opt is not COCOeval:

@@ -1,4 +1,4 @@
-"""Images per second of the classification loader, against that of torchvision's reference."""
+"""Measure images per second of the classification loader, and of torchvision's reference."""
 
 from __future__ import annotations
 
@@ -37,38 +37,38 @@ def time_input_pipelines(
     rounds: int = 9,
     num_workers: int = 1,
 ) -> dict[str, Timing]:
-    """Time the training input of ImageNet's recipe: random crop to 224 pixels, and flip.
+    """Time the training input of the ImageNet recipe: random crop to 224 pixels, and flip.
 
-    Both loaders read the same files in worker processes, interleaved by rounds of wall-clock time,
-    which begin once the workers' queues have been emptied. torchvision's reference normalizes in
-    the workers; ours does so with the model, on its device, and hands over bytes.
+    Both loaders read the same files in worker processes. Rounds of wall-clock time are interleaved,
+    and begin after the workers' queues were emptied. torchvision's reference normalizes in the
+    workers. Our loader returns bytes, which the model normalizes on its device.
 
     Args:
-        root: a folder of class folders with images.
+        root: folder with a folder of images for each class.
         batch_size: images per batch.
-        batches: per round.
-        rounds: how often each loader is timed.
-        num_workers: worker processes of each loader.
+        batches: batches per round.
+        rounds: number of times that each loader is timed.
+        num_workers: number of worker processes of each loader.
 
     Returns:
         dict: seconds per image of each loader, the reference first.
 
     Raises:
-        FileNotFoundError: if there are no such folders, or one has no images.
-        ValueError: if there are fewer images than in a batch.
+        FileNotFoundError: if there are no class folders, or one has no images.
+        ValueError: if there are fewer images than a batch has.
     """
     number = len(load_image_folder(root))
-    if number < batch_size:  # The reference would go over them forever, and give no batch.
+    if number < batch_size:  # The reference would loop forever without returning a batch.
         raise ValueError(
-            f"{os.fspath(root)} has {number} images: set --batch-size, now {batch_size}, to at "
-            "most as many"
+            f"{os.fspath(root)} has only {number} images: lower --batch-size {batch_size} to at "
+            "most this number"
         )
     loaders = {
         REFERENCE: _endless(_reference_loader(root, batch_size, num_workers)),
         OURS: iter(_our_loader(root, batch_size, num_workers)),
     }
     timings = {name: Timing() for name in loaders}
-    # What the workers prepared while the other loader was timed must not count.
+    # Batches that workers prepared while the other loader was timed must not count.
     queued = 2 * max(num_workers, 1)
     for index in range(rounds):
         names = list(loaders) if index % 2 else list(reversed(loaders))
@@ -90,7 +90,7 @@ def _take(loader: Iterator[Any], count: int) -> None:
 
 
 def reference_transform() -> nn.Module:
-    """The training preset of torchvision's classification reference, with its Pillow backend."""
+    """Return the training transform of torchvision's classification reference, on Pillow images."""
     return v2.Compose(
         [
             v2.RandomResizedCrop(224, antialias=True),

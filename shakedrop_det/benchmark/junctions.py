@@ -1,4 +1,4 @@
-"""The junction by itself: from the last convolution's output to the block's, and back."""
+"""The junction by itself: from the last convolution's output to the block's output, and back."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from .timing import Variant
 
 STOCK, PUBLIC = "detectron2", "public formulation"
 SHAPE = (4, 256, 56, 56)
-"""Of res2's outputs in a ResNet-50, for four images of 224 pixels."""
+"""Shape of res2's outputs in a ResNet-50, for four images of 224 pixels."""
 NORMS: dict[str, Callable[[int], nn.Module]] = {
     "FrozenBN": FrozenBatchNorm2d,
     "BN": nn.BatchNorm2d,
@@ -40,21 +40,21 @@ def junction_variants(
     survival_prob: float | None = None,
     shape: tuple[int, int, int, int] = SHAPE,
 ) -> dict[str, Variant]:
-    """Ways to compute the same junction, on tensors that they share.
+    """Build variants of the same junction, on tensors that they share.
 
-    Each returns the output and the gradients of shortcut, residual and the norm's parameters. As
-    the output of a convolution is, the residual is a new tensor in each call, which may be
-    written to. Each of ours draws its scales. The stock junction keeps its ReLU whatever
-    ``erase_relu`` says: it is what is replaced.
+    Each returns the output and the gradients of the shortcut, the residual and the norm's
+    parameters. The residual is a new tensor in each call, like the output of a convolution, and may
+    be overwritten. Our variants draw their scales in each call. The stock junction always keeps its
+    ReLU, since it is what ours replaces.
 
     Args:
-        device: where to run.
+        device: device to run on.
         norm: a key of ``NORMS``.
-        erase_relu: whether ours goes without the final ReLU.
-        level: of the coefficients, see :class:`ShakeDropSpec`; alpha is [-1, 1].
-        survival_prob: of this block; None for two variants of ours, one whose gate is always
-            closed, and one that survives with probability 1/2.
-        shape: (N, C, H, W) of the feature maps.
+        erase_relu: whether our junction has no final ReLU.
+        level: level of the coefficients, see :class:`ShakeDropSpec`; alpha is [-1, 1].
+        survival_prob: survival probability of the block; None for two variants of ours, one whose
+            gate is always closed, and one with probability 1/2.
+        shape: shape (N, C, H, W) of the feature maps.
     """
     shortcut, source = (torch.randn(shape, device=device, requires_grad=True) for _ in range(2))
     grad = torch.randn(shape, device=device)

@@ -1,4 +1,4 @@
-"""Start-up time and memory of large data sets, against stock detectron2."""
+"""Measure start-up time and memory with large datasets, against stock detectron2."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from tabulate import tabulate
 STOCK, OURS = "detectron2", "shakedrop_det"
 _WIDTH, _HEIGHT, _CLASSES = 640, 480, 80
 _LINKS = 50_000
-"""File systems limit how many names a file may have; ext4 to 65,000."""
+"""Files per hard-linked original. File systems limit the number of links, ext4 to 65,000."""
 _WORKERS, _BATCH, _BATCHES = 2, 16, 200
 
 
 @dataclass(frozen=True)
 class LargeData:
-    """Made-up data.
+    """A synthetic dataset.
 
     Attributes:
-        name: what the table says.
+        name: name of the dataset in the table.
         images: number of images.
-        boxes: number of boxes; 0 for a folder of class folders.
+        boxes: number of boxes; 0 for class folders instead of a COCO file.
         classes: number of classes.
     """
 
@@ -51,12 +51,12 @@ LARGE_DATA = (
 
 @dataclass(frozen=True)
 class StartUp:
-    """What the start of training took, beyond the imports.
+    """The cost of starting training, excluding imports.
 
     Attributes:
-        seconds: of processor time of the main process until the first batch is there.
-        peak: bytes of the main process at most.
-        worker: bytes that each data worker has to itself after some batches.
+        seconds: processor time of the main process until the first batch is available.
+        peak: peak memory of the main process in bytes.
+        worker: private memory of the largest data worker after some batches, in bytes.
     """
 
     seconds: float
@@ -65,11 +65,11 @@ class StartUp:
 
 
 def build(data: LargeData, folder: Path) -> None:
-    """Make the files, unless they are there. All images are the same.
+    """Create the files unless they exist. All images are the same.
 
     Args:
-        data: what to make.
-        folder: gets ``annotations.json`` and ``images``, or a folder for each class.
+        data: dataset to create.
+        folder: receives ``images`` and ``annotations.json``, or ``images`` with class folders.
     """
     done = folder / "done"
     if done.exists():
@@ -93,7 +93,7 @@ def build(data: LargeData, folder: Path) -> None:
 
 
 def _coco_text(data: LargeData, names: list[str]) -> Iterator[str]:
-    """The COCO file in parts, which whole would take gigabytes of memory."""
+    """Yield the COCO file in parts, since the whole would take gigabytes of memory."""
     rng = np.random.default_rng(0)
     categories = [{"id": i + 1, "name": f"class {i}"} for i in range(data.classes)]
     yield f'{{"categories": {json.dumps(categories)},\n"images": ['
@@ -120,11 +120,11 @@ def _coco_text(data: LargeData, names: list[str]) -> Iterator[str]:
 
 
 def measure_start(data: LargeData, folder: Path, variant: str) -> StartUp:
-    """Start training's input in a process of its own, without reading images.
+    """Start the training input in a separate process, without reading images.
 
     Args:
-        data: what :func:`build` made.
-        folder: of it.
+        data: dataset that :func:`build` created.
+        folder: folder of the dataset.
         variant: ``STOCK`` or ``OURS``, which also checks the data.
     """
     context = multiprocessing.get_context("spawn")
@@ -138,7 +138,7 @@ def measure_start(data: LargeData, folder: Path, variant: str) -> StartUp:
 
 
 def table(results: Mapping[str, Mapping[str, StartUp]]) -> str:
-    """A markdown table of what :func:`measure_start` found, by data and variant, stock first."""
+    """Format results of :func:`measure_start`, by data and variant, stock first, in markdown."""
     rows = []
     for name, variants in results.items():
         stock = variants[STOCK]
@@ -153,9 +153,9 @@ def table(results: Mapping[str, Mapping[str, StartUp]]) -> str:
 
 
 def _measure(data: LargeData, folder: str, variant: str, pipe: Any) -> None:
-    # How data workers begin on Linux; a spawned process would spawn its own.
+    # Fork data workers as by default on Linux; a spawned process would spawn them.
     multiprocessing.set_start_method("fork", force=True)
-    # What the parts import on first use is not what is measured.
+    # Import in advance what the parts import on first use, to exclude it from the measurement.
     import pycocotools.coco  # noqa: F401
     import torch.utils.data  # noqa: F401
 
@@ -217,12 +217,12 @@ def _class_folders(folder: str, variant: str) -> Callable[[], Any]:
 
 
 def _unread(record: dict[str, Any]) -> dict[str, Any]:
-    """A mapper that reads no image."""
+    """Map a record without reading its image."""
     return record
 
 
 def _memory(field: str) -> int:
-    """``VmRSS``, that is in memory now, or ``VmHWM``, at most, of this process in bytes."""
+    """Return ``VmRSS``, the current memory of this process, or ``VmHWM``, its peak, in bytes."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith(field):
             return 1024 * int(line.split()[1])

@@ -1,4 +1,4 @@
-"""Bytes that a training step saves for its backward pass, and its peak memory."""
+"""Measure the bytes that a training step saves for backward, and its peak memory."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ class MemoryCase:
     """Networks whose memory is compared; the first is the baseline.
 
     Attributes:
-        name: what the table says.
-        make: builds, on a device, for each variant a network and a function that runs its
-            forward pass and returns a scalar.
+        name: name of the case in the table.
+        make: function that builds on a device, for each variant, a network and a function that runs
+            its forward pass and returns a scalar.
     """
 
     name: str
@@ -25,11 +25,11 @@ class MemoryCase:
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes of one training step.
+    """Memory of one training step, in bytes.
 
     Attributes:
-        saved: what autograd keeps of a forward pass, beside parameters and buffers.
-        peak: allocated at most during forward and backward pass; None on a CPU.
+        saved: memory that autograd saves in the forward pass, except parameters and buffers.
+        peak: peak memory allocated in the forward and backward pass; None on a CPU.
     """
 
     saved: int
@@ -37,11 +37,11 @@ class Memory:
 
 
 def measure(case: MemoryCase, *, device: str) -> dict[str, Memory]:
-    """The memory of each variant, for one draw of scales that is the same for all.
+    """Measure the memory of each variant, with the same random seed for all.
 
     Args:
-        case: what to measure.
-        device: where it runs.
+        case: case to measure.
+        device: device to run on.
     """
     found = {}
     for name, (network, forward) in case.make(device).items():
@@ -63,16 +63,16 @@ def _peak_bytes(forward: Callable[[], Tensor]) -> int:
 
 
 def saved_bytes(function: Callable[[], object], *, but: nn.Module | None = None) -> int:
-    """Bytes that autograd saves in a forward pass, each storage counted once.
+    """Return the bytes that autograd saves in a forward pass, counting each storage once.
 
     Args:
-        function: runs the forward pass.
-        but: a module whose parameters and buffers do not count: they are there anyway.
+        function: function that runs the forward pass.
+        but: module whose parameters and buffers are not counted, since they exist anyway.
     """
     own = list(but.parameters()) + list(but.buffers()) if but is not None else []
     known = {tensor.untyped_storage().data_ptr() for tensor in own}
     saved: dict[int, int] = {}
-    alive: list[Tensor] = []  # a freed storage's address could be taken by another
+    alive: list[Tensor] = []  # prevents that the address of a freed storage is reused
 
     def pack(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()

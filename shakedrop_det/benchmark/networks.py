@@ -25,7 +25,7 @@ from .timing import Variants
 STOCHASTIC_DEPTH = "torchvision StochasticDepth"
 ADDITION = "addition and ReLU alone"
 Settings = Mapping[str, Mapping[str, Any]]
-"""For each variant of ours, its :class:`ShakeDropSpec`, in the paper's form as rivals are."""
+"""Arguments of :class:`ShakeDropSpec` by variant of ours, in the paper's form like the rivals."""
 OURS: Settings = {
     "ours": {},
     "ours, EraseReLU": {"alpha": (-1.0, 1.0), "erase_relu": True},
@@ -41,13 +41,13 @@ def networks(
     survival_prob: float = 0.5,
     decay: str = "linear",
 ) -> dict[str, nn.Module]:
-    """The stock network, and copies of it with other blocks, all with equal weights.
+    """Return the stock network and copies of it with other blocks, all with equal weights.
 
     Args:
-        network: holds stock bottleneck blocks.
-        rivals: block types of others, by the variant's name; by default the public formulation.
-        ours: settings of ours.
-        survival_prob, decay: of all of them but the stock one; rivals know linear decay only.
+        network: network with stock bottleneck blocks.
+        rivals: other block types by variant name; by default the public formulation.
+        ours: settings of our variants.
+        survival_prob, decay: settings of all but the stock network; rivals ignore ``decay``.
     """
     rivals = {PUBLIC: PublicBlock} if rivals is None else rivals
     found = {STOCK: network}
@@ -62,14 +62,14 @@ def networks(
 def step_variants(
     found: Mapping[str, nn.Module], images: Any, *, autocast: torch.dtype | None = None
 ) -> dict[str, Callable[[], Tensor]]:
-    """Forward and backward pass of each network, without the optimizer's part.
+    """Build the forward and backward pass of each network, without the optimizer step.
 
-    As in detectron2's trainer, detectors find a storage for what they log.
+    As in detectron2's trainer, detectors log to an event storage.
 
     Args:
-        found: the networks by name.
-        images: what they are called with.
-        autocast: what a GPU computes in; None for float32.
+        found: networks by name.
+        images: inputs of the networks.
+        autocast: dtype of autocast on a GPU; None for float32.
     """
 
     def variant(network: nn.Module) -> Callable[[], Tensor]:
@@ -87,19 +87,19 @@ def step_variants(
 
 
 def total(outputs: Any) -> Tensor:
-    """The sum of the losses of a detector, or of the means of a backbone's feature maps."""
+    """Sum the losses of a detector, or the means of a backbone's feature maps."""
     values = outputs.values() if isinstance(outputs, dict) else [outputs]
     return torch.stack([value.float().mean() for value in values]).sum()
 
 
 def with_addition(network: nn.Module, **settings: Any) -> dict[str, nn.Module]:
-    """:func:`networks`, and one whose junctions are but an addition and a ReLU."""
+    """Return :func:`networks`, and one whose junctions are only an addition and a ReLU."""
     rivals: dict[str, type[nn.Module]] = {PUBLIC: PublicBlock, ADDITION: AdditionBlock}
     return networks(network, rivals=rivals, **settings)
 
 
 def blocks(norm: str, device: str) -> tuple[nn.Module, Tensor]:
-    """Three bottleneck blocks as of res3, without a change of size, and their input."""
+    """Build three bottleneck blocks of res3 that keep the resolution, and their input."""
     stage = nn.Sequential(
         *(BottleneckBlock(512, 512, bottleneck_channels=128, norm=norm) for _ in range(3))
     )
@@ -108,14 +108,14 @@ def blocks(norm: str, device: str) -> tuple[nn.Module, Tensor]:
 
 
 def resnet(norm: str, *, depth: int = 50, width: int = 64, device: str) -> tuple[ResNet, Tensor]:
-    """A ResNet, none of it frozen, and two images of 224 pixels (16 on a GPU).
+    """Build a ResNet without frozen stages, and two images of 224 pixels (16 on a GPU).
 
     Args:
-        norm: of all its layers.
+        norm: norm of all layers.
         depth: 50 or 101.
-        width: channels of the narrow convolutions of res2 (WIDTH_PER_GROUP). With 4 in place of 64
-            the convolutions are cheap, and what is left is what happens between them.
-        device: where to build it.
+        width: WIDTH_PER_GROUP. With 4 instead of 64 the convolutions are cheap, and most of the
+            time is spent between them.
+        device: device to build the network on.
     """
     stages, in_channels = [], width
     for index, num_blocks in enumerate([3, 4, {50: 6, 101: 23}[depth], 3]):
@@ -142,8 +142,8 @@ def resnet(norm: str, *, depth: int = 50, width: int = 64, device: str) -> tuple
 
 
 def mask_rcnn(device: str) -> tuple[nn.Module, list[dict[str, Any]]]:
-    """detectron2's Mask R-CNN R50-FPN 1x, res2 frozen, and two images of 256 pixels with four
-    squares each."""
+    """Build detectron2's Mask R-CNN R50-FPN 1x with frozen res2, and two images of 256 pixels with
+    four squares each."""
     cfg = stock.get_config("COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_1x.yaml")
     cfg.MODEL.DEVICE = device
     network = build_model(cfg).train()
@@ -166,23 +166,23 @@ def _image_with_squares(device: str) -> dict[str, Any]:
 
 
 def _calm(network: nn.Module) -> None:
-    """Frozen norms of random networks would let activations grow without bound."""
+    """Scale down the last norms: frozen norms of random networks let activations grow unbounded."""
     for block in network.modules():
         if isinstance(block, BottleneckBlock):
             block.conv3.norm.weight.data.fill_(0.2)
 
 
 def random_drop_networks(norm: str, device: str) -> tuple[dict[str, nn.Module], Tensor]:
-    """RandomDrop against torchvision's ``StochasticDepth`` in the same place."""
+    """Build RandomDrop, and torchvision's ``StochasticDepth`` in the same position."""
     network, images = resnet(norm, device=device)
     rivals: dict[str, type[nn.Module]] = {STOCHASTIC_DEPTH: StochasticDepthBlock}
     return networks(network, rivals=rivals, ours=RANDOM_DROP), images
 
 
 def inference_variants(device: str) -> Variants:
-    """A ResNet-50 at test time: stock, with ShakeDrop, and folded."""
+    """Build a ResNet-50 at test time: stock, with ShakeDrop, and folded."""
     network, images = resnet("FrozenBN", device=device)
-    # In the paper's form, which has a test scale to compute or to fold.
+    # In the paper's form, which has a test scale to compute or fold.
     shaken = shake(copy.deepcopy(network), ShakeDropSpec(survival_prob=0.5, inverted=False))
     found = {STOCK: network, "ours, not folded": shaken, "ours, folded": copy.deepcopy(shaken)}
     fold(found["ours, folded"])

@@ -1,4 +1,4 @@
-"""Tables, JSON and a bar plot of measured times and memory."""
+"""Tables, JSON and bar plots of measured times and memory."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ PICTURES = {
     "junctions": "The junction of a residual block by itself",
     "steps": "Steps of whole networks",
 }
-"""Titles of the pictures, by the names of their files."""
+"""Titles of the plots, by file name."""
 
 
 def machine(device: str) -> str:
-    """What times depend on, in a line."""
+    """Describe in one line what times depend on: threads, machine and versions."""
     return f"{torch.get_num_threads()} thread(s) of {machine_and_versions(device)}"
 
 
 def machine_and_versions(device: str) -> str:
-    """What other results depend on, in a line."""
+    """Describe machine and versions in one line."""
     where = _processor() if torch.device(device).type == "cpu" else torch.cuda.get_device_name()
     return (
         f"{where}, Python {platform.python_version()}, torch {torch.__version__}, "
@@ -50,7 +50,7 @@ def _processor() -> str:
 
 
 def table(results: Results) -> str:
-    """A markdown table: median time, median ratio to the first variant, and its interval."""
+    """Format a markdown table of median times, and median ratios to the first variant."""
     rows = []
     for case, timings in results.items():
         for name, timing in timings.items():
@@ -64,7 +64,7 @@ def table(results: Results) -> str:
 
 
 def memory_table(results: MemoryResults) -> str:
-    """A markdown table: bytes saved for the backward pass, beyond the first variant, and peak."""
+    """Format a markdown table of saved bytes, their excess over the first variant, and the peak."""
     rows = []
     for case, variants in results.items():
         stock = next(iter(variants.values()))
@@ -85,7 +85,7 @@ def _size(size: int) -> str:
 
 
 def text(results: Results, memory: MemoryResults, *, device: str) -> str:
-    """Machine and tables, as they are printed and written."""
+    """Format the machine and the tables, as printed and written."""
     parts = [machine(device)]
     parts += [table(results)] if results else []
     parts += [memory_table(memory)] if memory else []
@@ -98,10 +98,10 @@ def report(
     """Write ``benchmark.md``, ``benchmark.json``, ``junctions.png`` and ``steps.png``.
 
     Args:
-        results: for each case, the timings of its variants, the baseline first.
-        output: folder; made if need be.
-        device: where the cases ran.
-        memory: likewise the memory of theirs.
+        results: timings of each case by variant, the baseline first.
+        output: output folder; created if missing.
+        device: device that the cases ran on.
+        memory: memory of each case by variant, likewise.
     """
     memory = memory or {}
     write_text(output / "benchmark.md", text(results, memory, device=device) + "\n")
@@ -128,7 +128,7 @@ def _alone(case: str) -> bool:
 
 
 def _plot(results: Results, path: Path, *, title: str) -> None:
-    """Bars of all variants but the baselines, case below case."""
+    """Draw bars for all variants except the baselines, grouped by case."""
     rows = sum(len(timings) - 1 for timings in results.values())
     size = (8.5, 0.24 * rows + 0.3 * len(results) + 1.2)
     figure = Figure(figsize=size, dpi=110, layout="constrained")

@@ -1,4 +1,4 @@
-"""Other ways to perturb a residual block, for comparison."""
+"""Other methods of perturbing a residual block, for comparison."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from shakedrop_det.modeling.residual_branch import BottleneckBranch
 
 
 class _PublicScale(torch.autograd.Function):
-    """The formulation in common use: a Function that scales, then an addition, then a ReLU. The
-    gate is read back from a tensor."""
+    """The common formulation: a Function that scales, followed by an addition and a ReLU. The gate
+    is read back from a tensor."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, survival_prob: float) -> Tensor:
@@ -39,7 +39,7 @@ class _PublicScale(torch.autograd.Function):
 def public_junction(
     shortcut: Tensor, residual: Tensor, norm: nn.Module, *, survival_prob: float, relu: bool = True
 ) -> Tensor:
-    """The junction as public implementations have it."""
+    """Compute the junction as public implementations do."""
     out = shortcut + _PublicScale.apply(norm(residual), survival_prob)
     return F.relu(out) if relu else out
 
@@ -67,9 +67,9 @@ class StochasticDepthBlock(BottleneckBranch, BottleneckBlock):
 
 
 class AdditionBlock(BottleneckBranch, BottleneckBlock):
-    """A bottleneck block whose last norm is left out: its junction is an addition and a ReLU.
+    """A bottleneck block without its last norm, whose junction is an addition and a ReLU.
 
-    It computes something else; what it takes is what the cheapest of junctions would take.
+    It computes something else, but shows the time that the cheapest junction would take.
     """
 
     survival_prob = 1.0
@@ -84,7 +84,7 @@ class AdditionBlock(BottleneckBranch, BottleneckBlock):
 def replace_bottlenecks(
     module: nn.Module, block_type: type[nn.Module], survival_prob: float
 ) -> nn.Module:
-    """Make stock bottlenecks blocks of another type, in place, with linearly decaying p_l."""
+    """Convert stock bottlenecks to another block type, in place, with linearly decaying p_l."""
     blocks: list[Any] = [m for m in module.modules() if type(m) is BottleneckBlock]
     probs = survival_probs(len(blocks), survival_prob=survival_prob)
     for block, probability in zip(blocks, probs, strict=True):

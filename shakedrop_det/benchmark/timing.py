@@ -16,18 +16,18 @@ from scipy import stats
 
 @dataclass(frozen=True)
 class Variant:
-    """What is timed.
+    """A function to time.
 
     Attributes:
-        run: called with what ``prepare`` returns, or with nothing if there is no such function.
-        prepare: makes what a call uses up; not timed.
+        run: function that is called with the result of ``prepare``, or without arguments.
+        prepare: function that creates the inputs of one call; not timed.
     """
 
     run: Callable[..., object]
     prepare: Callable[[], Any] | None = None
 
     def __call__(self) -> object:
-        """Run once, prepared."""
+        """Prepare and run once."""
         return self.run() if self.prepare is None else self.run(self.prepare())
 
 
@@ -36,7 +36,7 @@ Variants = Mapping[str, Variant | Callable[[], object]]
 
 @dataclass
 class Timing:
-    """Seconds of each round of one variant, and their ratio to the first variant's."""
+    """Seconds per call in each round of one variant, and their ratios to the first variant."""
 
     seconds: list[float] = field(default_factory=list)
     ratios: list[float] = field(default_factory=list)
@@ -48,12 +48,12 @@ class Timing:
 
     @property
     def ratio(self) -> float:
-        """Median over the rounds of the ratio to the first variant."""
+        """Median over rounds of the ratio to the first variant."""
         return statistics.median(self.ratios)
 
     def ratio_interval(self) -> tuple[float, float]:
-        """An interval that holds the true median ratio with 95 % confidence; all ratios where there
-        are too few rounds for one."""
+        """Return an interval that contains the true median ratio with 95 % confidence; the range of
+        all ratios if there are too few rounds for one."""
         interval = stats.quantile_test(self.ratios, p=0.5).confidence_interval(0.95)
         low, high = float(interval.low), float(interval.high)
         return (
@@ -69,16 +69,16 @@ def time_interleaved(
     seconds_per_call: float = 0.05,
     device: str = "cpu",
 ) -> dict[str, Timing]:
-    """Time variants in turn, so that what else the machine does meets all of them.
+    """Time variants in turn, so that other load on the machine affects all of them.
 
-    On a CPU it is the CPU time of this process that counts, on a GPU the time between two
-    events on the device.
+    On a CPU this measures the CPU time of this process, on a GPU the time between two events on
+    the device.
 
     Args:
-        variants: what to run, the baseline first.
-        rounds: how often each is timed.
-        seconds_per_call: short functions are repeated to last about so long in each round.
-        device: where they run.
+        variants: functions to time, the baseline first.
+        rounds: number of times that each variant is timed.
+        seconds_per_call: approximate duration of a round, for which short functions are repeated.
+        device: device that the variants run on.
     """
     prepared = {
         name: variant if isinstance(variant, Variant) else Variant(variant)
@@ -92,7 +92,7 @@ def time_interleaved(
     timings = {name: Timing() for name in variants}
     names = list(variants)
     for index in range(rounds):
-        # Each variant comes first now and then.
+        # Rotate the order, so that each variant comes first equally often.
         order = names[index % len(names) :] + names[: index % len(names)]
         seconds = {n: _elapsed(prepared[n], repeats[n], device) / repeats[n] for n in order}
         for name in names:
@@ -102,7 +102,7 @@ def time_interleaved(
 
 
 def _elapsed(variant: Variant, repeats: int, device: str) -> float:
-    """Seconds that ``repeats`` calls take, without garbage collection, as in ``timeit``."""
+    """Return the seconds for ``repeats`` calls without garbage collection, as in ``timeit``."""
     collects = gc.isenabled()
     gc.disable()
     try:

@@ -1,1 +1,1 @@
-"""ResNet weights of torchvision and timm in detectron2's names, and back."""
+"""Convert ResNet weights of torchvision and timm to detectron2, and back."""

@@ -1,4 +1,4 @@
-"""Finding the ResNet that weights belong to, in detectron2 and torchvision."""
+"""Infer the architecture of ResNet weights, and build it in detectron2, torchvision and timm."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from torchvision.models.resnet import BasicBlock, Bottleneck
 from shakedrop_det.checkpoint.state_dict import StateDict
 
 STAGES = ("res2", "res3", "res4", "res5")
-# By whether the blocks are bottlenecks, of three convolutions, and how many each stage has.
+# Depth by block type (whether bottlenecks of three convolutions) and number of blocks per stage.
 _DEPTHS: dict[tuple[bool, tuple[int, ...]], int] = {
     (False, (2, 2, 2, 2)): 18,
     (False, (3, 4, 6, 3)): 34,
@@ -30,7 +30,7 @@ _DEPTHS: dict[tuple[bool, tuple[int, ...]], int] = {
 
 @dataclass(frozen=True)
 class ResNetArchitecture:
-    """What distinguishes ResNets, ResNeXts and wide ResNets, as under ``MODEL.RESNETS``."""
+    """Parameters of a ResNet, ResNeXt or wide ResNet, named as under ``MODEL.RESNETS``."""
 
     depth: int
     num_groups: int
@@ -38,11 +38,11 @@ class ResNetArchitecture:
     stem_out_channels: int
     res2_out_channels: int
     num_classes: int | None
-    """Of the classifier; None where there is none."""
+    """Number of classes; None if the network has no classifier."""
 
     @property
     def config(self) -> dict[str, int]:
-        """The keys to set in a detectron2 config, with their values."""
+        """Config keys of detectron2 with their values for this architecture."""
         return {
             "MODEL.RESNETS.DEPTH": self.depth,
             "MODEL.RESNETS.NUM_GROUPS": self.num_groups,
@@ -58,7 +58,7 @@ class ResNetArchitecture:
 
     @property
     def num_blocks(self) -> tuple[int, ...]:
-        """Of each stage."""
+        """Number of blocks in each stage."""
         return self._blocks[1]
 
     @property
@@ -67,13 +67,13 @@ class ResNetArchitecture:
 
 
 def infer_architecture(state: StateDict) -> ResNetArchitecture:
-    """Read the architecture off the names and shapes of the weights.
+    """Infer the architecture from the names and shapes of the weights.
 
     Args:
-        state: with detectron2's names, see :func:`torchvision_to_detectron2`.
+        state: weights with detectron2's names, see :func:`torchvision_to_detectron2`.
 
     Raises:
-        ValueError: if it is none that detectron2 builds, or a weight is missing that tells.
+        ValueError: if detectron2 cannot build the architecture, or a weight needed here is missing.
     """
     blocks = tuple(_num_blocks(state, stage) for stage in STAGES)
     is_bottleneck = "res2.0.conv3.weight" in state
@@ -82,27 +82,27 @@ def infer_architecture(state: StateDict) -> ResNetArchitecture:
         known = ", ".join(f"{d} {list(n)}" for (_, n), d in _DEPTHS.items())
         raise ValueError(
             f"No ResNet of detectron2 has {list(blocks)} blocks of {2 + is_bottleneck} "
-            f"convolutions in its stages; depths and blocks that it has: {known}"
+            f"convolutions in its stages; its depths and their blocks are: {known}"
         )
     last = f"res2.0.conv{2 + is_bottleneck}.weight"
     missing = [k for k in ("stem.conv1.weight", "res2.0.conv2.weight", last) if k not in state]
     if missing:
         raise ValueError(
-            f"The weights lack {missing[0]}, in detectron2's names, which each ResNet has: the "
-            "file is not whole, or of another network"
+            f"The weights lack {missing[0]} (detectron2's name), which every ResNet has: the file "
+            "is incomplete, or of another network"
         )
     channels = state["stem.conv1.weight"].shape[1]
     if channels != 3:
         raise ValueError(
-            f"The weights are of a network for images of {channels} channels, and those of other "
-            "libraries are for 3: use them as MODEL.WEIGHTS as they are"
+            f"The weights are for images with {channels} channels, but those of other libraries "
+            "are for 3: use the file as MODEL.WEIGHTS without converting it"
         )
     if not is_bottleneck and state[last].shape[0] != 64:
         raise ValueError(
             f"detectron2 has no ResNet of depth {depth} with {state[last].shape[0]} channels after "
             "res2 (MODEL.RESNETS.RES2_OUT_CHANNELS), only with 64"
         )
-    # detectron2 gives no width to blocks of two convolutions.
+    # detectron2's blocks of two convolutions ignore the width.
     groups, width = 1, 64
     if is_bottleneck:
         bottleneck, per_group = state["res2.0.conv2.weight"].shape[:2]
@@ -125,10 +125,10 @@ def _num_blocks(state: StateDict, stage: str) -> int:
 
 
 def build_detectron2(architecture: ResNetArchitecture, *, stride_in_1x1: bool) -> ResNet:
-    """The ResNet as stock detectron2 builds it from a config, in test mode, all stages put out.
+    """Build the ResNet with stock detectron2, in eval mode, with all stages as outputs.
 
     Args:
-        architecture: of the network; it gets no classifier.
+        architecture: architecture to build; the classifier is left out.
         stride_in_1x1: ``MODEL.RESNETS.STRIDE_IN_1X1``.
     """
     cfg = get_cfg()
@@ -144,11 +144,11 @@ def build_detectron2(architecture: ResNetArchitecture, *, stride_in_1x1: bool) -
 def build_torchvision(
     architecture: ResNetArchitecture, *, bn_eps: float = 1e-5
 ) -> torchvision.models.ResNet:
-    """The same network of torchvision, in test mode; without a classifier its ``fc`` is empty.
+    """Build the network with torchvision, in eval mode. Its ``fc`` is an identity if unused.
 
     Args:
-        architecture: of the network.
-        bn_eps: what its norms add to the variance.
+        architecture: architecture to build.
+        bn_eps: epsilon of the BatchNorm layers.
 
     Raises:
         ValueError: if torchvision has no ResNet of these widths.
@@ -168,10 +168,10 @@ def build_torchvision(
 
 
 def build_timm(architecture: ResNetArchitecture) -> nn.Module:
-    """The same network of timm, in test mode; without a classifier its ``fc`` is empty.
+    """Build the network with timm, in eval mode. Its ``fc`` is an identity if unused.
 
     Args:
-        architecture: of the network.
+        architecture: architecture to build.
 
     Raises:
         ValueError: if timm has no ResNet of these widths, or is not installed.
@@ -181,7 +181,7 @@ def build_timm(architecture: ResNetArchitecture) -> nn.Module:
         from timm.models import resnet
     except ImportError as error:
         raise ValueError("A network of timm needs the package timm: pip install timm") from error
-    # Annotated in timm as an instance of either, where it wants the class.
+    # timm annotates the argument as an instance, but expects a class.
     block: Any = resnet.Bottleneck if architecture.is_bottleneck else resnet.BasicBlock
     network = resnet.ResNet(
         block,
@@ -199,6 +199,6 @@ def _check_widths(architecture: ResNetArchitecture, library: str) -> None:
     if found != expected:
         raise ValueError(
             f"{library} has no ResNet with {found[0]} channels after the stem and {found[1]} "
-            f"after res2, only {expected[0]} and {expected[1]}: weights of other widths stay in "
-            "detectron2"
+            f"after res2, only {expected[0]} and {expected[1]}: weights of other widths cannot be "
+            "converted from detectron2"
         )

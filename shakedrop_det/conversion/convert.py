@@ -1,4 +1,4 @@
-"""Converting ResNet weights of torchvision, timm and this package's classifiers, and back."""
+"""Convert ResNet weights of torchvision, timm and this package's classifiers, and back."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ TARGETS = ("detectron2", "torchvision", "timm")
 
 @dataclass(frozen=True)
 class Conversion:
-    """Converted weights, shown to compute what their source does.
+    """Converted weights, verified to compute the same as their source.
 
     Attributes:
-        content: to be written by :func:`.weight_files.write_weights`.
-        num_tensors: how many there are.
-        left_out: names, in the source, of tensors that have no place in ``content``.
-        differences: in each stage on the images, see :func:`.verification.largest_differences`.
+        content: contents for :func:`.weight_files.write_weights`.
+        num_tensors: number of converted tensors.
+        left_out: names of the source's tensors that were not converted.
+        differences: largest difference by stage, see :func:`.verification.largest_differences`.
     """
 
     content: dict[str, Any]
@@ -44,16 +44,16 @@ class Conversion:
 def convert(
     source: Source, *, target: str, images: Sequence[Tensor], folded: bool = False
 ) -> Conversion:
-    """Convert to the format of a library and compare what the two networks compute.
+    """Convert weights to the format of a library, and check that both networks compute the same.
 
     Args:
         source: see :func:`.sources.open_source`.
         target: one of :data:`TARGETS`.
-        images: to compare on, (N, 3, H, W) each and normalized.
-        folded: whether, for detectron2 too, ShakeDrop's test scale becomes part of the weights.
+        images: images to compare on, (N, 3, H, W) each and normalized.
+        folded: whether to fold ShakeDrop's test scale into the weights for detectron2, too.
 
     Raises:
-        ValueError: if the target has no such network, or computes something else.
+        ValueError: if the target has no such network, or its outputs differ.
     """
     if target == "detectron2":
         return to_detectron2(source, images=images, folded=folded)
@@ -61,10 +61,10 @@ def convert(
 
 
 def to_detectron2(source: Source, *, images: Sequence[Tensor], folded: bool = False) -> Conversion:
-    """Make a checkpoint for ``MODEL.WEIGHTS``, of this package or of stock detectron2.
+    """Convert to a checkpoint for ``MODEL.WEIGHTS`` of this package or of stock detectron2.
 
-    Its keys are those of :class:`detectron2.modeling.backbone.ResNet`; a classifier's are
-    ``linear.*``, as in :class:`shakedrop_det.modeling.ImageClassifier`. With them come the
+    Its keys are those of :class:`detectron2.modeling.backbone.ResNet`, with ``linear.*`` for the
+    classifier, as in :class:`shakedrop_det.modeling.ImageClassifier`. It also records the
     conventions that :class:`.checkpointer.Checkpointer` compares.
 
     Args and errors: see :func:`convert`.
@@ -89,12 +89,12 @@ def to_detectron2(source: Source, *, images: Sequence[Tensor], folded: bool = Fa
 
 
 def to_torchvision(source: Source, *, library: str, images: Sequence[Tensor]) -> Conversion:
-    """Make a state dict for a ResNet of torchvision or timm, which loads strictly.
+    """Convert to a state dict that a ResNet of torchvision or timm loads strictly.
 
-    ShakeDrop's test scale becomes part of the weights, see :func:`shakedrop_det.fold`.
+    ShakeDrop's test scale is folded into the weights, see :func:`shakedrop_det.fold`.
 
     Args:
-        library: "torchvision" or "timm"; the names are the same, and verified on its network.
+        library: "torchvision" or "timm", whose network verifies the result. The names are the same.
         source, images: see :func:`convert`.
 
     Raises:
@@ -102,8 +102,8 @@ def to_torchvision(source: Source, *, library: str, images: Sequence[Tensor]) ->
     """
     if source.architecture.is_bottleneck and source.conventions[STRIDE_KEY]:
         raise ValueError(
-            f"{source.name} has {STRIDE_KEY} True; the ResNets of {library} have their stride in "
-            "the 3x3 convolution, and would compute something else with these weights"
+            f"{source.name} has {STRIDE_KEY} True, but the ResNets of {library} have their stride "
+            "in the 3x3 convolution, and would compute something else with these weights"
         )
     state = detectron2_to_torchvision(folded_state(source)).state
     build = build_torchvision if library == "torchvision" else build_timm
@@ -117,7 +117,7 @@ def to_torchvision(source: Source, *, library: str, images: Sequence[Tensor]) ->
 
 
 def folded_state(source: Source) -> StateDict:
-    """The weights for stock blocks: the test scale is multiplied into the last norm of each.
+    """Return the weights for stock blocks, with the test scale folded into the last norm of each.
 
     Raises:
         ValueError: if the blocks have no final ReLU.
@@ -126,9 +126,9 @@ def folded_state(source: Source) -> StateDict:
         return dict(source.state)
     if source.shakedrop.get("MODEL.SHAKEDROP.ERASE_RELU"):
         raise ValueError(
-            f"{source.name} was trained with MODEL.SHAKEDROP.ERASE_RELU True: its blocks end "
-            "without the ReLU that each block of torchvision, timm and stock detectron2 ends with, "
-            "so that no weights make theirs compute the same"
+            f"{source.name} was trained with MODEL.SHAKEDROP.ERASE_RELU True: its blocks lack the "
+            "final ReLU of the blocks of torchvision, timm and stock detectron2, so no weights "
+            "make those compute the same"
         )
     network = build_backbone(source.architecture, source.conventions, source.shakedrop)
     load_exactly(network, backbone_state(source.state))

@@ -1,4 +1,4 @@
-"""Networks of torchvision and timm by their names there."""
+"""Load networks of torchvision and timm by name."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ LIBRARIES = ("torchvision", "timm")
 
 
 def load_network(source: str, state: StateDict | None = None) -> tuple[nn.Module, dict[str, Any]]:
-    """Build a network, with the library's weights or with given ones.
+    """Build a network with the library's weights or with given ones.
 
     Args:
-        source: ``torchvision:NAME`` or ``timm:NAME``; a name may end with that of its weights, as
+        source: ``torchvision:NAME`` or ``timm:NAME``. The name may include that of its weights, as
             in ``torchvision:resnet50.IMAGENET1K_V1``.
         state: weights to load instead of the library's.
 
     Returns:
-        tuple[nn.Module, dict]: the network, and what it expects of ``MODEL.PIXEL_MEAN`` and
-        ``MODEL.PIXEL_STD`` as far as the library says so.
+        tuple[nn.Module, dict]: the network, and its ``MODEL.PIXEL_MEAN`` and ``MODEL.PIXEL_STD`` as
+        far as the library specifies them.
 
     Raises:
-        ValueError: if there is no such network, the library or the weights cannot be had, or
-            ``state`` does not fit.
+        ValueError: if the network does not exist, the library or the weights are unavailable, or
+            ``state`` does not fit the network.
     """
     library, _, name = source.partition(":")
     load = _load_torchvision if library == "torchvision" else _load_timm
@@ -71,7 +71,7 @@ def _load_timm(name: str, state: StateDict | None) -> tuple[nn.Module, dict[str,
         raise ValueError(f"timm has no model {name!r}; see {similar}")
     try:
         network = timm.create_model(name, pretrained=state is None, **_num_classes(state))
-    # timm and what it downloads with raise errors of many kinds.
+    # timm and its download libraries raise many types of errors.
     except Exception as error:
         raise _not_available(f"timm:{name}", error) from error
     pretrained: Any = network.pretrained_cfg
@@ -79,14 +79,14 @@ def _load_timm(name: str, state: StateDict | None) -> tuple[nn.Module, dict[str,
 
 
 def _num_classes(state: StateDict | None) -> dict[str, Any]:
-    """Of the classifier in given weights; nothing where that is the library's to say."""
+    """Return the number of classes of the given weights; nothing to use the library's default."""
     if state is None or "fc.weight" not in state:
         return {}
     return {"num_classes": state["fc.weight"].shape[0]}
 
 
 def _pixels(mean: Any, std: Any) -> dict[str, Any]:
-    """From the range 0 to 1 to that of pixels, rounded as in configs."""
+    """Scale from the range 0 to 1 to 0 to 255, and round as in configs."""
     given = {"MODEL.PIXEL_MEAN": mean, "MODEL.PIXEL_STD": std}
     return {key: [round(255 * x, 4) for x in value] for key, value in given.items() if value}
 
@@ -94,6 +94,6 @@ def _pixels(mean: Any, std: Any) -> dict[str, Any]:
 def _not_available(source: str, error: Exception) -> ValueError:
     reason = (str(error) or type(error).__name__).strip().partition("\n")[0]
     return ValueError(
-        f"The weights of {source} cannot be had from its cache or the network ({reason}): get "
-        "their file in another way and pass --weights FILE"
+        f"The weights of {source} are not in the library's cache and cannot be downloaded "
+        f"({reason}): get the file in another way and pass --weights FILE"
     )

@@ -1,4 +1,4 @@
-"""The names of a ResNet's tensors in torchvision (and timm) and in detectron2."""
+"""Map the names of a ResNet's tensors between torchvision (and timm) and detectron2."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from shakedrop_det.checkpoint.other_names import TORCHVISION, below, is_torchvis
 from shakedrop_det.checkpoint.state_dict import COUNTER, StateDict
 
 _TRAINED = ("encoder_q.", "base_encoder.", "online_encoder.", "student.")
-"""Where self-supervised methods that train two networks keep the one to use."""
+"""Prefixes of the network to use, in self-supervised methods that train two networks."""
 
-# Each tensor of a ResNet matches exactly one rule. The stages are 1 to 4 in torchvision.
+# Each tensor of a ResNet matches exactly one rule. torchvision numbers the stages from 1 to 4.
 _TO_DETECTRON2 = {
     r"conv1\.weight": r"stem.conv1.weight",
     r"bn1\.(\w+)": r"stem.conv1.norm.\1",
@@ -38,25 +38,25 @@ _RES5_HEAD = "roi_heads.res5."
 
 @dataclass(frozen=True)
 class Renamed:
-    """Tensors under new names, and the old names of those that have no place there."""
+    """Renamed tensors, and the original names of those that were left out."""
 
     state: StateDict
     left_out: tuple[str, ...] = ()
 
 
 def torchvision_within(state: StateDict, *, path: str) -> Renamed | None:
-    """Find a ResNet with torchvision's names in a file, be it a part of a larger model.
+    """Find a ResNet with torchvision's names in a state dict, also within a larger model.
 
     Args:
-        state: what the file holds, as of torchvision, timm, mmdetection or MoCo.
-        path: of the file, for the message.
+        state: state dict of a file, for example from torchvision, timm, mmdetection or MoCo.
+        path: path of the file, for the error message.
 
     Returns:
-        Renamed: its weights as torchvision calls them; without ``fc.*``, if it is a part, since
-        what follows its features is then no classifier of them. None if there is no such ResNet.
+        Renamed: the ResNet's weights with torchvision's names; None if there is none. Within a
+        larger model ``fc.*`` is left out, since it is not a classifier of the ResNet's features.
 
     Raises:
-        ValueError: if there are several, and none is known to be the one to use.
+        ValueError: if there are several ResNets and it is unclear which one to use.
     """
     prefixes = [key.removesuffix(TORCHVISION) for key in state if is_torchvision(key)]
     if len(prefixes) > 1:
@@ -76,23 +76,23 @@ def torchvision_within(state: StateDict, *, path: str) -> Renamed | None:
 
 
 def resnet_within(state: StateDict, *, path: str) -> Renamed:
-    """Find the ResNet in the weights of a classifier, of a detector, or of a ResNet alone.
+    """Find the ResNet in the weights of a classifier, a detector or a ResNet alone.
 
     Args:
-        state: with detectron2's names.
-        path: of their file, for the message.
+        state: weights with detectron2's names.
+        path: path of the file, for the error message.
 
     Returns:
-        Renamed: keys ``stem.*``, ``res2.*`` to ``res5.*`` and, of a classifier, ``linear.*``; the
-        weights of a detector's other parts are left out.
+        Renamed: keys ``stem.*``, ``res2.*`` to ``res5.*`` and, for a classifier, ``linear.*``. The
+        other parts of a detector are left out.
 
     Raises:
-        ValueError: if there is none.
+        ValueError: if there is no ResNet.
     """
     prefix = next((p for p in _BACKBONES if f"{p}stem.conv1.weight" in state), None)
     if prefix is None:
         raise ValueError(
-            f"{path!r} holds no ResNet of torchvision, timm or detectron2, but: "
+            f"{path!r} holds no ResNet of torchvision, timm or detectron2; its keys are: "
             f"{', '.join(list(state)[:10])}, ..."
         )
     names = {}
@@ -108,20 +108,20 @@ def resnet_within(state: StateDict, *, path: str) -> Renamed:
 
 
 def torchvision_to_detectron2(state: StateDict) -> Renamed:
-    """Rename the tensors of a torchvision or timm ResNet as detectron2 calls them.
+    """Rename the tensors of a torchvision or timm ResNet to detectron2's names.
 
-    The renaming is that of detectron2's ``tools/convert-torchvision-to-d2.py``, but for the
-    classifier, which is called as in :class:`detectron2.modeling.backbone.ResNet`.
+    The renaming is that of detectron2's ``tools/convert-torchvision-to-d2.py``, except for the
+    classifier, which is named as in :class:`detectron2.modeling.backbone.ResNet`.
 
     Args:
-        state: of :func:`torchvision.models.resnet18` or any of its relatives.
+        state: state dict of :func:`torchvision.models.resnet18` or a related network.
 
     Returns:
         Renamed: keys ``stem.*``, ``res2.*`` to ``res5.*`` and ``linear.*``. BatchNorm's
         counters are left out.
 
     Raises:
-        ValueError: listing the keys that are not of such a ResNet.
+        ValueError: if a key does not belong to such a ResNet, listing all of these keys.
     """
     kept = {key: value for key, value in state.items() if not key.endswith(COUNTER)}
     renamed = _rename(kept, _TO_DETECTRON2, shift=1, kind="a ResNet of torchvision or timm")
@@ -129,17 +129,17 @@ def torchvision_to_detectron2(state: StateDict) -> Renamed:
 
 
 def detectron2_to_torchvision(state: StateDict) -> Renamed:
-    """The reverse of :func:`torchvision_to_detectron2`; timm has the same names.
+    """Invert :func:`torchvision_to_detectron2`; timm uses torchvision's names.
 
     Args:
-        state: keys ``stem.*``, ``res2.*`` to ``res5.*``, and ``linear.*`` where there is a
-            classifier. Counters that are missing become 0.
+        state: keys ``stem.*``, ``res2.*`` to ``res5.*``, and ``linear.*`` if there is a
+            classifier. Missing BatchNorm counters are set to 0.
 
     Returns:
         Renamed: all of the tensors.
 
     Raises:
-        ValueError: listing the keys that are not of such a ResNet.
+        ValueError: if a key does not belong to such a ResNet, listing all of these keys.
     """
     renamed = _rename(state, _TO_TORCHVISION, shift=-1, kind="a ResNet of detectron2")
     for key in list(renamed):
@@ -155,7 +155,7 @@ def _rename(state: StateDict, rules: dict[str, str], *, shift: int, kind: str) -
     if unknown or not state:
         raise ValueError(
             f"These are not the weights of {kind} with a 7x7 stem, plain shortcuts and BatchNorm; "
-            f"without a place: {', '.join(unknown) or '(there are none at all)'}"
+            f"unexpected: {', '.join(unknown) or '(there are no weights at all)'}"
         )
     return {names[key]: value for key, value in state.items()}
 

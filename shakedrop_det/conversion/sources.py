@@ -43,25 +43,25 @@ IMAGENET_CONVENTIONS: dict[str, Any] = {
     "MODEL.PIXEL_STD": [58.395, 57.12, 57.375],
     STRIDE_KEY: False,
 }
-"""Of torchvision, and of most weights of timm."""
+"""Conventions of torchvision, and of most weights of timm."""
 
 STOCK: dict[str, Any] = {"MODEL.SHAKEDROP.ENABLED": False}
 BN_EPS = 1e-5
-"""What detectron2's norms add to the variance, trainable ones and frozen ones."""
+"""Epsilon of detectron2's norms, both trainable and frozen."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """The weights of a ResNet, and what it computes.
+    """The weights of a ResNet, and a function that runs it.
 
     Attributes:
-        name: where they are from, for people.
-        state: under detectron2's names, with the ``eps`` of its norms.
-        architecture: of the network.
-        features: of the network as its library, or this package, runs it.
+        name: description of the source, for messages.
+        state: weights with detectron2's names, for norms with detectron2's ``eps``.
+        architecture: architecture of the network.
+        features: function that runs the network with its library, or with this package.
         conventions: values of ``PIXEL_KEYS``.
-        shakedrop: what it was trained with, see :func:`.conventions.shakedrop_settings`.
-        left_out: names of tensors that are not among ``state``.
+        shakedrop: settings of training, see :func:`.conventions.shakedrop_settings`.
+        left_out: names of the source's tensors that are not in ``state``.
     """
 
     name: str
@@ -86,32 +86,32 @@ def open_source(
     bn_eps: float | None = None,
     conventions: dict[str, Any] | None = None,
 ) -> Source:
-    """Get a network with its weights.
+    """Load a network with its weights.
 
     Args:
-        source: ``torchvision:NAME`` or ``timm:NAME``, where a name may end with that of its
+        source: ``torchvision:NAME`` or ``timm:NAME``, where the name may include that of its
             weights, as in ``torchvision:resnet50.IMAGENET1K_V1``; or the path of a file: a state
             dict of either library, or a checkpoint of detectron2 or of this package.
-        weights: file to take the weights of a named network from, instead of the library's.
+        weights: path of a file with weights for a named network, instead of the library's.
         allow_pickle, use_ema: see :func:`.weight_files.read_weights`.
-        bn_eps: what the norms of a file of torchvision or timm add to the variance, 1e-5 if None.
-        conventions: values of ``PIXEL_KEYS`` that replace those of the source.
+        bn_eps: epsilon of BatchNorm in a file of torchvision or timm; None for 1e-5.
+        conventions: values of ``PIXEL_KEYS`` that override those of the source.
 
     Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if these are not weights of a ResNet that detectron2 can build, or cannot be
-            read.
+        FileNotFoundError: if the file does not exist.
+        ValueError: if the file is not readable, or its weights are not of a ResNet that detectron2
+            can build.
     """
     given = conventions or {}
     if source.partition(":")[0] not in LIBRARIES:
         if weights is not None:
             raise ValueError(
-                f"A second file, {weights!r}, goes with torchvision:NAME or timm:NAME, not with "
-                f"the file {source!r}"
+                f"The weights file {weights!r} requires torchvision:NAME or timm:NAME as the "
+                f"source, got the file {source!r}"
             )
         return _open_file(source, given, bn_eps=bn_eps, allow_pickle=allow_pickle, use_ema=use_ema)
     if bn_eps is not None:
-        raise ValueError(f"{source} has norms with an eps of its own; leave out --bn-eps")
+        raise ValueError(f"{source} defines the eps of its own norms; leave out --bn-eps")
     name, state = source, None
     left_out: tuple[str, ...] = ()
     if weights is not None:
@@ -136,7 +136,7 @@ def _of_file(path: str, found_in: str) -> str:
 def _of_network(
     network: nn.Module, name: str, conventions: dict[str, Any], left_out: tuple[str, ...] = ()
 ) -> Source:
-    """The source that a network of torchvision or timm is."""
+    """Turn a network of torchvision or timm into a source."""
     renamed = torchvision_to_detectron2(with_bn_eps(network))
     architecture = infer_architecture(renamed.state)
     has_classifier = architecture.num_classes is not None
@@ -151,9 +151,9 @@ def _of_network(
 
 
 def with_bn_eps(network: nn.Module, eps: float = BN_EPS) -> StateDict:
-    """The weights of a network for norms that add ``eps`` to the variance, whatever its own add.
+    """Return the weights of a network, adapted to norms with the given ``eps``.
 
-    What they add beyond that becomes part of the variance, so that outputs stay the same.
+    The difference to the network's own ``eps`` is added to the variance, so outputs stay the same.
     """
     state = {key: value.detach().clone() for key, value in network.state_dict().items()}
     for name, module in network.named_modules():
@@ -181,7 +181,7 @@ def _open_file(
         left_out = (*file.left_out, *found.left_out)
         return _of_network(network, name, {**IMAGENET_CONVENTIONS, **given}, left_out)
     if bn_eps is not None:
-        raise ValueError(f"{path!r} is of detectron2, whose norms have an eps of {BN_EPS:g}")
+        raise ValueError(f"{path!r} is of detectron2, whose eps is {BN_EPS:g}; leave out --bn-eps")
     renamed = resnet_within(file.state, path=path)
     settings = shakedrop_in(file.extra, source=path) or dict(STOCK)
     conventions = {**conventions_in(file.extra, source=path), **given}
@@ -205,15 +205,15 @@ def _check_complete(conventions: dict[str, Any], path: str) -> None:
     if missing:
         raise ValueError(
             f"{path!r} does not say what its weights expect of {', '.join(missing)}: pass "
-            "--format, --pixel-mean, --pixel-std and --stride-in-1x1 or --no-stride-in-1x1, as in "
-            "the config that it was trained with"
+            "--format, --pixel-mean, --pixel-std and --stride-in-1x1 or --no-stride-in-1x1, with "
+            "the values of the config that it was trained with"
         )
 
 
 def build_backbone(
     architecture: ResNetArchitecture, conventions: dict[str, Any], settings: dict[str, Any]
 ) -> ResNet:
-    """detectron2's ResNet, with ShakeDrop if the settings say so; in test mode."""
+    """Build detectron2's ResNet in eval mode, with ShakeDrop if the settings enable it."""
     network = build_detectron2(architecture, stride_in_1x1=conventions[STRIDE_KEY])
     if settings["MODEL.SHAKEDROP.ENABLED"]:
         prefix = "MODEL.SHAKEDROP."
@@ -224,7 +224,7 @@ def build_backbone(
 
 
 def backbone_state(state: StateDict) -> dict[str, Tensor]:
-    """The weights but for the classifier and BatchNorm's counters."""
+    """Return the weights without the classifier and BatchNorm's counters."""
     return {
         key: torch.as_tensor(value)
         for key, value in state.items()

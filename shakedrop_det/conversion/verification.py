@@ -1,4 +1,4 @@
-"""Comparing two networks stage by stage."""
+"""Compare two networks stage by stage."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from shakedrop_det.data import ClassificationMapper
 from .architecture import STAGES
 
 Features = Callable[[Tensor], dict[str, Tensor]]
-"""From normalized images (N, 3, H, W) to the output of each stage, and "linear", class scores."""
+"""Maps normalized images (N, 3, H, W) to the output of each stage, and "linear", class scores."""
 
 TOLERANCE = 1e-4
-"""How far a stage's output may be off, relative to its largest value."""
+"""Largest difference allowed in a stage's output, relative to its largest value."""
 
 
 def detectron2_features(network: ResNet, state: StateDict) -> Features:
-    """What a ResNet of detectron2 computes.
+    """Return a function that runs a ResNet of detectron2.
 
     Args:
-        network: in test mode, with the stem and all stages among its outputs.
-        state: may hold the weights of a classifier, ``linear.*``, on top of it.
+        network: a network in eval mode that outputs the stem and all stages.
+        state: weights of the network, with ``linear.*`` for an optional classifier on top.
     """
 
     def compute(images: Tensor) -> dict[str, Tensor]:
@@ -41,11 +41,11 @@ def detectron2_features(network: ResNet, state: StateDict) -> Features:
 
 
 def torchvision_features(network: nn.Module, *, has_classifier: bool) -> Features:
-    """What a ResNet of torchvision or timm computes.
+    """Return a function that runs a ResNet of torchvision or timm.
 
     Args:
-        network: in test mode.
-        has_classifier: whether its output is class scores.
+        network: a network in eval mode.
+        has_classifier: whether the network outputs class scores.
     """
     outputs = {"maxpool": "stem", **{f"layer{i}": stage for i, stage in enumerate(STAGES, 1)}}
     if has_classifier:
@@ -57,17 +57,17 @@ def torchvision_features(network: nn.Module, *, has_classifier: bool) -> Feature
 def largest_differences(
     source: Features, target: Features, images: Sequence[Tensor]
 ) -> dict[str, float]:
-    """The largest difference in each stage, relative to the largest value of the source there.
+    """Return the largest difference in each stage, relative to the source's largest value there.
 
     Args:
-        source, target: of two networks.
-        images: normalized, (N, 3, H, W) each.
+        source, target: functions that run the two networks.
+        images: normalized images, (N, 3, H, W) each.
 
     Raises:
-        ValueError: if a stage gives nothing but zeros, which shows nothing, or there are no images.
+        ValueError: if there are no images, or a stage outputs only zeros, which proves nothing.
     """
     if not images:
-        raise ValueError("The two networks need at least one image to be compared on")
+        raise ValueError("Comparing two networks needs at least one image")
     found: dict[str, list[Tensor]] = {}
     for image in images:
         expected, got = source(image), target(image)
@@ -75,49 +75,49 @@ def largest_differences(
             scale = value.abs().max()
             if scale == 0:
                 raise ValueError(
-                    f"{stage} of the source gives nothing but zeros on an image: its weights are "
-                    "not those of a trained network, and cannot be verified"
+                    f"{stage} of the source outputs only zeros for an image: its weights are not "
+                    "those of a trained network, and cannot be verified"
                 )
             found.setdefault(stage, []).append((got[stage] - value).abs().max() / scale)
-    # Of torch's: Python's max() may lose a difference that is not a number.
+    # torch's max() propagates NaN; Python's may lose it.
     return {stage: float(torch.stack(values).max()) for stage, values in found.items()}
 
 
 def check_differences(differences: dict[str, float]) -> None:
-    """Stop if a stage differs by more than :data:`TOLERANCE`.
+    """Check that no stage differs by :data:`TOLERANCE` or more.
 
     Raises:
-        ValueError: listing all stages.
+        ValueError: if a stage differs, listing all stages.
     """
     if all(difference < TOLERANCE for difference in differences.values()):
         return
     raise ValueError(
-        f"The converted network computes something else than its source; largest differences, "
-        f"where {TOLERANCE:g} is allowed:\n{table(differences)}\nThe source may have something "
-        "that its weights do not tell, such as blurred or average pooling, another stride or "
+        "The converted network's outputs differ from those of its source; largest differences, "
+        f"where {TOLERANCE:g} is allowed:\n{table(differences)}\nThe source may have properties "
+        "that its weights do not show, such as blurred or average pooling, another stride or "
         "another eps of its norms"
     )
 
 
 def table(differences: dict[str, float]) -> str:
-    """One line per stage."""
+    """Format the differences, one line per stage."""
     return "\n".join(f"  {stage:<8}{difference:.1e}" for stage, difference in differences.items())
 
 
 def random_images(size: int) -> list[Tensor]:
-    """One image of noise, the same on each call."""
+    """Return one image of noise, the same on each call."""
     return [torch.randn(1, 3, size, size, generator=torch.Generator().manual_seed(0))]
 
 
 def read_images(paths: Sequence[str], conventions: Mapping[str, Any]) -> list[Tensor]:
-    """Photographs as a network sees them in evaluation: 224 pixels wide and high, normalized.
+    """Read images and preprocess them as for evaluation: 224x224 pixels, normalized.
 
     Args:
-        paths: of image files.
+        paths: paths of image files.
         conventions: ``INPUT.FORMAT``, ``MODEL.PIXEL_MEAN`` and ``MODEL.PIXEL_STD``.
 
     Raises:
-        UnreadableImageError: if a file is no image, naming it.
+        UnreadableImageError: if a file is not an image, naming it.
     """
     mapper = ClassificationMapper(
         is_train=False,

@@ -1,4 +1,4 @@
-"""Evaluation: top-1 and top-5 accuracy, COCO's metrics, and pictures of both and of training."""
+"""Evaluation: top-1 and top-5 accuracy, COCO metrics, and plots of predictions and training."""
 
 from .classification import ClassificationEvaluator
 from .coco import DetectionEvaluator

@@ -11,41 +11,41 @@ from detectron2.utils import comm
 
 
 class ClassificationEvaluator(DatasetEvaluator):
-    """The part of the images whose label is the likeliest class, or one of the five likeliest.
+    """Evaluate top-1 and top-5 accuracy.
 
-    With fewer than five classes the top-5 accuracy is 100.
+    With fewer than five classes, the top-5 accuracy is 100.
     """
 
     def __init__(self, dataset_name: str) -> None:
         """
         Args:
-            dataset_name: of the evaluated data set, for messages.
+            dataset_name: name of the evaluated dataset, for messages.
         """
         self.dataset_name = dataset_name
         self.reset()
 
     def reset(self) -> None:
-        """Forget all images."""
+        """Discard all counts."""
         self._num_images = self._top1 = self._top5 = 0
 
     def process(self, inputs: Sequence[dict[str, Any]], outputs: Sequence[dict[str, Any]]) -> None:
         """Count a batch.
 
         Args:
-            inputs: one dict per image, with ``label``, an int.
-            outputs: one dict per image, with ``scores``, a (num_classes,) tensor, greater for
-                likelier classes.
+            inputs: one dict per image, with the class number ``label``.
+            outputs: one dict per image, with ``scores``, a (num_classes,) tensor in which likelier
+                classes have higher values.
 
         Raises:
-            ValueError: if the model has no class with the number of a label.
+            ValueError: if a label is not a class number of the model.
         """
         for image, output in zip(inputs, outputs, strict=True):
             label, scores = image["label"], output["scores"]
             if not 0 <= label < len(scores):
                 raise ValueError(
-                    f"data set {self.dataset_name!r} has an image with label {label}, but the "
+                    f"dataset {self.dataset_name!r} has an image with label {label}, but the "
                     f"model has {len(scores)} classes: set MODEL.IMAGE_CLASSIFIER.NUM_CLASSES to "
-                    "the number of the data set's classes"
+                    "the number of classes in the dataset"
                 )
             best = scores.topk(min(5, len(scores))).indices.tolist()
             self._num_images += 1
@@ -53,11 +53,11 @@ class ClassificationEvaluator(DatasetEvaluator):
             self._top5 += label in best
 
     def evaluate(self) -> OrderedDict[str, dict[str, float]]:
-        """The accuracy over the images of all processes. All of them must call it.
+        """Compute the accuracy over the images of all processes. All of them must call this.
 
         Returns:
-            ``{"classification": {"top1": ..., "top5": ...}}``, in percent, on the main process;
-            an empty dict on the others, or if there were no images.
+            ``{"classification": {"top1": ..., "top5": ...}}`` in percent on the main process; an
+            empty dict on other processes, or without images.
         """
         counts = comm.gather((self._num_images, self._top1, self._top5))
         if not comm.is_main_process():
@@ -65,7 +65,7 @@ class ClassificationEvaluator(DatasetEvaluator):
         num_images, top1, top5 = (sum(column) for column in zip(*counts, strict=True))
         if num_images == 0:
             logging.getLogger(__name__).warning(
-                "No images of data set %r were evaluated: there is no accuracy", self.dataset_name
+                "No images of dataset %r were evaluated: there is no accuracy", self.dataset_name
             )
             return OrderedDict()
         accuracy = {"top1": 100 * top1 / num_images, "top5": 100 * top5 / num_images}

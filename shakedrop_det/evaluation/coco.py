@@ -1,4 +1,4 @@
-"""detectron2's COCO evaluation with a choice of backend, a table by category and plots."""
+"""detectron2's COCO evaluation with a choice of backend, tables by category and plots."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from .converted import converted_to_coco
 
 
 def _renumber_zero(coco: COCO) -> None:
-    """Give the annotation with the id 0 another one, in place: where pycocotools, and those that
-    follow it, note which object a detection found, 0 stands for none."""
+    """Replace the annotation id 0, in place: pycocotools and its successors record the id of the
+    object that matches a detection, and use 0 for none."""
     if 0 in coco.anns:
         coco.anns[0]["id"] = max(coco.anns) + 1
         coco.createIndex()
 
 
 class DetectionEvaluator(COCOEvaluator):
-    """:class:`detectron2.evaluation.COCOEvaluator`, which also says where the numbers come from.
+    """:class:`detectron2.evaluation.COCOEvaluator` with tables by category and optional plots.
 
-    The metrics are the same under the same names. Where predictions are written, so are, for each
-    task, ``categories_TASK.csv`` and, if asked for, ``precision_recall_TASK.png`` and
+    The metrics and their names are the same. If an output folder is given, ``categories_TASK.csv``
+    is written there for each task and, with ``plots``, also ``precision_recall_TASK.png`` and
     ``sizes_TASK.png``.
     """
 
@@ -45,12 +45,12 @@ class DetectionEvaluator(COCOEvaluator):
         """
         Args:
             dataset_name, tasks, distributed, output_dir, kwargs: see the base class.
-            backend: who computes the numbers, one of ``COCO_BACKENDS``: "detectron2", its C++ where
-                that is built, else pycocotools; "pycocotools"; or "faster_coco_eval".
+            backend: implementation of the metrics, one of ``COCO_BACKENDS``. "detectron2" is its
+                C++ version if built, and otherwise pycocotools.
             plots: whether to draw plots into ``output_dir``.
 
         Raises:
-            ValueError: for another backend, or one that is not installed.
+            ValueError: if the backend is unknown or not installed.
         """
         check_coco_backend(backend)
         kwargs["use_fast_impl"] = backend == "detectron2"
@@ -61,13 +61,13 @@ class DetectionEvaluator(COCOEvaluator):
         try:
             super().__init__(dataset_name, tasks, distributed, output_dir, **kwargs)
         finally:
-            # The data set may be another the next time.
+            # Another dataset may use this name next time.
             if not has_file and hasattr(metadata, "json_file"):
                 del metadata.json_file
         if hasattr(self, "_coco_api"):
             _renumber_zero(self._coco_api)
         if backend == "faster_coco_eval":
-            self._use_fast_impl = True  # the name that computed_by() replaces
+            self._use_fast_impl = True  # selects the class that computed_by() replaces
         self._backend = backend
         self._plots = plots
 
@@ -78,7 +78,7 @@ class DetectionEvaluator(COCOEvaluator):
     def _derive_coco_results(
         self, coco_eval: Any, iou_type: str, class_names: Sequence[str] | None = None
     ) -> dict[str, float]:
-        # Without names the base class leaves out its own table.
+        # Without names, the base class does not print its own table.
         results = super()._derive_coco_results(coco_eval, iou_type)
         if coco_eval is None:
             return results

@@ -1,4 +1,4 @@
-"""The backends of the COCO metrics: pycocotools, detectron2 (C++) and faster-coco-eval."""
+"""Backends of the COCO metrics: pycocotools, detectron2 (C++) and faster-coco-eval."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from detectron2.evaluation import coco_evaluation
 from pycocotools.coco import COCO
 
 COCO_BACKENDS = ("detectron2", "pycocotools", "faster_coco_eval")
-"""The values of ``TEST.COCO_BACKEND``."""
+"""Values of ``TEST.COCO_BACKEND``."""
 
 
 def check_coco_backend(backend: str) -> None:
-    """Stop if a backend is unknown or not installed.
+    """Check that a backend is known and installed.
 
     Args:
         backend: value of ``TEST.COCO_BACKEND``.
 
     Raises:
-        ValueError: naming the key, its value and what is allowed, or the package to install.
+        ValueError: if it is not, naming the allowed values or the package to install.
     """
     if backend not in COCO_BACKENDS:
         raise ValueError(
@@ -35,15 +35,15 @@ def check_coco_backend(backend: str) -> None:
 
 
 def faster_coco_eval(coco_gt: COCO, coco_dt: COCO, iou_type: str) -> Any:
-    """faster-coco-eval in place of ``pycocotools.cocoeval.COCOeval``, with equal results.
+    """Create faster-coco-eval's counterpart of ``pycocotools.cocoeval.COCOeval``.
 
     Args:
-        coco_gt: the annotations.
-        coco_dt: the detections, of ``coco_gt.loadRes``.
+        coco_gt: annotations.
+        coco_dt: detections, as returned by ``coco_gt.loadRes``.
         iou_type: "bbox", "segm" or "keypoints".
 
     Returns:
-        COCOeval_faster: to be evaluated, accumulated and summarized.
+        COCOeval_faster: an evaluator with results equal to those of pycocotools.
     """
     from .faster_coco import ExactCOCOeval
 
@@ -52,7 +52,7 @@ def faster_coco_eval(coco_gt: COCO, coco_dt: COCO, iou_type: str) -> Any:
 
 @contextlib.contextmanager
 def computed_by(backend: str) -> Iterator[None]:
-    """Let detectron2's ``COCOEvaluator`` use a backend within the context.
+    """Make detectron2's ``COCOEvaluator`` use a backend within the context.
 
     Args:
         backend: one of :data:`COCO_BACKENDS`.
@@ -60,7 +60,7 @@ def computed_by(backend: str) -> Iterator[None]:
     if backend != "faster_coco_eval":
         yield
         return
-    # detectron2 takes the class from its module, the second one for another number of detections.
+    # detectron2 looks these up in its module; the second is for another maximum of detections.
     with (
         mock.patch.object(coco_evaluation, "COCOeval_opt", faster_coco_eval),
         mock.patch.object(coco_evaluation, "COCOevalMaxDets", faster_coco_eval),

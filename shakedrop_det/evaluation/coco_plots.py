@@ -14,7 +14,7 @@ from shakedrop_det.utils.written import save_figure
 
 from .coco_tables import AREAS, CategoryMetrics, num_objects
 
-_NAMED = 10  # More curves than that are told apart neither by colour nor by name.
+_NAMED = 10  # With more curves, colours and names become indistinguishable.
 _ROWS = 100
 _SIZE_COLOURS = {"s": "C1", "m": "C2", "l": "C3"}
 
@@ -22,14 +22,14 @@ _SIZE_COLOURS = {"s": "C1", "m": "C2", "l": "C3"}
 def draw_precision_recall(
     coco_eval: Any, class_names: Sequence[str], output: str | os.PathLike[str]
 ) -> None:
-    """Draw precision over recall: the mean over the categories at each IoU, and each category.
+    """Plot precision over recall: the mean over categories at each IoU, and for each category.
 
-    Precision is interpolated as COCO does it: the greatest at this recall or a higher one.
+    Precision is interpolated as in COCO: it is the maximum at this or any higher recall.
 
     Args:
-        coco_eval: a ``COCOeval`` after ``accumulate``, of whichever backend.
-        class_names: of the categories, in the order of their ids.
-        output: the image to write. Its folder is made if need be.
+        coco_eval: a ``COCOeval`` of any backend, after ``accumulate``.
+        class_names: names of the categories, in the order of their ids.
+        output: path of the image to write. Its folder is created if missing.
     """
     precision = coco_eval.eval["precision"][..., 0, -1]  # (IoU, recall, category)
     there = precision[0, 0] > -1
@@ -55,7 +55,7 @@ def draw_precision_recall(
 def _draw_categories(
     axes: Axes, recalls: np.ndarray, precision: np.ndarray, names: np.ndarray
 ) -> None:
-    """One curve for each column of ``precision``, (recall, category), best first."""
+    """Draw one curve for each column of ``precision``, (recall, category), best first."""
     areas = 100 * precision.mean(axis=0)
     order = np.argsort(-areas, kind="stable")
     few = len(order) <= _NAMED
@@ -76,15 +76,15 @@ def _draw_categories(
 def draw_sizes(
     coco_eval: Any, rows: Sequence[CategoryMetrics], output: str | os.PathLike[str]
 ) -> None:
-    """Draw AP and AR by size of the objects, and AP of each category with its sizes.
+    """Plot AP and AR by object size, and the AP of each category with its sizes.
 
     Args:
-        coco_eval: a ``COCOeval`` after ``accumulate``, of whichever backend.
-        rows: of :func:`~shakedrop_det.evaluation.coco_tables.metrics_by_category`.
-        output: the image to write. Its folder is made if need be.
+        coco_eval: a ``COCOeval`` of any backend, after ``accumulate``.
+        rows: see :func:`~shakedrop_det.evaluation.coco_tables.metrics_by_category`.
+        output: path of the image to write. Its folder is created if missing.
     """
     *categories, total = rows
-    # With very many categories those that have most objects are shown.
+    # Of very many categories, only those with the most objects are shown.
     categories = sorted(categories, key=lambda row: -row.num_objects)[:_ROWS]
     categories = [row for row in categories if row.num_objects]
     categories.sort(key=lambda row: -row.metrics["AP"])
@@ -119,7 +119,7 @@ def _draw_bars(axes: Axes, coco_eval: Any, total: CategoryMetrics) -> None:
 
 
 def _sides(low: float, high: float) -> str:
-    """A range of areas, as the sides of squares; COCO's greatest area stands for no limit."""
+    """Format a range of areas as sides of squares. COCO's largest area stands for no limit."""
     if high >= 1e5**2:
         return f", from {low**0.5:.0f}² px" if low else ""
     return f", {low**0.5:.0f}² to {high**0.5:.0f}² px" if low else f", to {high**0.5:.0f}² px"

@@ -14,18 +14,18 @@ from tabulate import tabulate
 from shakedrop_det.utils.written import write_text
 
 AREAS = {"small": "s", "medium": "m", "large": "l"}
-"""COCO's names of the sizes of objects, and what is appended to AP and AR."""
+"""COCO's names of object sizes, and the suffixes they add to AP and AR."""
 
 
 @dataclass(frozen=True)
 class CategoryMetrics:
-    """The numbers of one category, or of all.
+    """The COCO metrics of one category, or of all.
 
     Attributes:
-        category: its name.
-        num_objects: how many are annotated, crowds not counted.
-        metrics: AP, AP50, AP75, AR and, by size, APs, APm, APl, ARs, ARm, ARl, in percent; NaN
-            where there is no object. AR is for the greatest number of detections per image.
+        category: name of the category.
+        num_objects: number of annotated objects, without crowds.
+        metrics: AP, AP50, AP75, AR and, by size, APs, APm, APl, ARs, ARm, ARl, in percent; NaN if
+            there are no objects. AR is for the largest number of detections per image.
     """
 
     category: str
@@ -34,15 +34,15 @@ class CategoryMetrics:
 
 
 def metrics_by_category(coco_eval: Any, class_names: Sequence[str]) -> list[CategoryMetrics]:
-    """Average precision and recall of each category, and of all in the last row.
+    """Compute average precision and recall of each category, and of all in the last row.
 
     Args:
-        coco_eval: a ``COCOeval`` after ``accumulate``, of whichever backend.
-        class_names: of the categories, in the order of their ids.
+        coco_eval: a ``COCOeval`` of any backend, after ``accumulate``.
+        class_names: names of the categories, in the order of their ids.
 
     Returns:
-        list: one entry per category, and one called "all", whose metrics are the means over the
-        categories that have them: COCO's own.
+        list: one entry per category, and a last one named "all" with COCO's own metrics, the means
+        over the categories that have objects.
     """
     found = []
     for index, name in enumerate(class_names):
@@ -70,17 +70,17 @@ def _metrics(coco_eval: Any, categories: slice) -> dict[str, float]:
 
 
 def _percent(values: np.ndarray) -> float:
-    there = values[values > -1]  # -1 stands for no object
+    there = values[values > -1]  # -1 stands for no objects
     return float(100 * np.mean(there)) if there.size else float("nan")
 
 
 def num_objects(coco_eval: Any, category: int | None = None, *, area: int = 0) -> int:
-    """How many objects there are to find.
+    """Count the annotated objects, without crowds.
 
     Args:
         coco_eval: see :func:`metrics_by_category`.
-        category: position of the category; None for all.
-        area: position of the range of areas in ``coco_eval.params.areaRng``.
+        category: index of the category; None for all.
+        area: index of the range of areas in ``coco_eval.params.areaRng``.
     """
     params = coco_eval.params
     numbers = params.catIds if category is None else [params.catIds[category]]
@@ -93,7 +93,7 @@ def num_objects(coco_eval: Any, category: int | None = None, *, area: int = 0) -
 
 
 def category_table(rows: Sequence[CategoryMetrics]) -> str:
-    """A markdown table, of :func:`metrics_by_category`."""
+    """Format the metrics of :func:`metrics_by_category` as a markdown table."""
     cells = [[r.category, r.num_objects, *(f"{v:.1f}" for v in r.metrics.values())] for r in rows]
     headers = ["category", "objects", *rows[0].metrics]
     align = ("left", *("right" for _ in headers[1:]))
@@ -101,11 +101,11 @@ def category_table(rows: Sequence[CategoryMetrics]) -> str:
 
 
 def write_category_table(rows: Sequence[CategoryMetrics], path: str | os.PathLike[str]) -> None:
-    """Write the table as CSV, in full precision, "nan" where there is no object.
+    """Write the table as CSV in full precision, with "nan" if there are no objects.
 
     Args:
-        rows: of :func:`metrics_by_category`.
-        path: of the file; its folder is made if need be.
+        rows: see :func:`metrics_by_category`.
+        path: path of the file. Its folder is created if missing.
     """
     text = io.StringIO()
     writer = csv.writer(text)

@@ -1,4 +1,4 @@
-"""A COCO file for a dataset without one, made from its records."""
+"""Create a COCO annotation file for a dataset that has none."""
 
 from __future__ import annotations
 
@@ -11,18 +11,17 @@ from detectron2.data.datasets import convert_to_coco_json
 
 
 def converted_to_coco(dataset_name: str, folder: str) -> str:
-    """Write the records of a data set in COCO's format, unless the same ones are there already.
+    """Write the records of a dataset in COCO format, unless the same records were written before.
 
-    detectron2's ``COCOEvaluator`` also does this, but takes the file of an earlier state of the
-    data set for that of the present one. Its conversion changes the keypoints of the records that
-    it is given, so it gets a copy.
+    detectron2's ``COCOEvaluator`` does this, too, but reuses the file of an earlier version of the
+    dataset. Its conversion modifies the keypoints of the given records, so it is passed a copy.
 
     Args:
-        dataset_name: of a detection data set in detectron2's catalog.
-        folder: where to write.
+        dataset_name: name of a registered detection dataset.
+        folder: folder to write to.
 
     Returns:
-        str: the path of the file, which has a digest of the records in its name.
+        str: path of the file, whose name contains a digest of the records.
     """
     records = DatasetCatalog.get(dataset_name)
     known = MetadataCatalog.get(dataset_name).as_dict()
@@ -38,7 +37,7 @@ def converted_to_coco(dataset_name: str, folder: str) -> str:
         DatasetCatalog.register(copy, lambda: pickle.loads(data)[0])
         MetadataCatalog.get(copy).set(**{k: v for k, v in known.items() if k != "name"})
         if not os.path.isfile(path):
-            convert_to_coco_json(copy, path, allow_cached=True)  # Another process may have done it.
+            convert_to_coco_json(copy, path, allow_cached=True)  # Another process may be first.
     finally:
         DatasetCatalog.remove(copy)
         MetadataCatalog.remove(copy)

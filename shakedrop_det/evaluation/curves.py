@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from shakedrop_det.utils.written import save_figure
 
-# Shown, where a run has them, with the name for the legend.
+# Metrics to plot if a run has them, with their names in the legend.
 _ACCURACIES = {
     "segm/AP": "mask AP",
     "bbox/AP": "box AP",
@@ -24,15 +24,15 @@ _DASHES = ["-", "--", "-.", ":"]
 
 
 def draw_curves(runs: Mapping[str, str | os.PathLike[str]], output: str | os.PathLike[str]) -> None:
-    """Draw the training loss and the held-out accuracy of some runs, each in its own colour.
+    """Plot the training loss and the held-out accuracy of several runs, one colour per run.
 
     Args:
-        runs: for each run, its name for the legend and its ``metrics.json``.
-        output: the image to write, 1500x600 if it is a PNG. Its folder is made if need be.
+        runs: path of ``metrics.json`` by the run's name in the legend.
+        output: image to write, 1500x600 pixels if a PNG. Its folder is created if missing.
 
     Raises:
-        FileNotFoundError: if a run has no such file.
-        ValueError: if there are no runs, or a file is no ``metrics.json`` or holds no loss.
+        FileNotFoundError: if a file does not exist.
+        ValueError: if there are no runs, or a file is not a ``metrics.json`` or has no loss.
     """
     if not runs:
         raise ValueError("runs is empty: name at least one metrics.json")
@@ -41,11 +41,11 @@ def draw_curves(runs: Mapping[str, str | os.PathLike[str]], output: str | os.Pat
     for index, (name, path) in enumerate(runs.items()):
         metrics = read_metrics(path)
         if "total_loss" not in metrics:
-            raise ValueError(f"{path} holds no total_loss: the run has not logged a training step")
+            raise ValueError(f"{path} has no total_loss: the run has not logged a training step")
         _draw_loss(losses, metrics["total_loss"], name=name, colour=f"C{index}")
         shown = [key for key in _ACCURACIES if key in metrics]
         for number, key in enumerate(shown):
-            # Colours tell runs apart, or the metrics of a single one.
+            # Colours distinguish runs, or the metrics of a single run.
             several = len(runs) > 1
             style = {"color": f"C{index if several else number}", "marker": "o", "markersize": 3}
             label = f"{name}, {_ACCURACIES[key]}" if several else _ACCURACIES[key]
@@ -62,21 +62,21 @@ def draw_curves(runs: Mapping[str, str | os.PathLike[str]], output: str | os.Pat
 
 
 def read_metrics(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
-    """The scalars of a ``metrics.json``.
+    """Read the scalars of a ``metrics.json``.
 
     Args:
-        path: a file of one JSON object per line, as detectron2's ``JSONWriter`` writes.
+        path: file with one JSON object per line, as written by detectron2's ``JSONWriter``.
 
     Returns:
-        For each scalar an (N, 2) array of iterations, ascending, and values. Where a resumed run
-        repeats an iteration, the later value counts.
+        For each scalar, an (N, 2) array of ascending iterations and values. If a resumed run
+        repeats an iteration, the later value is used.
 
     Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if it is something else, naming the line.
+        FileNotFoundError: if the file does not exist.
+        ValueError: if a line is invalid, naming it.
     """
     if not Path(path).is_file():
-        raise FileNotFoundError(f"{path} does not exist: give the metrics.json of a training run")
+        raise FileNotFoundError(f"{path} does not exist: name the metrics.json of a training run")
     series: dict[str, dict[int, float]] = {}
     for number, line in enumerate(Path(path).read_text().splitlines(), start=1):
         try:
@@ -84,8 +84,8 @@ def read_metrics(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
             iteration = int(scalars["iteration"])
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(
-                f"line {number} of {path} is no JSON object with an 'iteration': "
-                "give the metrics.json of a training run"
+                f"line {number} of {path} is not a JSON object with an 'iteration': "
+                "name the metrics.json of a training run"
             ) from error
         for key, value in scalars.items():
             series.setdefault(key, {})[iteration] = float(value)
@@ -95,7 +95,7 @@ def read_metrics(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
 def _draw_loss(axes: Axes, points: np.ndarray, *, name: str, colour: str) -> None:
     iterations, values = points.T
     axes.plot(iterations, values, color=colour, alpha=0.25, linewidth=1)
-    # A running mean over about a twentieth of the run, shorter at its ends rather than padded.
+    # Running mean over about a twentieth of the run; at the ends the window shrinks, unpadded.
     width = max(len(values) // 20, 1)
     ones = np.ones(width)
     mean = np.convolve(values, ones, "same") / np.convolve(np.ones(len(values)), ones, "same")

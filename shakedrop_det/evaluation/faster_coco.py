@@ -8,29 +8,29 @@ from pycocotools.coco import COCO
 
 
 class ExactCOCOeval(COCOeval_faster):
-    """``COCOeval_faster`` over pycocotools' data, equal to pycocotools in each number.
+    """``COCOeval_faster`` on pycocotools' data, with results equal to those of pycocotools.
 
-    pycocotools divides by ``tp + fp + np.spacing(1)``, faster-coco-eval by ``tp + fp``. In float64
-    the two differ for ``tp + fp = 1`` alone: where the first detection is right, pycocotools gives
-    a precision just below 1, which lasts unless the second is right too. Whether it is shows at a
-    recall between those of one and of two objects, which is therefore asked for besides.
+    pycocotools divides by ``tp + fp + np.spacing(1)``, faster-coco-eval by ``tp + fp``. In float64,
+    the two differ only for ``tp + fp = 1``: if the first detection is correct, pycocotools gives a
+    precision just below 1, which persists unless the second is correct, too. The precision at a
+    recall between those of one and of two objects reveals this, so it is evaluated additionally.
     """
 
     def __init__(self, coco_gt: COCO, coco_dt: COCO, iou_type: str) -> None:
         """
         Args:
-            coco_gt: the annotations.
-            coco_dt: the detections, of ``coco_gt.loadRes``.
+            coco_gt: annotations.
+            coco_dt: detections, as returned by ``coco_gt.loadRes``.
             iou_type: "bbox", "segm" or "keypoints".
         """
-        # Given the data, the base class would ask for what only its own COCO class has.
+        # Set the data afterwards: the base class's constructor needs its own COCO class.
         super().__init__(None, None, iou_type, print_function=print)
         self.cocoGt, self.cocoDt = coco_gt, coco_dt
         self.params.imgIds = sorted(coco_gt.getImgIds())
         self.params.catIds = sorted(coco_gt.getCatIds())
 
     def evaluate(self) -> None:
-        """As in the base class.
+        """Evaluate and accumulate as the base class does.
 
         Raises:
             NotImplementedError: if ``params.useCats`` is not set.
@@ -53,7 +53,7 @@ class ExactCOCOeval(COCOeval_faster):
         self.eval["counts"] = list(precision.shape)
 
     def _num_objects(self) -> np.ndarray:
-        """(categories, areas): the number of annotations to be found."""
+        """Return the number of annotations to detect, (categories, areas)."""
         params = self.params
         categories = {number: index for index, number in enumerate(np.unique(params.catIds))}
         numbers = self.cocoGt.getAnnIds(imgIds=params.imgIds, catIds=params.catIds)

@@ -1,4 +1,4 @@
-"""Drawing objects into images."""
+"""Draw instances on images."""
 
 from __future__ import annotations
 
@@ -13,34 +13,34 @@ from matplotlib.patches import Rectangle
 
 from .label_placement import place_labels
 
-_SMALL = 400  # pixels; labels could not be read in smaller pictures
+_SMALL = 400  # pixels; labels are unreadable in smaller pictures
 _GOLDEN = 0.618034
 _GREY = (128, 128, 128)
 _THIN = 1.2  # points
-_FONT = (7.0, 14.0)  # points, at least and at most
+_FONT = (7.0, 14.0)  # points, minimum and maximum
 _PAD = 2.0  # points around a label
 _LUMINANCE = (0.299, 0.587, 0.114)
 
 
 def distinct_colours(number: int) -> list[tuple[float, float, float]]:
-    """So many RGB colours, from 0 to 1, each far from those before it, and the same every time."""
+    """Return distinct RGB colours, from 0 to 1. Each colour only depends on its position."""
     hues = [(0.58 + _GOLDEN * index) % 1 for index in range(number)]
     return [colorsys.hsv_to_rgb(hue, 0.75, (1.0, 0.8)[i % 2]) for i, hue in enumerate(hues)]
 
 
 def readable_scale(height: int, width: int) -> float:
-    """How many times larger a small picture has to be drawn for its labels to be read."""
+    """Return the enlargement of an image, an integer, at which labels are readable."""
     return float(max(1, round(_SMALL / max(height, width))))
 
 
 def with_names(metadata: Metadata, *, things: Sequence[str] = (), num_stuff: int) -> Metadata:
-    """A copy that has names for all classes, for detectron2's ``Visualizer``, which stops at a
-    class without.
+    """Return a copy of the metadata with names for all classes, since detectron2's ``Visualizer``
+    fails on a class without a name.
 
     Args:
-        metadata: left as it is.
-        things: names of the classes of objects; its own by default.
-        num_stuff: number of the classes of pixels. Those without a name get their number.
+        metadata: metadata of a dataset; it is not changed.
+        things: names of the object classes; by default those of the metadata.
+        num_stuff: number of semantic classes. Classes without a name are named by their numbers.
     """
     known = metadata.as_dict()
     names = list(known.get("stuff_classes") or ())
@@ -64,18 +64,18 @@ def draw_instances(
     metadata: Metadata | None = None,
     scale: float | None = None,
 ) -> np.ndarray:
-    """Draw objects into a picture: translucent masks, thin boxes, and labels beside them.
+    """Draw instances on an image: translucent masks, thin boxes, and labels next to them.
 
     Args:
         image: (H, W, 3), uint8, RGB.
-        classes: of the N objects. A class has the same colour in each picture.
-        labels: of the objects, such as "dog 97%"; "" for none.
+        classes: class numbers of the N instances. A class has the same colour in all images.
+        labels: labels of the instances, such as "dog 97%"; "" for none.
         boxes: (N, 4), in pixels, left, top, right, bottom; or detectron2's ``Boxes``.
-        masks: of each object what detectron2's ``GenericMask`` takes: (H, W) numbers 0 and 1, a
-            list of polygons, or COCO's RLE; or None.
+        masks: masks that detectron2's ``GenericMask`` accepts: (H, W) arrays of 0 and 1, lists of
+            polygons, or COCO's RLE; or None.
         keypoints: (N, K, 3) x, y and visibility, or None.
-        metadata: for the names and connections of keypoints.
-        scale: enlargement of the picture; by default, small ones are.
+        metadata: source of the names and connections of keypoints.
+        scale: enlargement of the image; by default, small images are enlarged.
 
     Returns:
         np.ndarray: (scale * H, scale * W, 3), uint8, RGB.
@@ -87,7 +87,7 @@ def draw_instances(
     palette = distinct_colours(max(classes, default=0) + 1)
     colours = [palette[number] for number in classes]
     filled = [GenericMask(mask, height, width).mask for mask in (() if masks is None else masks)]
-    # Small ones last, and not as polygons, which would fill holes.
+    # Draw small masks last, and do not convert to polygons, which would fill holes.
     for index in sorted(range(len(filled)), key=lambda i: -int(filled[i].sum())):
         visualizer.draw_binary_mask(
             filled[index].astype(np.uint8), color=colours[index], alpha=0.45, area_threshold=0
@@ -111,7 +111,7 @@ def _write_labels(
 ) -> None:
     canvas = visualizer.output
     font = float(np.clip(visualizer._default_font_size * canvas.scale, *_FONT))
-    pad = _PAD * canvas.dpi / 72 / canvas.scale  # In pixels of the image, as are boxes.
+    pad = _PAD * canvas.dpi / 72 / canvas.scale  # In pixels of the image, like the boxes.
     texts, sizes = [], []
     for label, colour in zip(labels, colours, strict=True):
         box = {"facecolor": colour, "alpha": 0.85, "pad": _PAD, "edgecolor": "none"}

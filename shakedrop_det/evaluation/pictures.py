@@ -21,7 +21,7 @@ from .instance_drawing import draw_instances
 
 COLUMNS = ("image", "predicted", "truth")
 _SEVERAL = 4
-"""Objects that an image has at least to be shown as one of the best."""
+"""Minimum number of objects in an image that is shown as one of the best."""
 _DPI = 100
 _TITLE = 0.3  # inches above each column
 
@@ -37,29 +37,29 @@ def draw_predictions(
     scale: float = 3.0,
     score_threshold: float = 0.5,
 ) -> None:
-    """Draw images, predicted and annotated instances beside one another, one row per image.
+    """Draw images, predictions and ground truth side by side, one row per image.
 
-    Instances have masks, or boxes where there are no masks.
+    Instances are drawn as masks if available, otherwise as boxes.
 
     Args:
-        dataset_name: of a detection data set in detectron2's catalog. The first images that have
-            annotations are shown.
-        predictor: takes an image, (H, W, 3) uint8 BGR, and returns a dict with ``instances`` in
-            the image's coordinates, as :class:`detectron2.engine.DefaultPredictor` does.
-        output: the image to write. Its folder is made if need be.
-        num_images: at most so many rows.
-        best: show those images of several objects on which prediction and truth agree best.
-        columns: of "image", "predicted" and "truth".
+        dataset_name: name of a registered detection dataset; its first annotated images are shown.
+        predictor: function of an image, (H, W, 3) uint8 BGR, that returns a dict with ``instances``
+            in the image's coordinates, such as :class:`detectron2.engine.DefaultPredictor`.
+        output: path of the image to write. Its folder is created if missing.
+        num_images: maximum number of rows.
+        best: whether to show the images whose predictions agree best with the ground truth,
+            preferring images of several objects.
+        columns: columns to show, of "image", "predicted" and "truth".
         scale: enlargement of the images.
-        score_threshold: instances that are predicted with a lower score are left out.
+        score_threshold: minimum score of the predictions to draw.
 
     Raises:
         OSError: if an image cannot be read, naming it.
-        ValueError: if no image of the data set has annotations.
+        ValueError: if no image of the dataset has annotations.
     """
     records = [r for r in DatasetCatalog.get(dataset_name) if r.get("annotations")]
     if not records:
-        raise ValueError(f"data set {dataset_name!r} has no image with annotations to draw")
+        raise ValueError(f"dataset {dataset_name!r} has no image with annotations to draw")
     classes = MetadataCatalog.get(dataset_name).thing_classes
     found: list[tuple[float, np.ndarray, dict[str, Any], dict[str, Any]]] = []
     for record in records if best else records[:num_images]:
@@ -108,17 +108,17 @@ def _true(record: dict[str, Any], classes: Sequence[str]) -> dict[str, Any]:
 
 
 def _draw(image: np.ndarray, *, scale: float, instances: dict[str, Any] | None) -> np.ndarray:
-    """One picture, (scale * H, scale * W, 3) uint8; the image itself without instances."""
+    """Draw one picture, (scale * H, scale * W, 3) uint8; without instances, the image itself."""
     if instances is None:
         return Visualizer(image, scale=scale).get_output().get_image()
-    # On pale grey, so that the only colours are those of the instances.
+    # Draw on pale grey, so that only the instances have colours.
     grey = 90 + 0.5 * image.mean(axis=2, keepdims=True)
     return draw_instances(np.repeat(grey, 3, axis=2), scale=scale, **instances)
 
 
 def _agreement(predicted: dict[str, Any], true: dict[str, Any]) -> float:
-    """From 0 to 1: the mean IoU of instances with their best match of the same class, those
-    without one counting 0."""
+    """Return the mean IoU, from 0 to 1, of instances with their best match of the same class;
+    unmatched instances count as 0."""
     kind = "masks" if predicted["masks"] is not None and true["masks"] is not None else "boxes"
     shapes = [np.asarray(side[kind], dtype=float) for side in (predicted, true)]
     if not all(len(shape) for shape in shapes):
@@ -134,7 +134,7 @@ def _as_boxes(corners: np.ndarray) -> Boxes:
 
 
 def _mask_iou(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """IoU of masks (N, H, W) with masks (M, H, W): (N, M)."""
+    """Return the IoU of masks (N, H, W) with masks (M, H, W), as (N, M)."""
     one, other = (masks.reshape(len(masks), -1) for masks in (first, second))
     both = one @ other.T
     return both / np.maximum(one.sum(axis=1)[:, None] + other.sum(axis=1) - both, 1)
@@ -146,7 +146,7 @@ def _save_grid(
     titles: Sequence[str],
     output: str | os.PathLike[str],
 ) -> None:
-    """Write pictures below one another, each at its own size, one pixel for one."""
+    """Write pictures below one another, each at its own size without resampling."""
     gap = 8
     widths = [max(row[column].shape[1] for row in rows) for column in range(len(titles))]
     heights = [max(picture.shape[0] for picture in row) for row in rows]

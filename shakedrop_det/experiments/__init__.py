@@ -1,4 +1,4 @@
-"""Comparing configs over seeds, with confidence intervals."""
+"""Compare configs over several seeds, with confidence intervals."""
 
 from .claims import Finding, findings
 from .comparison import Comparison

@@ -1,4 +1,4 @@
-"""Testing the claims that were written down before an experiment."""
+"""Test claims that were stated before an experiment was run."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ class Finding:
     """A claim and its result.
 
     Attributes:
-        claim: the sentence and what it compares.
-        effect: in the unit of the experiment's first metric; of a claim about the number of images,
-            the factor, see :func:`~shakedrop_det.experiments.samples.images_factor`.
-        adjusted: its p-value, by Holm's method over the claims of the experiment.
-        verdict: "supported" or "refuted" where ``adjusted`` is below 5 %, by the side on which the
-            effect lies; else "undecided". While runs of it are missing, "unfinished", since a test
-            that is repeated as runs come in finds too much; "not run" without two pairs of runs.
+        claim: the sentence, and the variants and settings it compares.
+        effect: the gain, in the unit of the experiment's first metric. For a claim with
+            ``as_images``, the factor of :func:`~shakedrop_det.experiments.samples.images_factor`.
+        adjusted: the p-value, adjusted by Holm's method over all claims of the experiment.
+        verdict: if ``adjusted`` is below 5 %, "supported" or "refuted" by the effect's direction;
+            "undecided" otherwise. "unfinished" while runs are missing, because repeating a test as
+            runs come in inflates false positives; "not run" with fewer than two pairs of runs.
     """
 
     claim: Claim
@@ -34,7 +34,7 @@ class Finding:
 
 
 def findings(comparison: Comparison) -> list[Finding]:
-    """The result so far of each claim, in their order."""
+    """Test each claim on the results so far, and return the findings in the order of the claims."""
     claims = comparison.plan.claims
     effects = [_effect(comparison, claim) for claim in claims]
     adjusted = holm([effect.p_value for effect in effects])
@@ -64,10 +64,10 @@ def _effect(comparison: Comparison, claim: Claim) -> Estimate:
 
 
 def num_images(setting: str) -> int:
-    """The number with which the name of a setting begins.
+    """Return the number of images, with which the name of a setting must begin.
 
     Raises:
-        ValueError: if it begins with none.
+        ValueError: if the name does not begin with a number.
     """
     first = setting.split()[0]
     if not first.isdecimal():
@@ -89,7 +89,7 @@ def _verdict(comparison: Comparison, claim: Claim, effect: Estimate, adjusted: f
 
 
 def _runs(plan: Plan, claim: Claim) -> list[Run]:
-    """The runs that a claim is about."""
+    """Return the runs that the verdict on a claim depends on."""
     settings = {claim.setting, claim.beyond} if claim.beyond is not None else {claim.setting}
     runs = [run for run in plan.runs if run.setting in settings or claim.as_images]
     return [

@@ -14,18 +14,18 @@ from .store import Result
 
 @dataclass(frozen=True)
 class Comparison:
-    """What an experiment says so far.
+    """The results of an experiment so far.
 
     Attributes:
-        plan: what is compared.
-        results: of the runs that have ended without error.
+        plan: the experiment.
+        results: results of the runs that have ended without an error.
     """
 
     plan: Plan
     results: Mapping[Run, Result]
 
     def values(self, setting: str, variant: str, metric: str) -> dict[int, float]:
-        """A metric of each run of a variant in a setting that did not diverge, by seed."""
+        """Return a metric of one variant in one setting by seed, without the diverged runs."""
         return {
             run.seed: result.metrics[metric]
             for run, result in self.results.items()
@@ -33,22 +33,22 @@ class Comparison:
         }
 
     def mean(self, setting: str, variant: str, metric: str) -> Estimate:
-        """Over the seeds, see :func:`~shakedrop_det.experiments.estimate_mean`."""
+        """Average a metric over seeds, see :func:`~shakedrop_det.experiments.estimate_mean`."""
         return estimate_mean(list(self.values(setting, variant, metric).values()))
 
     def differences(
         self, setting: str, variant: str, metric: str, *, against: str | None = None
     ) -> dict[int, float]:
-        """To another variant, the baseline if none is named, of runs with the same seed; by seed.
+        """Subtract another variant's metric from this variant's, by seed.
 
-        Seeds that only one of them has are left out.
+        The other variant is ``against``, by default the baseline. Unpaired seeds are left out.
         """
         values = self.values(setting, variant, metric)
         others = self.values(setting, against or self.plan.baseline, metric)
         return {seed: value - others[seed] for seed, value in values.items() if seed in others}
 
     def difference(self, setting: str, variant: str, metric: str) -> Estimate:
-        """To the baseline, see :meth:`differences`."""
+        """Estimate the mean difference to the baseline, see :meth:`differences`."""
         return estimate_mean(list(self.differences(setting, variant, metric).values()))
 
     def curves(self, setting: str, variant: str, name: str) -> list[np.ndarray]:
@@ -62,7 +62,7 @@ class Comparison:
         return [np.array(points) for points in kept if len(points)]
 
     def num_diverged(self, setting: str, variant: str) -> int:
-        """How many runs of a variant in a setting diverged."""
+        """Return how many runs of a variant in a setting diverged."""
         return sum(
             bool(result.diverged)
             for run, result in self.results.items()

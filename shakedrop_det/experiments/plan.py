@@ -1,4 +1,4 @@
-"""What an experiment compares: variants, settings and seeds."""
+"""The description of an experiment: its variants, settings and seeds."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ OVERLAYS = "overlays"
 _SEED = "{seed}"
 
 Options = Mapping[str, Any]
-"""Config keys and their values, in which {seed} stands for the seed of the run; under "overlays" a
-list of what is laid over the config first, see
+"""Config keys and their values, in which ``{seed}`` stands for the seed of the run. The key
+"overlays" lists overlays that are applied to the config first, see
 :func:`shakedrop_det.model_zoo.apply_overlay`."""
 
 
@@ -27,8 +27,8 @@ class Run:
     """One training run of an experiment.
 
     Attributes:
-        setting, variant: names of what it trains.
-        seed: ``SEED`` of its config.
+        setting, variant: names of the setting and the variant.
+        seed: ``SEED`` of the config.
     """
 
     setting: str
@@ -40,23 +40,23 @@ class Run:
 
     @property
     def folder(self) -> Path:
-        """Where its results lie below those of the experiment."""
+        """The run's folder, relative to that of the experiment."""
         return Path(file_name(self.setting), file_name(self.variant), f"seed_{self.seed}")
 
 
 @dataclass(frozen=True)
 class Search:
-    """A value of one config key that is chosen for each variant, with other seeds and images.
+    """A config value that is tuned per variant before the comparison, on other seeds and images.
 
     Attributes:
-        key: of the config, such as "MODEL.SHAKEDROP.SURVIVAL_PROB".
-        values: those that are tried.
-        variants: names of the variants for which one is chosen.
-        seeds: of the runs for the choice; none of them is a seed of the comparison.
-        options: what these runs change of the config: at least ``DATASETS.TEST``, the images that
-            the choice is made on.
-        settings: names of the settings in which it is made; the value is that of the best mean over
-            all of them and the seeds.
+        key: config key to tune, such as "MODEL.SHAKEDROP.SURVIVAL_PROB".
+        values: candidate values.
+        variants: names of the variants to tune.
+        seeds: seeds of the search runs, disjoint from those of the comparison.
+        options: config changes of the search runs; they must set at least ``DATASETS.TEST``, so
+            that values are chosen on other images than the comparison uses.
+        settings: names of the settings to search in. The value with the best mean over these
+            settings and all seeds wins.
     """
 
     key: str
@@ -69,17 +69,17 @@ class Search:
 
 @dataclass(frozen=True)
 class Claim:
-    """A sentence that the experiment could refute: that one variant's first metric is higher than
-    another's, or by how much more in one setting than in another.
+    """A hypothesis that the experiment can refute: one variant's first metric exceeds another's, or
+    does so by more in one setting than in another.
 
     Attributes:
-        text: the sentence.
+        text: the claim as a sentence.
         variant, against: names of the two variants.
-        setting: where they are compared.
-        beyond: another setting; then the claim is that the gain in ``setting`` is larger than
-            there. None for a claim about ``setting`` alone.
-        as_images: whether the claim is that ``against`` needs more images for the metric that
-            ``variant`` has in ``setting``; names of settings then begin with their number.
+        setting: name of the setting in which they are compared.
+        beyond: name of a second setting. The claim is then that the gain in ``setting`` is larger
+            than in ``beyond``. None if the claim is about ``setting`` alone.
+        as_images: whether the claim is that ``against`` needs more images to reach the metric of
+            ``variant`` in ``setting``. All setting names must then begin with a number of images.
     """
 
     text: str
@@ -95,23 +95,23 @@ class Plan:
     """An experiment: each variant trained in each setting with each seed.
 
     Attributes:
-        name: of the file.
-        question: what it asks, in words.
-        config_file: path of the config that all runs share.
-        metrics: what is compared: names of evaluated metrics, such as "classification/top1" or
-            "bbox/AP", or "total_loss", that of the end of training. The first counts most.
-        seeds: runs with the same seed begin with the same weights and see the same images in the
-            same order, so that they are compared in pairs.
-        options: what all runs change of the config.
-        settings: by name, what the circumstances change, such as the depth or the images.
-        variants: by name, what is compared; the first is the baseline.
-        search: what is chosen for some of the variants before they are compared.
-        claims: what it is to support or to refute; they are one family of tests.
-        chosen: when the setting was chosen, how, and why; written before the runs.
-        core_hours: what all runs are estimated to take, on one core.
-        needs: what must be at hand, such as "a GPU"; empty if nothing but this package.
-        curves: scalars of ``metrics.json``, such as "total_loss", that are kept for each iteration
-            at which they were logged, and drawn. Runs that do not log one are left out of its plot.
+        name: name of the yaml file, without its extension.
+        question: the question that the experiment answers.
+        config_file: path of the base config of all runs.
+        metrics: names of evaluated metrics, such as "classification/top1" or "bbox/AP", or
+            "total_loss" at the end of training. Claims, search and plot use the first.
+        seeds: seeds of the runs. Runs with the same seed start from the same weights and see the
+            same images in the same order, so they are compared in pairs.
+        options: config changes of all runs.
+        settings: config changes by setting, such as the depth or the training images.
+        variants: config changes by variant. The first variant is the baseline.
+        search: the search for a config value that precedes the comparison, if any.
+        claims: the claims to test, as one family for the multiple-comparison correction.
+        chosen: when, how and why the setting was chosen; written before the runs.
+        core_hours: estimated time of all runs on one core, in hours.
+        needs: hardware or software required, such as "a GPU"; empty if this package suffices.
+        curves: scalars of ``metrics.json``, such as "total_loss", to keep and draw over training.
+            The plot of a scalar leaves out runs that do not log it.
     """
 
     name: str
@@ -131,17 +131,17 @@ class Plan:
 
     @property
     def baseline(self) -> str:
-        """Name of the variant that the others are compared with."""
+        """Name of the variant that all others are compared with."""
         return next(iter(self.variants))
 
     @property
     def variants_compared(self) -> list[str]:
-        """Names of the others."""
+        """Names of all variants except the baseline."""
         return list(self.variants)[1:]
 
     @property
     def runs(self) -> list[Run]:
-        """All runs: seed after seed, so that what is interrupted has some of each."""
+        """All runs, seed by seed, so that an interrupted experiment covers every variant."""
         return [
             Run(setting, variant, seed)
             for seed in self.seeds
@@ -151,8 +151,8 @@ class Plan:
 
     @property
     def search_plan(self) -> Plan | None:
-        """The experiment whose results the search chooses by, if there is a search: its variants
-        are those of :func:`searched`."""
+        """The experiment that tunes the searched value, or None without a search. Its variants are
+        named by :func:`searched`."""
         if self.search is None:
             return None
         variants = {
@@ -173,10 +173,10 @@ class Plan:
         )
 
     def with_values(self, chosen: Mapping[str, float]) -> Plan:
-        """The experiment with the values that were chosen.
+        """Return the experiment with the searched values filled in.
 
         Args:
-            chosen: by variant; a variant of the search that is not in it is left out.
+            chosen: searched values by variant. Searched variants that are missing here are dropped.
         """
         if self.search is None:
             return self
@@ -188,7 +188,7 @@ class Plan:
         return replace(self, variants=variants, search=None)
 
     def config(self, run: Run) -> CfgNode:
-        """The config of a run, with ``SEED`` set and ``OUTPUT_DIR`` as in the file.
+        """Return the config of a run, with its ``SEED`` and the ``OUTPUT_DIR`` of the file.
 
         Raises:
             FileNotFoundError, ValueError: see :func:`shakedrop_det.engine.load_config`.
@@ -213,15 +213,15 @@ class Plan:
 
     @cached_property
     def _loaded(self) -> dict[tuple[str, str, str], CfgNode]:
-        """Configs that were read, which takes a hundred times as long as a copy."""
+        """Cache of parsed configs: parsing takes a hundred times as long as a copy."""
         return {}
 
 
 def searched(variant: str, value: float) -> str:
-    """Name of a variant with a value that is tried."""
+    """Return the name of a variant in the search plan, for one candidate value."""
     return f"{variant}, {value}"
 
 
 def file_name(name: str) -> str:
-    """A name as the name of a folder."""
+    """Replace the characters of a name that do not belong in a file name."""
     return re.sub(r"[^\w.+=-]+", "_", name)

@@ -1,4 +1,4 @@
-"""Reading experiments: from a yaml file to a plan that was checked."""
+"""Read experiments from yaml files and validate them."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ _RESERVED = ("SEED", "OUTPUT_DIR")
 
 
 def load_plan(path: str | os.PathLike[str]) -> Plan:
-    """Read and check an experiment.
+    """Read and validate an experiment.
 
     Args:
-        path: a yaml file with the keys ``question``, ``config`` (relative to the file), ``metrics``
-            (a list), ``seeds`` (their number, from 1, or a list), ``variants``, and if wanted
-            ``settings`` and ``options``; see :class:`Plan`. Overlays that are files are relative to
-            it too.
+        path: path of a yaml file with the keys ``question``, ``config`` (relative to the file),
+            ``metrics`` (a list), ``seeds`` (their number, from 1, or a list) and ``variants``, and
+            optionally ``settings`` and ``options``; see :class:`Plan`. Paths of overlay files are
+            relative to the yaml file, too.
 
     Raises:
         FileNotFoundError: if the file or its config does not exist.
-        ValueError: if it is not as described, naming the key, its value and what is allowed; or if
-            a run's config is wrong, naming the run.
+        ValueError: if a key is missing, unknown or has an invalid value, naming the key, the value
+            and what is allowed; or if the config of a run is invalid, naming the run.
     """
     path = Path(path)
     if not path.is_file():
@@ -93,7 +93,7 @@ def _parse(content: Any, path: Path) -> Plan:
 
 def _core_hours(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or value < 0:
-        raise ValueError(f"core_hours must be a number that is not negative, got {value!r}")
+        raise ValueError(f"core_hours must be a non-negative number, got {value!r}")
     return float(value)
 
 
@@ -101,7 +101,7 @@ def _seeds(seeds: Any, key: str) -> tuple[int, ...]:
     if _is_count(seeds):
         seeds = list(range(1, seeds + 1))
     if not isinstance(seeds, list) or not seeds or not all(map(_is_count, seeds)):
-        raise ValueError(f"{key} must be their number or a list of integers from 1, got {seeds!r}")
+        raise ValueError(f"{key} must be a number or a list of integers from 1, got {seeds!r}")
     if len(set(seeds)) < len(seeds):
         raise ValueError(f"{key} must differ from each other, got {seeds!r}")
     return tuple(seeds)
@@ -144,7 +144,7 @@ def _search(
         )
     values, where = node["values"], node.get("settings", list(settings))
     if not isinstance(values, list) or len(set(values)) < max(len(values), 2):
-        raise ValueError(f"search: values must be two or more that differ, got {values!r}")
+        raise ValueError(f"search: values must be at least two that differ, got {values!r}")
     for key, names, known in (
         ("variants", node["variants"], variants),
         ("settings", where, settings),
@@ -162,13 +162,13 @@ def _search(
 
 
 def _is_count(value: Any) -> bool:
-    # yaml's true is an int in Python.
+    # A bool is an int in Python.
     return isinstance(value, int) and not isinstance(value, bool) and value >= 1
 
 
 def _named_options(node: Any, key: str, folder: Path) -> Mapping[str, Options]:
     if not isinstance(node, dict) or not node:
-        raise ValueError(f"{key} must have names, and config options for each, got {node!r}")
+        raise ValueError(f"{key} must map names to config options, got {node!r}")
     named = {str(name): _options(part, f"{key}, {name!r}", folder) for name, part in node.items()}
     folders: dict[str, str] = {}
     for name in named:
@@ -188,7 +188,7 @@ def _options(node: Any, key: str, folder: Path) -> dict[str, Any]:
     for name in node:
         if name in _RESERVED:
             raise ValueError(
-                f"{key} must not set {name}, which each run has its own of, got {node[name]!r}"
+                f"{key} must not set {name}, which differs between runs, got {node[name]!r}"
             )
     options = {str(name): value for name, value in node.items()}
     if OVERLAYS in options:
@@ -213,6 +213,6 @@ def _check_configs(plan: Plan) -> None:
             raise ValueError(f"experiment {plan.name!r}, {run}: {error}") from error
         if not cfg.DATASETS.TEST:
             raise ValueError(
-                f"experiment {plan.name!r}, {run}: DATASETS.TEST is empty: name a data set to "
+                f"experiment {plan.name!r}, {run}: DATASETS.TEST is empty: name a dataset to "
                 "evaluate on"
             )

@@ -1,4 +1,4 @@
-"""Plotting the runs, means and differences of an experiment."""
+"""Plot the runs, means and differences of an experiment."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from .comparison import Comparison
 from .statistics import estimate_mean
 
 _WIDTH_OF_A_SETTING = 0.7
-"""What its variants share, of the distance to the next setting."""
+"""Width that the variants of a setting occupy, as a fraction of the distance between settings."""
 
 _MANY_SETTINGS = 4
-"""With more settings than this, their names are rotated."""
+"""Setting names are rotated if there are more settings than this."""
 
 
 def draw_experiment(comparison: Comparison, output: Path) -> None:
-    """Draw the means by setting and variant, and beside them the differences to the baseline.
+    """Plot the means by setting and variant, and next to them the differences to the baseline.
 
     Args:
-        comparison: the experiment and its results; the first metric is drawn.
-        output: the image to write, 1500x600 if it is a PNG.
+        comparison: the experiment and its results. Only the first metric is plotted.
+        output: path of the image to write, 1500x600 pixels if it is a PNG.
     """
     plan = comparison.plan
     metric = plan.metrics[0]

@@ -1,4 +1,4 @@
-"""Rendering the tables and plots of documents from the results of experiments."""
+"""Render the tables and plots in documents from the results of experiments."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ _BLOCK = re.compile(
 
 @dataclass(frozen=True)
 class Experiment:
-    """An experiment with what is known of it.
+    """An experiment with its results.
 
     Attributes:
-        plan: as it is in its file.
-        comparison: with the values that the search chose.
-        search: the comparison that they were chosen by; None without a search.
-        chosen: these values, by variant.
+        plan: the experiment as read from its file.
+        comparison: the results, with the searched values filled in.
+        search: the results of the search; None if the experiment has no search.
+        chosen: the searched values, by variant.
     """
 
     plan: Plan
@@ -45,13 +45,13 @@ class Experiment:
 
     @property
     def minutes(self) -> float:
-        """What the runs took of one core, with those of the search."""
+        """Time of all runs including the search, in minutes of one core."""
         search = minutes(self.search) if self.search is not None else 0.0
         return minutes(self.comparison) + search
 
     @property
     def num_missing(self) -> int:
-        """How many runs have not ended."""
+        """Number of runs without a result."""
         missing = len(self.plan.runs) - len(self.comparison.results)
         if self.search is not None:
             missing += len(self.search.plan.runs) - len(self.search.results)
@@ -59,21 +59,21 @@ class Experiment:
 
     @property
     def num_runs(self) -> int:
-        """How many runs there are in all."""
+        """Number of runs, including those of the search."""
         return len(self.plan.runs) + (len(self.search.plan.runs) if self.search else 0)
 
     @property
     def command(self) -> str:
-        """What trains the runs that are missing."""
+        """Command that trains the missing runs."""
         return f"tools/run_experiment.py configs/Experiments/{self.plan.name}.yaml"
 
 
 def read_experiment(path: Path, store: Store) -> Experiment:
-    """An experiment and its results.
+    """Read an experiment and its results.
 
     Args:
-        path: its yaml file.
-        store: see there.
+        path: path of the experiment's yaml file.
+        store: the store that holds the results.
     """
     plan = load_plan(path)
     search = None
@@ -86,21 +86,21 @@ def read_experiment(path: Path, store: Store) -> Experiment:
 
 
 def render(document: Path, *, experiments: Path, results: Path) -> None:
-    """Replace the parts of a document that show experiments, and draw their plots.
+    """Update the parts of a document that show experiments, and draw their plots.
 
-    A part begins with ``<!-- begin KIND NAME ... -->`` and ends with ``<!-- end -->``. Kinds:
-    ``claims``, a table of the claims of the named experiments, with commands and minutes;
-    ``verdicts``, the same without these; ``experiment``, the tables and the plot of one;
-    ``missing``, the runs that have not finished.
+    A part begins with ``<!-- begin KIND NAME ... -->`` and ends with ``<!-- end -->``. The kinds
+    are ``claims``, a table of the claims of the named experiments, with commands and minutes;
+    ``verdicts``, the same without commands and minutes; ``experiment``, the tables and plot of each
+    named experiment; ``missing``, a table of the experiments with missing runs.
 
     Args:
-        document: a markdown file.
-        experiments: folder of the yaml files, which the names are looked up in.
-        results: folder of the JSON files, which gets ``NAME.png`` too.
+        document: path of a markdown file.
+        experiments: folder with the yaml files of the named experiments.
+        results: folder with the JSON files of the results; ``NAME.png`` is written there, too.
 
     Raises:
-        ValueError: for an unknown kind, or a damaged JSON.
-        FileNotFoundError: for a name without a file, or if there is no document.
+        ValueError: if a kind is unknown, or a results file is damaged.
+        FileNotFoundError: if the document or an experiment's file does not exist.
     """
     if not document.is_file():
         raise FileNotFoundError(f"there is no document {str(document)!r}")
@@ -133,7 +133,7 @@ def render(document: Path, *, experiments: Path, results: Path) -> None:
 
 
 def claims_of(experiments: Iterable[Experiment]) -> str:
-    """A markdown table of all claims, with the commands."""
+    """Return a markdown table of all claims, with the commands that test them."""
     rows = []
     for experiment in experiments:
         name = f"[{experiment.plan.name}](#{experiment.plan.name})"
@@ -149,7 +149,7 @@ def claims_of(experiments: Iterable[Experiment]) -> str:
 
 
 def verdicts_of(experiments: Iterable[Experiment]) -> str:
-    """A markdown table of claims, effects and verdicts."""
+    """Return a markdown table of claims, effects and verdicts."""
     rows = [
         [
             finding.claim.text,
@@ -182,7 +182,7 @@ def _verdict(experiment: Experiment, finding: Finding) -> str:
 
 
 def missing_of(experiments: Iterable[Experiment]) -> str:
-    """A markdown table of the experiments with runs that have not ended."""
+    """Return a markdown table of the experiments with missing runs."""
     rows = [
         [
             experiment.plan.name,

@@ -1,4 +1,4 @@
-"""Reporting an experiment as tables and a plot."""
+"""Report an experiment as tables and a plot."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ def report(
     """Write ``experiment.md`` and ``experiment.png``.
 
     Args:
-        comparison: the experiment and its results; some may be missing.
-        output: folder, which exists.
-        chosen: what the search chose, by variant.
+        comparison: the experiment and its results, possibly incomplete.
+        output: an existing folder.
+        chosen: the searched values, by variant.
 
     Returns:
-        str: the text of ``experiment.md``.
+        str: contents of ``experiment.md``.
     """
     plan = comparison.plan
     parts = [f"# {plan.name}", plan.question, what_ran(comparison), EXPLANATION]
@@ -58,7 +58,7 @@ def drawn_curves(comparison: Comparison) -> list[str]:
 
 
 def tables(comparison: Comparison, chosen: Mapping[str, float]) -> list[str]:
-    """What the search chose, the claims, and for each metric the means and the differences."""
+    """Return the searched values, the claims, and the means and differences of each metric."""
     plan = comparison.plan
     parts = []
     if chosen:
@@ -74,7 +74,7 @@ def tables(comparison: Comparison, chosen: Mapping[str, float]) -> list[str]:
 
 
 def what_ran(comparison: Comparison) -> str:
-    """The number of finished runs and their total time."""
+    """Describe how many runs have finished and how long they took."""
     results = comparison.results
     text = (
         f"{len(results)} of {len(comparison.plan.runs)} runs have finished, in "
@@ -85,12 +85,12 @@ def what_ran(comparison: Comparison) -> str:
 
 
 def minutes(comparison: Comparison) -> float:
-    """Total time of the runs on one core, or on a GPU."""
+    """Return the total time of the runs in minutes, on one core or on a GPU."""
     return sum(result.seconds for result in comparison.results.values()) / 60
 
 
 def where_it_ran(comparison: Comparison) -> str:
-    """Machines, commits and dates of the runs."""
+    """Describe the machines, commits and dates of the runs."""
     results = comparison.results.values()
     machines = sorted({result.machine for result in results})
     commits = sorted({result.code for result in results})
@@ -102,7 +102,7 @@ def where_it_ran(comparison: Comparison) -> str:
 
 
 def claims_table(comparison: Comparison) -> str:
-    """A markdown table of the claims, their effects and the verdicts."""
+    """Return a markdown table of the claims, their effects and the verdicts."""
     rows = [
         [
             finding.claim.text,
@@ -117,7 +117,7 @@ def claims_table(comparison: Comparison) -> str:
 
 
 def effect_text(finding: Finding) -> str:
-    """The effect with its interval."""
+    """Format the effect of a finding with its confidence interval."""
     effect = finding.effect
     if finding.verdict == "not run":
         return "-"
@@ -127,7 +127,7 @@ def effect_text(finding: Finding) -> str:
 
 
 def mean_table(comparison: Comparison, metric: str) -> str:
-    """A markdown table of means, variants by settings, each with half of its interval's length."""
+    """Return a markdown table of means, variants by settings, with half the interval's width."""
     plan = comparison.plan
 
     decimals = _decimals(comparison, metric)
@@ -141,8 +141,8 @@ def mean_table(comparison: Comparison, metric: str) -> str:
 
 
 def difference_table(comparison: Comparison, metric: str) -> str:
-    """A markdown table of differences to the baseline with their intervals; those that exclude 0
-    are bold, and each is followed by the smallest detectable difference in brackets."""
+    """Return a markdown table of differences to the baseline with their intervals, in bold if the
+    interval excludes 0, and each followed by the smallest detectable difference in brackets."""
     plan = comparison.plan
 
     decimals = _decimals(comparison, metric)
@@ -160,7 +160,7 @@ def _table(plan: Plan, title: str, variants: list[str], cell: Callable[[str, str
 
 
 def _decimals(comparison: Comparison, metric: str) -> int:
-    """Decimals for a metric: losses near 0 need more than percentages."""
+    """Return the number of decimals for a metric: small losses need more than percentages."""
     values = [result.metrics.get(metric, 0.0) for result in comparison.results.values()]
     return 2 if max(map(abs, values), default=0.0) >= 1 else 4
 

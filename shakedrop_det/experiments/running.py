@@ -1,4 +1,4 @@
-"""Running an experiment in parallel, each run in its own process and folder."""
+"""Run an experiment in parallel, each run in its own process and folder."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from .single_run import RESULT, run_alone
 from .store import Result, Store
 
 CONFIG = "experiment.yaml"
-"""The config of a run, but for ``OUTPUT_DIR``; ``tools/train_net.py`` takes it too."""
+"""Config of a run without ``OUTPUT_DIR``; ``tools/train_net.py`` accepts it as well."""
 
 CONSOLE = "console.txt"
-"""What a run printed."""
+"""Console output of a run."""
 
 
 def run_plan(
@@ -43,29 +43,29 @@ def run_plan(
     say: Callable[[str], None] = print,
     elsewhere: Callable[[Sequence[Run], Path], Iterable[tuple[Run, str | None]]] | None = None,
 ) -> dict[Run, str]:
-    """Train all that is not trained yet. What is interrupted goes on when this is called again.
+    """Train all runs without a result. Call this again to resume interrupted runs.
 
     Args:
-        plan: see :func:`~shakedrop_det.experiments.load_plan`; without a search.
-        store: gets the results.
-        output: folder of the experiment, which exists.
-        jobs: number of runs side by side. They share the GPUs in turn, or the CPU's cores.
-        allow_pickle: whether code that a file of weights carries may be run.
-        deadline: of ``time.monotonic()``, after which no further run begins.
-        limit: seconds after which a run is stopped and counts as failed; None for no limit.
-        later: number of runs that come after these, for the estimate of the time that is left.
-        say: gets a line about each run that has ended.
-        elsewhere: takes the runs and the folder, and gives each run as it ends with what it said if
-            it failed, such as :func:`shakedrop_det.experiments.run_on_slurm`. None to run them
-            here; ``jobs``, ``deadline`` and ``limit`` are for that.
+        plan: the experiment, see :func:`~shakedrop_det.experiments.load_plan`; without a search.
+        store: the store that results are read from and added to.
+        output: an existing folder, for the outputs of the runs.
+        jobs: number of parallel runs. The GPUs are assigned in turn, or the CPU's cores shared.
+        allow_pickle: whether weights files may execute pickled code.
+        deadline: value of ``time.monotonic()`` after which no run is started.
+        limit: time limit of a run in seconds, after which it counts as failed; None for no limit.
+        later: number of runs that follow in later calls, for the estimate of the time left.
+        say: called with a line of text for each run that ends.
+        elsewhere: function that trains runs in a given folder, and yields each when it ends, with
+            its error message or None, such as :func:`shakedrop_det.experiments.run_on_slurm`. None
+            to train on this machine, which ``jobs``, ``deadline`` and ``limit`` are for.
 
     Returns:
-        dict: for each run that failed, the last line of what it printed. A run that diverged has
-        not failed: that is a result.
+        dict: last line of output of each failed run. A run that diverged has not failed; its
+        divergence is recorded as a result.
 
     Raises:
-        ValueError: if ``jobs`` is not positive, or ``store`` or a folder has a run with another
-            config.
+        ValueError: if ``jobs`` is not positive, or if ``store`` or a run's folder already holds the
+            run with another config.
     """
     if jobs < 1:
         raise ValueError(f"--jobs must be at least 1, got {jobs}")
@@ -117,15 +117,15 @@ def _duration(seconds: float) -> str:
 
 
 def _write_configs(plan: Plan, runs: Iterable[Run], output: Path) -> None:
-    """Write each run's config into its folder, unless another is there, whose results would be
-    taken for this one's."""
+    """Write each run's config into its folder. Raise ValueError if a folder holds another config,
+    since the results there would be mistaken for this run's."""
     texts = {run: plan.config(run).dump() for run in runs}
     for run, text in texts.items():
         path = output / run.folder / CONFIG
         if path.is_file() and path.read_text() != text:
             raise ValueError(
-                f"{path} is of a run with another config (line {_first_difference(path, text)}): "
-                "give another --output, or remove that folder to run it again"
+                f"{path} has another config for this run (line {_first_difference(path, text)}): "
+                "set another --output, or remove that folder to repeat the run"
             )
     for run, text in texts.items():
         folder = output / run.folder
@@ -150,12 +150,12 @@ def _run_side_by_side(
     deadline: float,
     limit: float | None,
 ) -> Iterable[tuple[Run, str | None]]:
-    """Each run as it ends, and what it said if it failed; without those that may not begin."""
+    """Yield each run when it ends, with its error message or None; skip runs past the deadline."""
     slots: queue.SimpleQueue[dict[str, str]] = queue.SimpleQueue()
     for slot in range(jobs):
         slots.put(environment(slot, jobs))
-    # Runs are forked from a process that has imported what they need, which takes seconds, but has
-    # not begun to use threads or a GPU.
+    # Fork the runs from a server process that has imported their modules, which takes seconds, but
+    # has not used threads or a GPU yet.
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([run_alone.__module__])
     processes: dict[Run, BaseProcess] = {}
@@ -193,15 +193,15 @@ def _run_side_by_side(
 
 
 def last_words(console: Path) -> str:
-    """The last line that a run printed."""
+    """Return the last line that a run printed."""
     text = console.read_text() if console.is_file() else ""
     lines = [line for line in text.splitlines() if line.strip()]
     return f"{lines[-1] if lines else 'it printed nothing'} (see {console})"
 
 
 def environment(slot: int, jobs: int) -> dict[str, str]:
-    """Environment variables for parallel run number ``slot``, from 0, of ``jobs``: they select a
-    GPU among those that this process sees, or a share of the cores."""
+    """Return the environment variables of parallel run ``slot`` (from 0) of ``jobs``: they select
+    one of the GPUs that this process sees, or set the number of threads to a share of the cores."""
     gpus = torch.cuda.device_count()
     if not gpus:
         threads = max((os.cpu_count() or 1) // jobs, 1)

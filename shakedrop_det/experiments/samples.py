@@ -1,4 +1,4 @@
-"""Estimating how many more images the baseline needs for the accuracy of a variant."""
+"""Estimate how many more images the baseline needs to reach the accuracy of a variant."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ _DRAWS = 4000
 def images_factor(
     baseline: Mapping[int, Mapping[int, float]], values: Mapping[int, float], num_images: int
 ) -> Estimate:
-    """How many times as many images the baseline needs for the same accuracy.
+    """Estimate the factor by which the baseline needs more images to reach the same accuracy.
 
     The baseline's mean accuracy is interpolated linearly over the logarithm of the number of
-    images, and made to ascend where it does not. The interval holds 95 % of what comes out if the
-    seeds are drawn again, with replacement (the percentile bootstrap); accuracies of a seed are
-    drawn together.
+    images, after replacing it by its running maximum. The interval is a 95 % percentile bootstrap
+    over the seeds: they are drawn with replacement, and all accuracies of a seed are drawn
+    together.
 
     Args:
-        baseline: accuracies by number of images and seed.
-        values: accuracies, by seed, of the variant with ``num_images`` images.
-        num_images: see there.
+        baseline: accuracies of the baseline, by number of images and seed.
+        values: accuracies of the variant, by seed.
+        num_images: number of images that the variant was trained on.
 
     Returns:
-        Estimate: of the factor. Infinity where the accuracy is above the baseline's with the most
-        images, 0 where it is below that with the fewest.
+        Estimate: the factor. It is infinite if the accuracy exceeds the baseline's with the most
+        images, and 0 if it is below the baseline's with the fewest.
     """
     numbers = sorted(baseline)
     shared = set(values).intersection(*(baseline[number] for number in numbers))

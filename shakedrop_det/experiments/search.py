@@ -1,4 +1,4 @@
-"""Choosing the searched value of each variant."""
+"""Choose the searched value of each variant."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from .store import Result
 
 
 def choose(plan: Plan, results: Mapping[Run, Result]) -> dict[str, float]:
-    """For each variant of a search the value with the best mean of the first metric.
+    """Return the value with the best mean of the first metric, for each variant of a search.
 
     Args:
-        plan: with a search.
-        results: of :attr:`Plan.search_plan`.
+        plan: an experiment with a search.
+        results: results of :attr:`Plan.search_plan`.
 
     Returns:
-        dict: by variant; without those whose runs have not all ended yet, and those that diverged
-        with every value. A value with which any run diverged is not chosen. Of equal means the
-        first value wins.
+        dict: values by variant, without the variants that have unfinished runs or diverged with
+        every value. A value with any diverged run is not chosen. The first of equally good values
+        is chosen.
 
     Raises:
         ValueError: if the plan has no search.

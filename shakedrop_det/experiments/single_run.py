@@ -1,4 +1,4 @@
-"""One run of an experiment, in a process of its own."""
+"""Train one run of an experiment in a process of its own."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ from shakedrop_det.utils.atomic import write_atomically
 from .store import Result
 
 RESULT = "result.json"
-"""What a run leaves in its folder when it has ended."""
+"""Name of the file that a finished run writes into its folder."""
 
 _LAST_PART = 0.1
 
 
 def train_and_record(cfg: CfgNode, *, allow_pickle: bool = False) -> Result:
-    """Train, going on where an interrupted run left off, and write ``OUTPUT_DIR/result.json``.
+    """Train or resume training, and write the result to ``OUTPUT_DIR/result.json``.
 
     Args:
-        cfg: see :func:`shakedrop_det.engine.setup`.
-        allow_pickle: whether code that a file of weights carries may be run.
+        cfg: config as returned by :func:`shakedrop_det.engine.setup`.
+        allow_pickle: whether weights files may execute pickled code.
 
     Returns:
-        Result: whose metrics are the numbers of the last evaluation, such as "classification/top1"
-        or "bbox/AP", and "total_loss", the mean of what was logged in the last tenth of training.
+        Result: its metrics are those of the last evaluation, such as "classification/top1" or
+        "bbox/AP", and "total_loss", the mean of the losses logged in the last tenth of training.
     """
     on_gpu = torch.device(cfg.MODEL.DEVICE).type == "cuda"
     clock = time.perf_counter if on_gpu else time.process_time
@@ -49,7 +49,7 @@ def train_and_record(cfg: CfgNode, *, allow_pickle: bool = False) -> Result:
     diverged = ""
     try:
         results = train(cfg, resume=True, quiet=True, allow_pickle=allow_pickle)
-        assert results is not None, "load_plan has checked that there is a data set to evaluate on"
+        assert results is not None, "load_plan has checked that there is a dataset to evaluate on"
         metrics = flatten_results_dict(results)
         metrics["total_loss"] = _last_loss(Path(cfg.OUTPUT_DIR, "metrics.json"))
     except FloatingPointError as error:
@@ -73,8 +73,8 @@ def _last_loss(path: Path) -> float:
 
 
 def code_version() -> str:
-    """The commit of this package, "+" behind it if files differ from it; its version if it does not
-    lie in a git repository."""
+    """Return the commit of this package, with a trailing "+" if tracked files are modified; or the
+    version of the package if it is not in a git repository."""
     folder = Path(shakedrop_det.__file__).parent
     command = ["git", "-C", str(folder), "describe", "--always", "--abbrev=12", "--dirty=+"]
     tracked = ["git", "-C", str(folder), "ls-files", "--error-unmatch", "__init__.py"]
@@ -88,18 +88,18 @@ def code_version() -> str:
 def run_alone(
     config: str, output: str, console: str, variables: Mapping[str, str], allow_pickle: bool
 ) -> None:
-    """The whole of a process that trains one run.
+    """Train one run; the main function of its process.
 
     Args:
-        config: path of its config.
+        config: path of the config.
         output: ``OUTPUT_DIR``.
-        console: path of the file that gets what it prints.
-        variables: of the environment, see :func:`shakedrop_det.experiments.running.environment`.
+        console: path of the file that receives the console output.
+        variables: environment variables to set, see :func:`.running.environment`.
         allow_pickle: see :func:`train_and_record`.
     """
     os.environ.update(variables)
     if "OMP_NUM_THREADS" in variables:
-        # The process was forked from one where torch is imported, which has read the variable.
+        # torch read the variable when the parent process imported it, before the fork.
         torch.set_num_threads(int(variables["OMP_NUM_THREADS"]))
     with open(console, "w") as file:
         os.dup2(file.fileno(), 1)

@@ -1,4 +1,4 @@
-"""Running an experiment as array jobs of Slurm."""
+"""Run an experiment as Slurm array jobs."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from .running import CONFIG, CONSOLE, last_words
 from .single_run import RESULT, run_alone
 
 RECORD = "slurm.json"
-"""In the output folder: for each array job by its name, the folders of its runs in order."""
+"""File in the output folder that lists the run folders of each array job, by job name."""
 
 _LOOKS = 3
-"""So often must a job be missing in the queue before its run counts as failed: on a network file
-system, its result may be seen later than its end."""
+"""Number of polls in which a job must be absent from the queue before its run counts as failed: on
+a network file system, the result can become visible after the job has left the queue."""
 
 Task = tuple[str, int]
-"""Name of an array job, and index in it."""
+"""Name of an array job, and index of a task in it."""
 
 
 def run_on_slurm(
@@ -41,18 +41,18 @@ def run_on_slurm(
     allow_pickle: bool,
     seconds: float = 5.0,
 ) -> Iterator[tuple[Run, str | None]]:
-    """Each run as it ends, and what it said if it failed.
+    """Submit the runs to Slurm, and yield each when it ends, with its error message or None.
 
-    Jobs outlive this process. Called again, it finds those that an earlier call submitted, and
-    submits only runs that have neither a job nor a result.
+    Jobs outlive this process. When called again, it finds the jobs of earlier calls, and submits
+    only runs that have neither a job nor a result.
 
     Args:
-        runs: whose configs are in their folders.
+        runs: runs whose configs were written to their folders.
         output: folder of the experiment, on a file system that all machines share.
-        options: see :func:`shakedrop_det.engine.slurm.parse_slurm`; those of one run.
-        jobs: number of runs side by side; None for as many as Slurm lets.
+        options: Slurm options of one run, see :func:`shakedrop_det.engine.slurm.parse_slurm`.
+        jobs: number of parallel runs; None for as many as Slurm allows.
         allow_pickle: see :func:`shakedrop_det.experiments.run_plan`.
-        seconds: between two looks at the queue.
+        seconds: polling interval of the queue.
 
     Raises:
         ValueError: see :func:`shakedrop_det.engine.slurm.submit`.
@@ -65,7 +65,7 @@ def run_on_slurm(
     if not new:
         return
     name = f"{output.name}-{secrets.token_hex(4)}"
-    # Before they are submitted: so there is no moment at which jobs exist that nobody knows of.
+    # Record the runs before submitting them, so that no job can exist without a record.
     _record(output, name, new)
     work = [
         SlurmJob(
@@ -81,8 +81,8 @@ def run_on_slurm(
     number = submitted[0].job_id.partition("_")[0]
     print(
         f"Job {number} has {len(new)} runs, {min(at_once, len(new))} at once. "
-        "If this command ends, they go on, and it finds them when it is started again; "
-        f"'scancel {number}' ends them",
+        "They continue if this command ends; start it again to follow them. "
+        f"'scancel {number}' stops them",
         flush=True,
     )
     yield from _follow(new, {run: (name, index) for index, run in enumerate(new)}, output, seconds)
@@ -91,13 +91,13 @@ def run_on_slurm(
 def _follow(
     runs: Iterable[Run], tasks: Mapping[Run, Task], output: Path, seconds: float
 ) -> Iterator[tuple[Run, str | None]]:
-    """Those of ``runs`` that have ended, and those that have ``tasks``, as they end."""
+    """Yield the ``runs`` that have ended, then those with ``tasks`` as they end."""
     left = [run for run in runs if run in tasks or _has_ended(output, run)]
     missed: Counter[Run] = Counter()
     shown = ""
     with progress_line("runs", total=len(left)) as bar:
         while left:
-            queue = _queue()  # Before the look at results, which jobs write before they leave it.
+            queue = _queue()  # Read before the results: jobs write theirs before leaving the queue.
             for run in list(left):
                 if _has_ended(output, run):
                     left.remove(run)
@@ -126,19 +126,19 @@ def _has_ended(output: Path, run: Run) -> bool:
 
 
 def _queue() -> dict[Task, str] | None:
-    """The state of each of the user's jobs that has not ended; None if Slurm does not tell. Unlike
-    ``sacct`` it needs no data base."""
+    """Return the state of each of the user's queued or running jobs; None if squeue fails. Unlike
+    ``sacct``, squeue needs no database."""
     command = ["squeue", "--array", "--noheader", f"--user={os.getuid()}", "--format=%j %K %T"]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         return None
     words = [line.rsplit(maxsplit=2) for line in done.stdout.splitlines()]
-    # A job that is no array has no index.
+    # A job that is not part of an array has no index.
     return {(name, int(index) if index.isdecimal() else 0): state for name, index, state in words}
 
 
 def _tasks(output: Path, runs: Iterable[Run]) -> dict[Run, Task]:
-    """The last task of each run that ever had one."""
+    """Return the last task of each run that was ever submitted."""
     path = output / RECORD
     arrays = json.loads(path.read_text()) if path.is_file() else {}
     last = {

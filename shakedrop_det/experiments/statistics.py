@@ -17,16 +17,16 @@ POWER = 0.8
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean of independent runs, with its 95 % confidence interval.
+    """A mean over independent runs, with its 95 % confidence interval.
 
     Attributes:
-        mean: in the unit of the values; NaN of none.
-        low, high: ends of the interval; NaN of fewer than two values.
+        mean: mean in the unit of the values; NaN without values.
+        low, high: ends of the interval; NaN with fewer than two values.
         count: number of values.
-        p_value: of the two-sided t test of the hypothesis that the expectation is 0; NaN where
-            there is no interval.
-        detectable: the smallest expectation that this test, with this many values and this
-            spread, detects with 80 % power; NaN where there is no interval.
+        p_value: p-value of the two-sided t-test of the hypothesis that the expectation is 0; NaN
+            if there is no interval.
+        detectable: smallest expectation that this test detects with 80 % power, given this number
+            of values and their spread; NaN if there is no interval.
     """
 
     mean: float
@@ -38,27 +38,27 @@ class Estimate:
 
     @property
     def half_width(self) -> float:
-        """Half the length of the interval."""
+        """Half the width of the interval."""
         return (self.high - self.low) / 2
 
     @property
     def excludes_zero(self) -> bool:
-        """Whether 0 lies outside of the interval."""
+        """Whether 0 lies outside the interval."""
         return self.low > 0 or self.high < 0
 
 
 def estimate_mean(values: Sequence[float]) -> Estimate:
-    """The mean of independent values, and Student's interval for what it estimates.
+    """Estimate the expectation by the mean, with Student's 95 % confidence interval.
 
-    Of values with a normal distribution, 95 % of such intervals hold their expectation.
+    The interval is exact for independent, normally distributed values.
 
     Args:
-        values: one per run.
+        values: one value per run.
     """
     if len(values) < 2:
         return Estimate(values[0] if values else math.nan, math.nan, math.nan, len(values))
     with warnings.catch_warnings():
-        # scipy warns of values that are all the same, as those of runs can be.
+        # scipy warns if all values are equal, which can happen with runs.
         warnings.simplefilter("ignore", RuntimeWarning)
         test = stats.ttest_1samp(values, popmean=0.0)
     interval = test.confidence_interval(CONFIDENCE)
@@ -74,17 +74,17 @@ def estimate_mean(values: Sequence[float]) -> Estimate:
 
 
 def detectable_mean(deviation: float, count: int) -> float:
-    """The expectation that a t test detects with 80 % power.
+    """Return the smallest expectation that a t-test detects with 80 % power.
 
-    The test is two-sided at 5 %; detection in the wrong direction does not count. Its statistic has
-    the noncentral t distribution.
+    The test is two-sided at the 5 % level; detection in the wrong direction does not count. Its
+    statistic follows the noncentral t distribution.
 
     Args:
         deviation: standard deviation of the values.
-        count: their number, at least 2.
+        count: number of values, at least 2.
 
     Returns:
-        float: not negative, in the unit of the deviation.
+        float: non-negative, in the unit of ``deviation``.
     """
     return _detectable_noncentrality(count) * deviation / math.sqrt(count)
 
@@ -104,11 +104,11 @@ def _detectable_noncentrality(count: int) -> float:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """The p-values of a family of tests, adjusted so that the probability of any false rejection is
-    at most the level (Holm 1979).
+    """Adjust the p-values of a family of tests so that the probability of any false rejection is at
+    most the significance level (Holm 1979).
 
     Args:
-        p_values: of the tests. NaN, of a test that could not be made, stays and counts.
+        p_values: p-values of the tests. NaN marks an impossible test; it stays NaN and is counted.
     """
     order = np.argsort(p_values)  # NaN comes last.
     adjusted = np.full(len(p_values), math.nan)
@@ -122,14 +122,14 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def estimate_difference(values: Mapping[int, float], baseline: Mapping[int, float]) -> Estimate:
-    """The mean difference to a baseline, of runs with the same seed: the paired t-test's interval.
+    """Estimate the mean difference to a baseline by a paired t-test over seeds.
 
-    Pairs share their initial weights and the order of their images, so their difference varies less
-    than the runs do.
+    Runs with the same seed share their initial weights and the order of their images, so their
+    difference varies less than the runs do.
 
     Args:
-        values: by seed.
-        baseline: by seed; seeds that only one of them has are left out.
+        values: values by seed.
+        baseline: values of the baseline by seed. Unpaired seeds are left out.
     """
     return estimate_mean(
         [values[seed] - baseline[seed] for seed in values.keys() & baseline.keys()]

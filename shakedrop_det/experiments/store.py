@@ -1,4 +1,4 @@
-"""Keeping the results of experiments as JSON files, one per experiment."""
+"""Store the results of experiments in JSON files, one per experiment."""
 
 from __future__ import annotations
 
@@ -23,18 +23,19 @@ _ALWAYS = "MODEL.SHAKEDROP."
 
 @dataclass(frozen=True)
 class Result:
-    """What came of a run.
+    """The result of a run.
 
     Attributes:
-        metrics: see :func:`~shakedrop_det.experiments.single_run.train_and_record`; empty if it
-            diverged.
-        seconds: of processor time, summed over the cores, or on a GPU of the clock; of a run that
-            was interrupted, of its last part.
+        metrics: see :func:`~shakedrop_det.experiments.single_run.train_and_record`; empty if the
+            run diverged.
+        seconds: processor time summed over the cores, or wall-clock time on a GPU. If the run was
+            interrupted, this covers only its last part.
         code: commit or version of this package.
-        machine: processor and versions of what it ran on.
-        date: on which it ended, as YYYY-MM-DD.
-        diverged: the error of a run whose loss was no finite number; else empty.
-        curves: pairs of iteration and value of each scalar in :attr:`Plan.curves` that was logged.
+        machine: processor, and versions of the libraries.
+        date: date on which the run ended, as YYYY-MM-DD.
+        diverged: error message if the loss was not finite; empty otherwise.
+        curves: for each scalar of :attr:`Plan.curves` that the run logged, pairs of iteration and
+            value.
     """
 
     metrics: Mapping[str, float]
@@ -47,22 +48,22 @@ class Result:
 
 
 class Store:
-    """The JSON files of a folder.
+    """The results files in a folder.
 
-    A run is identified by its seed and its config. So a run that two experiments share is trained
-    once, and an experiment can be continued wherever its file is copied to. Of a config, the keys
-    that differ from the defaults are recorded, and all of ``MODEL.SHAKEDROP``, whose defaults may
-    change between versions.
+    A run is identified by its seed and its config. Therefore a run that two experiments share is
+    trained once, and an experiment can be continued wherever its file is copied to. The file
+    records the config keys that differ from the defaults, and all of ``MODEL.SHAKEDROP``, whose
+    defaults may change between versions.
     """
 
     def __init__(self, folder: Path) -> None:
         """
         Args:
-            folder: which may be missing; the first result makes it. JSON files of other content,
-                without "runs", are left alone.
+            folder: folder of the results files; created with the first result if missing. JSON
+                files without "runs" are ignored.
 
         Raises:
-            ValueError: if a file in it is damaged, naming it.
+            ValueError: if a file in the folder is damaged, naming it.
         """
         self.folder = folder
         self._contents: dict[str, dict[str, Any]] = {}
@@ -81,10 +82,10 @@ class Store:
             self._contents[path.stem] = content
 
     def find(self, plan: Plan, run: Run) -> Result | None:
-        """The result of a run, also of another experiment's run with the same config and seed.
+        """Return the result of a run, or of another experiment's run with the same config and seed.
 
         Raises:
-            ValueError: if the experiment's file has the run, but with another config.
+            ValueError: if the experiment's file has the run with another config.
         """
         recorded = recorded_keys(plan.config(run))
         wanted = digest(recorded)
@@ -95,7 +96,7 @@ class Store:
                 if digest(old) != wanted:
                     raise ValueError(
                         f"{self._path(plan)} has {run} with another config "
-                        f"({_first_difference(old, recorded)}): give another --results, or remove "
+                        f"({_first_difference(old, recorded)}): set another --results, or remove "
                         "the run from the file"
                     )
                 return _result(found)
@@ -107,7 +108,7 @@ class Store:
         return None
 
     def add(self, plan: Plan, run: Run, result: Result) -> None:
-        """Write a result into the experiment's file, in one step."""
+        """Add a result to the experiment's file, which is replaced atomically."""
         recorded = recorded_keys(plan.config(run))
         name = digest(recorded)
         content = self._contents.setdefault(plan.name, {"configs": {}, "runs": []})
@@ -122,8 +123,8 @@ class Store:
             file.write(_dump(content))
 
     def adopt(self, plan: Plan, run: Run) -> None:
-        """Copy the result of another experiment's run into the experiment's own file, unless it is
-        there."""
+        """Copy a result that another experiment's run provides to this experiment's file, if it is
+        missing there."""
         own = self._contents.get(plan.name, {"runs": []})["runs"]
         if not any(Run(r["setting"], r["variant"], r["seed"]) == run for r in own):
             result = self.find(plan, run)
@@ -131,11 +132,11 @@ class Store:
             self.add(plan, run, result)
 
     def results(self, plan: Plan) -> dict[Run, Result]:
-        """The results of an experiment that are there, in the order of its runs.
+        """Return the available results of an experiment, in the order of its runs.
 
         Raises:
-            ValueError: see :meth:`find`; or if a run lacks a metric of the plan, naming those that
-                it has.
+            ValueError: see :meth:`find`. Also if a run lacks a metric of the plan, naming the
+                metrics it has.
         """
         found = {run: self.find(plan, run) for run in plan.runs}
         results = {run: result for run, result in found.items() if result is not None}
@@ -144,7 +145,7 @@ class Store:
                 if metric not in result.metrics and not result.diverged:
                     raise ValueError(
                         f"metrics of experiment {plan.name!r} names {metric!r}, which {run} did "
-                        f"not evaluate; there are {', '.join(sorted(result.metrics))}"
+                        f"not evaluate; available are {', '.join(sorted(result.metrics))}"
                     )
         return results
 
@@ -153,24 +154,24 @@ class Store:
 
 
 def recorded_keys(cfg: CfgNode) -> dict[str, Any]:
-    """The config keys that differ from the defaults, and all of ``MODEL.SHAKEDROP``, but for
+    """Return the config keys that differ from the defaults and all of ``MODEL.SHAKEDROP``, except
     ``SEED`` and ``OUTPUT_DIR``."""
     recorded = {
         key: value
         for key, value in _flat(cfg)
         if key not in _OF_EACH_RUN and (key.startswith(_ALWAYS) or _differs(key, value))
     }
-    # As it comes back from JSON, which has no tuples.
+    # Convert to what JSON reads back: it has no tuples.
     return dict(json.loads(json.dumps(recorded, sort_keys=True)))
 
 
 def digest(recorded: Mapping[str, Any]) -> str:
-    """A short name for a config, by the keys that differ from today's defaults.
+    """Hash a config by the keys that differ from the current defaults.
 
-    So a key that a later version adds with a default changes nothing.
+    A key that a later version adds with a default thus leaves the hash unchanged.
 
     Args:
-        recorded: see :func:`recorded_keys`.
+        recorded: config keys as returned by :func:`recorded_keys`.
     """
     changed = {key: value for key, value in recorded.items() if _differs(key, value)}
     return hashlib.sha256(json.dumps(changed, sort_keys=True).encode()).hexdigest()[:12]
@@ -210,7 +211,7 @@ def _first_difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
 
 
 def _dump(content: Mapping[str, Any]) -> str:
-    """JSON with a line for each config and each run, for short differences in git."""
+    """Format as JSON with one line per config and per run, which keeps diffs in git short."""
     configs = [
         f"  {json.dumps(name)}: {json.dumps(changed, sort_keys=True)}"
         for name, changed in sorted(content["configs"].items())

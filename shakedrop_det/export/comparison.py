@@ -1,4 +1,4 @@
-"""The outputs of a network for an image, and their difference from those of another."""
+"""Compute the outputs of a network for an image, and compare them with those of another."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ NOISE_SIZE = 224
 
 
 def example_image(cfg: CfgNode, path: str | None = None) -> Tensor:
-    """An image as the network gets it in evaluation.
+    """Return an image preprocessed as for evaluation.
 
     Args:
-        cfg: of the network, whose ``INPUT`` keys are followed.
-        path: of an image file; None for noise, the same on each call.
+        cfg: config of the network, for its ``INPUT`` keys.
+        path: path of an image file; None for noise, which is the same on each call.
 
     Returns:
         Tensor: pixels from 0 to 255, (C, H, W), float32.
 
     Raises:
-        FileNotFoundError: if there is no such file.
-        UnreadableImageError: if it is no image, naming it.
+        FileNotFoundError: if the file does not exist.
+        UnreadableImageError: if the file is not an image, naming it.
     """
     channels = len(cfg.MODEL.PIXEL_MEAN)
     if path is None:
@@ -46,31 +46,31 @@ def example_image(cfg: CfgNode, path: str | None = None) -> Tensor:
 
 @torch.no_grad()
 def features(model: nn.Module, image: Tensor) -> dict[str, Tensor]:
-    """The feature maps of a detector's or classifier's backbone, and of a C4 detector's res5 head.
+    """Compute the feature maps of the backbone, and of the res5 head if the detector has one.
 
     Args:
-        model: in test mode.
+        model: a detector or classifier in eval mode.
         image: (C, H, W), see :func:`example_image`.
     """
     pixels = model.preprocess_image([{"image": image}])  # type: ignore[operator]
     pixels = pixels if isinstance(pixels, Tensor) else pixels.tensor
     backbone: Any = model.backbone
-    if isinstance(backbone, nn.ModuleDict):  # of a classifier
+    if isinstance(backbone, nn.ModuleDict):  # a classifier's
         backbone = backbone["bottom_up"]
     found = dict(backbone(pixels))
     heads: Any = getattr(model, "roi_heads", None)
     if getattr(heads, "res5", None) is not None:
-        # Of the whole feature map: regions are as the detector finds them.
+        # Applied to the whole feature map, since regions depend on the detections.
         found["roi_heads.res5"] = heads.res5(found[heads.in_features[0]])
     return found
 
 
 @torch.no_grad()
 def outputs(model: nn.Module, image: Tensor) -> dict[str, Tensor]:
-    """What a detector or classifier says about an image, as tensors by name.
+    """Run a detector or classifier on an image, and return its outputs as tensors by name.
 
     Args:
-        model: in test mode.
+        model: a detector or classifier in eval mode.
         image: (C, H, W), see :func:`example_image`.
     """
     (output,) = model([{"image": image}])
@@ -79,7 +79,7 @@ def outputs(model: nn.Module, image: Tensor) -> dict[str, Tensor]:
         if isinstance(value, Instances):
             for field, content in value.get_fields().items():
                 found[field] = getattr(content, "tensor", content)
-        else:  # The second part of a panoptic segmentation are records of its segments.
+        else:  # A panoptic segmentation is a tuple of a tensor and a list of segments.
             found[name] = value[0] if isinstance(value, tuple) else value
     return found
 
@@ -87,7 +87,7 @@ def outputs(model: nn.Module, image: Tensor) -> dict[str, Tensor]:
 def relative_differences(
     expected: Mapping[str, Tensor], got: Mapping[str, Tensor]
 ) -> dict[str, float]:
-    """The largest difference of each tensor, relative to the largest value expected there."""
+    """Return the largest difference in each tensor, relative to the largest expected value."""
     return {
         name: difference / max(float(expected[name].abs().max()), 1e-12)
         for name, difference in absolute_differences(expected, got).items()
@@ -97,9 +97,9 @@ def relative_differences(
 def absolute_differences(
     expected: Mapping[str, Tensor], got: Mapping[str, Tensor]
 ) -> dict[str, float]:
-    """The largest difference of each tensor, in its own unit.
+    """Return the largest difference in each tensor, in its own unit.
 
-    It is infinite where shapes differ, and for masks the part of the pixels that differ.
+    It is infinite if the shapes differ. For masks, it is the fraction of pixels that differ.
     """
     return {name: _difference(value, got[name]) for name, value in expected.items()}
 
@@ -114,24 +114,24 @@ def _difference(expected: Tensor, got: Tensor) -> float:
 
 
 def check_features(differences: Mapping[str, float]) -> None:
-    """Stop if a feature map differs by more than rounding does.
+    """Check that feature maps differ by no more than rounding errors.
 
     Args:
-        differences: of :func:`relative_differences`.
+        differences: differences as returned by :func:`relative_differences`.
 
     Raises:
-        ValueError: listing all of them.
+        ValueError: if one of them is too large, listing all of them.
     """
     if all(difference < TOLERANCE for difference in differences.values()):
         return
     listed = ", ".join(f"{name} {value:.1e}" for name, value in differences.items())
     raise ValueError(
-        "The network without ShakeDrop computes other features than the one with it, by more than "
-        f"{TOLERANCE:g} of their largest value: {listed}. Nothing was written"
+        "The network without ShakeDrop computes other features than the network with it: they "
+        f"differ by more than {TOLERANCE:g} of their largest value: {listed}. Nothing was written"
     )
 
 
 def listed(differences: Mapping[str, float]) -> str:
-    """One line per tensor."""
+    """Format the differences, one line per tensor."""
     width = max(map(len, differences), default=0)
     return "\n".join(f"  {name:<{width}}  {value:.1e}" for name, value in differences.items())

@@ -1,4 +1,4 @@
-"""The config of a folded network, for stock detectron2 if that has such a network."""
+"""Convert the config of a folded network, to one of stock detectron2 if possible."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ STOCK_NAMES = {
     "build_shakedrop_retinanet_resnet_fpn_backbone": "build_retinanet_resnet_fpn_backbone",
     "ShakeDropRes5ROIHeads": "Res5ROIHeads",
 }
-"""What this package registers, and its stock counterpart."""
+"""Stock detectron2's counterparts of what this package registers."""
 
 WITHOUT_LAST_RELU = (
     "build_shakedrop_pyramidnet_backbone",
     "build_shakedrop_wide_resnet_backbone",
     "build_shake_shake_backbone",
 )
-"""Builders whose blocks have no ReLU that ``ERASE_RELU`` could leave out."""
+"""Builders of blocks that have no final ReLU for ``ERASE_RELU`` to remove."""
 
 
 def deployed_config(cfg: CfgNode) -> tuple[CfgNode, tuple[str, ...]]:
-    """The config that builds a network for folded weights.
+    """Return the config of the network that folded weights are for.
 
     Args:
-        cfg: of the network that :func:`shakedrop_det.fold` was, or will be, applied to.
+        cfg: config of the network that :func:`shakedrop_det.fold` was, or will be, applied to.
 
     Returns:
-        tuple: the config, and the reasons why it is not one of stock detectron2. Without any, it
-        names nothing of this package and has none of its keys; else it builds the network, whose
-        residuals then have a scale of 1, by means of this package.
+        tuple: the config, and the reasons why stock detectron2 cannot build it. Without reasons,
+        the config has no names or keys of this package. Otherwise this package builds the network,
+        with a residual scale of 1.
     """
     deployed = cfg.clone()
     deployed.defrost()
@@ -61,8 +61,8 @@ def _erases_relu(cfg: CfgNode) -> bool:
 def _not_in_stock(cfg: CfgNode) -> Iterator[str]:
     if _erases_relu(cfg):
         yield (
-            "MODEL.SHAKEDROP.ERASE_RELU True: the residual blocks end without the ReLU that each "
-            "block of stock detectron2 ends with"
+            "MODEL.SHAKEDROP.ERASE_RELU True: the residual blocks lack the final ReLU that all "
+            "blocks of stock detectron2 have"
         )
     named = [
         ("MODEL.META_ARCHITECTURE", META_ARCH_REGISTRY, cfg.MODEL.META_ARCHITECTURE),
@@ -79,7 +79,7 @@ def _not_in_stock(cfg: CfgNode) -> Iterator[str]:
 
 
 def _remove_added_keys(node: CfgNode, with_ours: CfgNode, stock: CfgNode) -> None:
-    """Remove what only ``with_ours`` has, and leave the keys of other projects alone."""
+    """Remove the keys that only ``with_ours`` has; keep the keys of other projects."""
     for key in list(node):
         if key in stock:
             if isinstance(stock[key], CfgNode):

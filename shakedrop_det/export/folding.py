@@ -1,4 +1,4 @@
-"""Folding a checkpoint and its config, with a check that the result computes the same."""
+"""Fold a checkpoint and its config, and check that the outputs stay the same."""
 
 from __future__ import annotations
 
@@ -48,16 +48,16 @@ from .deployed_config import deployed_config
 
 @dataclass(frozen=True)
 class FoldedCheckpoint:
-    """A checkpoint without ShakeDrop, and what it is for.
+    """A checkpoint without ShakeDrop.
 
     Attributes:
-        content: to be written by :func:`shakedrop_det.checkpoint.weight_files.write_weights`.
-        cfg: builds the network that loads it strictly.
-        not_stock: why that is not a config of stock detectron2; empty if it is one.
-        feature_differences: by feature map, relative to its largest value.
-        output_differences: by output, in its own unit, such as pixels; infinite if there is
-            another number of detections.
-        num_detections: on the image; None for networks that detect nothing.
+        content: contents for :func:`shakedrop_det.checkpoint.weight_files.write_weights`.
+        cfg: config of the network that loads the checkpoint strictly.
+        not_stock: reasons why stock detectron2 cannot build the config; empty if it can.
+        feature_differences: difference in each feature map, relative to its largest value.
+        output_differences: difference in each output, in its own unit such as pixels; infinite if
+            the number of detections differs.
+        num_detections: number of detections in the image; None for networks without detections.
     """
 
     content: dict[str, Any]
@@ -78,13 +78,13 @@ def fold_checkpoint(
     """Fold the network of ``MODEL.WEIGHTS``, see :func:`shakedrop_det.fold`, and compare the two.
 
     Args:
-        cfg: that the weights were trained with.
-        image_file: to compare on, instead of noise.
+        cfg: config that the weights were trained with.
+        image_file: path of an image to compare on; None for noise.
         use_ema, allow_pickle: see :func:`load_model`.
 
     Raises:
-        FileNotFoundError, ValueError: see :func:`load_model`; also if there is no block under
-            ShakeDrop, or the folded network computes something else.
+        FileNotFoundError, ValueError: see :func:`load_model`; also if no block has ShakeDrop, or
+            the outputs of the folded network differ.
     """
     model, extra = _load(cfg, use_ema=use_ema, allow_pickle=allow_pickle)
     folded_cfg, not_stock = deployed_config(cfg)
@@ -111,23 +111,22 @@ def fold_checkpoint(
 
 
 def load_model(cfg: CfgNode, *, use_ema: bool = True, allow_pickle: bool = False) -> nn.Module:
-    """The network of a config with exactly the weights of ``MODEL.WEIGHTS``; on the CPU, in test
-    mode.
+    """Build the network of a config in eval mode on the CPU, and load ``MODEL.WEIGHTS`` strictly.
 
     Args:
-        cfg: that the weights were trained with.
+        cfg: config that the weights were trained with.
         use_ema, allow_pickle: see :func:`shakedrop_det.checkpoint.weight_files.read_weights`.
 
     Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if a weight is missing, superfluous or of another shape, or the file says
-            that it was trained with other ShakeDrop or other pixels.
+        FileNotFoundError: if the file does not exist.
+        ValueError: if a weight is missing, unexpected or of another shape, or if the file records
+            training with other ShakeDrop settings or pixel conventions.
     """
     return _load(cfg, use_ema=use_ema, allow_pickle=allow_pickle)[0]
 
 
 def _load(cfg: CfgNode, *, use_ema: bool, allow_pickle: bool) -> tuple[nn.Module, dict[str, Any]]:
-    """The network, and what the file holds besides its weights."""
+    """Return the network, and the contents of the file other than weights."""
     if not cfg.MODEL.WEIGHTS:
         raise ValueError("MODEL.WEIGHTS is empty; set it to the checkpoint to deploy")
     refuse_library(cfg.MODEL.WEIGHTS)
@@ -148,14 +147,14 @@ def _load(cfg: CfgNode, *, use_ema: bool, allow_pickle: bool) -> tuple[nn.Module
     remedy = settings and shakedrop_remedy(settings, shakedrop_settings(model))
     if remedy:
         raise ValueError(
-            f"the weights in {path!r} were trained with other ShakeDrop settings than this "
-            f"config's, and would get another scale; set {remedy}"
+            f"the weights in {path!r} were trained with other ShakeDrop settings than those of "
+            f"this config, which would change the residual scale; set {remedy}"
         )
     return model, file.extra
 
 
 def build_on_cpu(cfg: CfgNode) -> nn.Module:
-    """The network of a config, in test mode."""
+    """Build the network of a config on the CPU, in eval mode."""
     cfg = cfg.clone()
     cfg.defrost()
     cfg.MODEL.DEVICE = "cpu"
@@ -164,7 +163,7 @@ def build_on_cpu(cfg: CfgNode) -> nn.Module:
 
 
 def without_shakedrop(model: nn.Module) -> nn.Module:
-    """A copy of a network, in test mode and folded if it has blocks with ShakeDrop."""
+    """Return a copy of a network in eval mode, folded if it has blocks with ShakeDrop."""
     duplicate = copy.deepcopy(model).eval()
     is_shaken = any(isinstance(module, ShakenBlock) for module in duplicate.modules())
     return fold(duplicate) if is_shaken else duplicate

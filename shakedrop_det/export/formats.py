@@ -1,4 +1,4 @@
-"""TorchScript, torch.export and ONNX, through detectron2's own export API."""
+"""Export to TorchScript, torch.export and ONNX, through detectron2's own export API."""
 
 from __future__ import annotations
 
@@ -33,37 +33,37 @@ INSTANCE_FIELDS = {
     "pred_classes": Tensor,
     "pred_masks": Tensor,
 }
-"""What scripting must know of detectron2's ``Instances``."""
+"""Fields of detectron2's ``Instances``, which scripting needs to know."""
 
 
 @torch.no_grad()
 def export_model(
     model: nn.Module, image: Tensor, path: str, *, format: str, backbone_only: bool = False
 ) -> dict[str, float]:
-    """Write a network without ShakeDrop to a file, and run the file on an image.
+    """Export a network without ShakeDrop to a file, and run the file on an image.
 
-    The file takes its place once it has run.
+    The file is put in place only after it has run.
 
-    A detector takes one image, (3, H, W) pixels from 0 to 255, and gives one tensor per field of
-    the detections in it, the masks being (N, 1, M, M) probabilities inside of the boxes. A
-    backbone takes (1, 3, H, W) normalized pixels and gives its feature maps. What is scripted
-    takes and gives lists of dicts for detectors, and a dict for backbones.
+    An exported detector takes one image, (3, H, W) pixels from 0 to 255, and returns one tensor per
+    field of its detections. Masks are (N, 1, M, M) probabilities inside the boxes. An exported
+    backbone takes (1, 3, H, W) normalized pixels and returns its feature maps. Scripted detectors
+    take and return lists of dicts, and scripted backbones return a dict.
 
     Args:
-        model: a detector or classifier of detectron2, with or without ShakeDrop; it stays as it is.
-        image: to trace with and to compare on, (3, H, W).
-        path: of the file to write; its folder is made if it is not there.
-        format: one of :data:`FORMATS`. "tracing" and "scripting" write TorchScript, "torch_export"
-            a program for ``torch.export.load``, for images of this one size.
+        model: a detectron2 detector or classifier, with or without ShakeDrop; it is not changed.
+        image: image to trace with and to compare on, (3, H, W).
+        path: path of the file to write; its folder is created if missing.
+        format: one of :data:`FORMATS`. "tracing" and "scripting" write TorchScript. "torch_export"
+            writes a program for ``torch.export.load`` that only takes images of this size.
         backbone_only: whether to export the backbone alone.
 
     Returns:
-        dict: the largest difference from ``model`` by output, see
+        dict: largest difference from ``model`` in each output, see
         :func:`.comparison.absolute_differences`, in the order in which the file returns them.
 
     Raises:
-        ValueError: for another format, a path of a folder, a network that the format cannot
-            hold, or if the packages that ONNX needs are missing.
+        ValueError: if the format is unknown, the path is a folder, the format does not support the
+            network, or the packages that ONNX needs are missing.
     """
     if format not in FORMATS:
         raise ValueError(f"format must be one of {', '.join(FORMATS)}, got {format!r}")
@@ -78,7 +78,7 @@ def export_model(
 
 def _write_and_run(adapter: TracingAdapter, path: str, format: str) -> dict[str, Tensor]:
     write, run = _FORMATS[format]
-    # Into memory first: torch ends the process where the disk that it writes to is full.
+    # Write to memory first: on a full disk, torch's own writer aborts the process.
     content = io.BytesIO()
     write(adapter, content)
     with write_atomically(path) as file:
@@ -89,12 +89,12 @@ def _write_and_run(adapter: TracingAdapter, path: str, format: str) -> dict[str,
 
 def _adapter(model: nn.Module, image: Tensor, backbone_only: bool) -> TracingAdapter:
     adapter = (_backbone_adapter if backbone_only else _model_adapter)(model, image)
-    adapter(*adapter.flattened_inputs)  # From now on it knows its outputs.
+    adapter(*adapter.flattened_inputs)  # Sets outputs_schema.
     return adapter
 
 
 def _model_adapter(model: nn.Module, image: Tensor) -> TracingAdapter:
-    """Of one image to one ``Instances``, or to a dict, both without what depends on its file."""
+    """Map one image to ``Instances`` or a dict, without scaling to the size of the image's file."""
 
     def infer(model: Any, inputs: list[dict[str, Tensor]]) -> Any:
         if isinstance(model, GeneralizedRCNN):
@@ -108,13 +108,13 @@ def _model_adapter(model: nn.Module, image: Tensor) -> TracingAdapter:
 def _backbone_adapter(model: nn.Module, image: Tensor) -> TracingAdapter:
     pixels = model.preprocess_image([{"image": image}])  # type: ignore[operator]
     backbone: Any = model.backbone
-    if isinstance(backbone, nn.ModuleDict):  # of a classifier
+    if isinstance(backbone, nn.ModuleDict):  # a classifier's
         backbone = backbone["bottom_up"]
     return TracingAdapter(backbone, pixels if isinstance(pixels, Tensor) else pixels.tensor).eval()
 
 
 def _names(adapter: TracingAdapter) -> list[str]:
-    """Of the tensors that it returns."""
+    """Return the names of the adapter's output tensors."""
     schema: Any = adapter.outputs_schema
     return [*schema.keys, *(["image_size"] if isinstance(schema, InstancesSchema) else [])]
 
@@ -129,11 +129,11 @@ def _run_traced(adapter: TracingAdapter, path: str) -> dict[str, Tensor]:
 
 
 def _script(adapter: TracingAdapter, file: IO[bytes]) -> None:
-    # Scripting takes detectron2's modules apart, in place.
+    # Scripting modifies detectron2's modules in place.
     model = copy.deepcopy(adapter.model)
     if isinstance(model, ImageClassifier):
         raise ValueError(
-            "ImageClassifier cannot be scripted, since its input is of mixed types; trace it"
+            "ImageClassifier cannot be scripted, since its inputs are of mixed types: trace it"
         )
     if isinstance(_inputs(adapter)[0], Tensor):
         scripted = torch.jit.script(model)
@@ -154,7 +154,7 @@ def _inputs(adapter: TracingAdapter) -> Any:
 
 
 class _ScriptedRCNN(nn.Module):
-    """Returns dicts: programs outside of Python cannot name the scripted ``Instances``."""
+    """Return dicts, since programs outside Python cannot access the scripted ``Instances``."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -166,8 +166,8 @@ class _ScriptedRCNN(nn.Module):
 
 
 class _ScriptedDetector(nn.Module):
-    """As :class:`_ScriptedRCNN`. What detectron2 leaves out of a scripted one-stage detector, the
-    clipping of boxes to the image, is done here."""
+    """Like :class:`_ScriptedRCNN`. Also clip boxes to the image, which detectron2 leaves out of
+    scripted one-stage detectors."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -187,8 +187,8 @@ def _torch_export(adapter: TracingAdapter, file: IO[bytes]) -> None:
     except GuardOnDataDependentSymNode as error:
         reason = str(error).partition("\n")[0]
         raise ValueError(
-            "torch.export stops at data-dependent code of detectron2's detectors, stock ones as "
-            f"well ({reason}): export the backbone only, or take tracing, scripting or onnx"
+            "torch.export fails on the data-dependent code of detectron2's detectors, stock ones "
+            f"included ({reason}): export the backbone only, or use tracing, scripting or onnx"
         ) from error
     torch.export.save(program, file)
 
@@ -201,8 +201,8 @@ def _run_exported(adapter: TracingAdapter, path: str) -> dict[str, Tensor]:
 
 def _onnx(adapter: TracingAdapter, file: Any) -> None:
     try:
-        import onnx  # noqa: F401  (torch.onnx needs it)
-        import onnxruntime  # noqa: F401  (runs the file)
+        import onnx  # noqa: F401  (required by torch.onnx)
+        import onnxruntime  # noqa: F401  (required to run the file)
     except ImportError as error:
         raise ValueError(
             f"Export to ONNX needs the packages onnx and onnxruntime ({error}): "
@@ -213,7 +213,7 @@ def _onnx(adapter: TracingAdapter, file: Any) -> None:
         adapter,
         (x,),
         file,
-        # The other exporter begins with torch.export, which detectors do not pass.
+        # The other exporter starts with torch.export, which does not support detectors.
         dynamo=False,
         opset_version=ONNX_OPSET,
         input_names=["image"],

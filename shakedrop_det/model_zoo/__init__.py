@@ -1,4 +1,4 @@
-"""The configs of this project by name, in the manner of ``detectron2.model_zoo``, and overlays.
+"""The configs of this project by name, like ``detectron2.model_zoo``, and overlays for them.
 
 ::
 

@@ -1,4 +1,4 @@
-"""Applying an overlay to a ``CfgNode``."""
+"""Apply an overlay to a ``CfgNode``."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _SHAKEN = {
     "build_retinanet_resnet_fpn_backbone": "build_shakedrop_retinanet_resnet_fpn_backbone",
     "build_resnet_deeplab_backbone": "build_shakedrop_resnet_deeplab_backbone",
 }
-"""Our builders by the names of the stock ones, which do not read ``MODEL.SHAKEDROP``."""
+"""Our builders by the names of the stock builders, which ignore ``MODEL.SHAKEDROP``."""
 
 _STOCK_RES5_HEAD, _RES5_HEAD = "Res5ROIHeads", "ShakeDropRes5ROIHeads"
 _TWO_BRANCHES = "build_shake_shake_backbone"
@@ -28,18 +28,18 @@ _CIFAR = (
 
 
 def lay_over_cfg(cfg: CfgNode, overlay: str, values: Mapping[str, Any]) -> bool:
-    """Merge the values of an overlay into a config, in place; whether that changed anything.
+    """Merge the values of an overlay into a config, in place, and return whether they changed it.
 
-    An overlay that sets ``MODEL.SHAKEDROP.ENABLED`` to True also exchanges stock builders for ours,
-    so that it does what it says to a config of detectron2's.
+    An overlay that sets ``MODEL.SHAKEDROP.ENABLED`` to True also replaces stock builders by ours,
+    so that it takes effect on detectron2's own configs.
 
     Args:
-        cfg: unchanged if the overlay is refused.
-        overlay: what messages call it.
-        values: nested, as in the file.
+        cfg: config to change; unchanged if the overlay is rejected.
+        overlay: name of the overlay, for messages.
+        values: nested values, as in the overlay's file.
 
     Raises:
-        ValueError: if a key or value is wrong, or the overlay does not suit the config.
+        ValueError: if a key or value is invalid, or the overlay does not suit the config.
     """
     if "SHAKEDROP" not in cfg.MODEL:
         raise ValueError(
@@ -67,18 +67,18 @@ def _exchange_builders(model: CfgNode) -> None:
 
 
 def _head_holds_res5(model: CfgNode) -> bool:
-    """Whether it is a C4 detector. The head's name alone does not tell, being the default."""
+    """Whether this is a C4 detector. The head's name does not show it, since it is the default."""
     is_resnet = model.BACKBONE.NAME in ("build_resnet_backbone", _SHAKEN["build_resnet_backbone"])
     is_head = model.ROI_HEADS.NAME in (_STOCK_RES5_HEAD, _RES5_HEAD)
     return is_resnet and is_head and "res5" not in model.RESNETS.OUT_FEATURES
 
 
 def _misfit(result: CfgNode, set_: Mapping[str, Any]) -> str:
-    """Why the ``MODEL`` of an overlay does not suit a config; empty if it does.
+    """Return why the ``MODEL`` of an overlay does not suit a config; empty if it does.
 
     Args:
-        result: ``MODEL`` with the overlay.
-        set_: what the overlay sets of it.
+        result: ``MODEL`` of the config with the overlay applied.
+        set_: values that the overlay sets in ``MODEL``.
     """
     builder, resnets, shakedrop = result.BACKBONE.NAME, result.RESNETS, result.SHAKEDROP
     if "DEPTH" in set_.get("RESNETS", {}):
@@ -87,22 +87,22 @@ def _misfit(result: CfgNode, set_: Mapping[str, Any]) -> str:
         if resnets.DEPTH < 50:
             return _misfit_of_basic_blocks(result)
     if "BRANCHES" in set_.get("SHAKEDROP", {}) and builder != _TWO_BRANCHES:
-        return f"it is for networks of two branches, and MODEL.BACKBONE.NAME is {builder!r}"
+        return f"it is for networks with two branches, but MODEL.BACKBONE.NAME is {builder!r}"
     if "ALPHA" in set_.get("SHAKEDROP", {}) and shakedrop.BRANCHES == "shake_shake":
-        return "its ALPHA is not that of Shake-Shake: lay 'type_a' or 'type_b' before it"
+        return "its ALPHA is not that of Shake-Shake: apply 'type_a' or 'type_b' before it"
     return ""
 
 
 def _misfit_of_basic_blocks(result: CfgNode) -> str:
-    """The same for ResNet-18 and -34."""
-    resnets, wanted = result.RESNETS, "take a backbone of DEPTH 50 or more"
+    """Return why an overlay does not suit ResNet-18 or -34; empty if it does."""
+    resnets, wanted = result.RESNETS, "use a backbone of DEPTH 50 or more"
     depth = f"MODEL.RESNETS.DEPTH is {resnets.DEPTH}, whose basic blocks"
     if any(resnets.DEFORM_ON_PER_STAGE):
-        return f"{depth} have no deformable convolution (DEFORM_ON_PER_STAGE): {wanted}"
+        return f"{depth} do not support deformable convolution (DEFORM_ON_PER_STAGE): {wanted}"
     if resnets.RES5_DILATION != 1:
-        return f"{depth} have no dilation (RES5_DILATION {resnets.RES5_DILATION}): {wanted}"
+        return f"{depth} do not support RES5_DILATION {resnets.RES5_DILATION}: {wanted}"
     if _head_holds_res5(result):
-        return f"{depth} a head that holds res5 ({result.ROI_HEADS.NAME}) does not build: {wanted}"
+        return f"{depth} are not supported by the res5 head {result.ROI_HEADS.NAME}: {wanted}"
     if resnets.RES2_OUT_CHANNELS != 64:
         return f"{depth} need RES2_OUT_CHANNELS 64, got {resnets.RES2_OUT_CHANNELS}"
     return ""

@@ -1,4 +1,4 @@
-"""Finding and reading config files."""
+"""Find and read config files."""
 
 from __future__ import annotations
 
@@ -12,42 +12,42 @@ import yaml
 
 
 def config_root() -> Path:
-    """The folder of the configs: in an installed package, or at the top of a checkout."""
+    """Return the folder of the configs: in the installed package, or at the top of a checkout."""
     installed = Path(__file__).parent / "configs"
     return installed if installed.is_dir() else Path(__file__).parents[2] / "configs"
 
 
 def nearest(name: str, names: Sequence[str]) -> str:
-    """Those of the names that are most like one that does not exist, for an error message."""
+    """Return the names closest to a name that does not exist, for an error message."""
     near = difflib.get_close_matches(name, names, n=3, cutoff=0.3)
     return f"the nearest: {', '.join(near) or 'none'}"
 
 
 @contextlib.contextmanager
 def errors_of(file: str) -> Iterator[None]:
-    """Turn what yaml and yacs raise while a config file is read into a ``ValueError``.
+    """Convert errors that yaml and yacs raise while reading a config file to ``ValueError``.
 
     Args:
-        file: what the message begins with, such as "--config-file 'mine.yaml'".
+        file: start of the message, such as "--config-file 'mine.yaml'".
     """
     try:
         yield
-    # yacs tells of unknown keys by KeyError, and of wrong types by AssertionError or ValueError;
-    # the file itself may be there where one that it names as _BASE_ is not.
+    # yacs raises KeyError for unknown keys, and AssertionError or ValueError for wrong types. An
+    # OSError can be about a missing _BASE_ of an existing file.
     except (AssertionError, KeyError, OSError, ValueError, yaml.YAMLError) as error:
         raise ValueError(f"{file}: {message(error)}") from error
-    except (AttributeError, TypeError) as error:  # Of a list, a text or nothing.
+    except (AttributeError, TypeError) as error:  # A list, a text or nothing in place of a mapping.
         raise ValueError(
-            f"{file}: it, a file that it names as _BASE_, or a key of them that has keys of its "
-            f"own, such as MODEL, holds no 'key: value' pairs ({error})"
+            f"{file}: the file, its _BASE_, or a key with keys of its own, such as MODEL, "
+            f"contains no 'key: value' pairs ({error})"
         ) from error
 
 
 def message(error: Exception) -> str:
-    """What an exception says. ``str`` of a ``KeyError`` would put it in quotes."""
+    """Return the text of an exception, without the quotes that ``str`` adds to a ``KeyError``."""
     if isinstance(error, OSError):
         return str(error)
     text = str(error.args[0]) if error.args else repr(error)
-    # Of a key with keys of its own, yacs shows all of them.
+    # If the key contains other keys, yacs prints all of them.
     found = re.search(r" vs\. (.*)\) for config key: (\S+)$", text) if "\n" in text else None
-    return f"{found[2]} must hold keys of its own, got {found[1]}" if found else text
+    return f"{found[2]} must contain keys of its own, got {found[1]}" if found else text

@@ -1,4 +1,4 @@
-"""Applying an overlay to a lazy config, by the counterparts of its keys."""
+"""Apply an overlay to a lazy config, by the counterparts of its keys."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ _KEYS = {
     *(f"{_RESNETS}{key}" for key in ("RES2_OUT_CHANNELS", "STRIDE_IN_1X1")),
     *(f"{_CLIPPING}{key}" for key in ("ENABLED", "CLIP_TYPE", "CLIP_VALUE")),
 }
-"""Those that have a counterpart."""
+"""Keys that have a counterpart in lazy configs."""
 
 
 def lay_over_lazy(cfg: DictConfig, overlay: str, values: Mapping[str, Any]) -> bool:
-    """Change a lazy config as an overlay does a yaml config, in place; whether anything changed.
+    """Apply an overlay to a lazy config, in place, and return whether it changed the config.
 
     Args:
-        cfg: unchanged if the overlay is refused.
-        overlay: what messages call it.
-        values: by key of a yaml config, such as "MODEL.WEIGHTS".
+        cfg: config to change; unchanged if the overlay is rejected.
+        overlay: name of the overlay, for messages.
+        values: values by the key of a yaml config, such as "MODEL.WEIGHTS".
 
     Raises:
         ValueError: if a key has no counterpart, or the overlay does not suit the config.
@@ -62,15 +62,15 @@ def lay_over_lazy(cfg: DictConfig, overlay: str, values: Mapping[str, Any]) -> b
 
 
 def put_under_shakedrop(model: DictConfig, spec: ShakeDropSpec | None = None) -> None:
-    """Let the ResNet of a lazy model be built with ShakeDrop, in place; all of its keys stay.
+    """Make a lazy model build its ResNet with ShakeDrop, in place; its other keys stay.
 
-    It gets a key ``spec`` with the settings, so that one may say on the command line
-    ``model.backbone.bottom_up.spec.survival_prob=0.8``. The ``res5`` in the head of a C4 detector
-    follows it.
+    The ResNet gets a key ``spec`` with the settings, which can be changed on the command line, as
+    in ``model.backbone.bottom_up.spec.survival_prob=0.8``. The ``res5`` in the head of a C4
+    detector uses the same settings.
 
     Args:
-        model: with detectron2's ``ResNet`` as ``backbone`` or ``backbone.bottom_up``.
-        spec: the settings; None for the defaults.
+        model: model with detectron2's ``ResNet`` as ``backbone`` or ``backbone.bottom_up``.
+        spec: ShakeDrop's settings; None for the defaults.
     """
     settings = dataclasses.asdict(spec or ShakeDropSpec())
     resnet, res5 = _resnet(model), _res5(model)
@@ -92,7 +92,7 @@ def _resnet(model: DictConfig) -> DictConfig:
 
 
 def _res5(model: DictConfig) -> DictConfig | None:
-    """In the head of a C4 detector."""
+    """Return the res5 stage in the head of a C4 detector, if there is one."""
     return model.get("roi_heads", {}).get("res5")
 
 
@@ -102,7 +102,7 @@ def _target(node: DictConfig) -> Any:
 
 
 def _blocks_of_bottlenecks(depth: int) -> int:
-    return (depth - 2) // 3  # all but the stem and the classifier, three convolutions each
+    return (depth - 2) // 3  # without stem and classifier; three convolutions per block
 
 
 def _res2_channels(depth: int) -> int:
@@ -110,17 +110,17 @@ def _res2_channels(depth: int) -> int:
 
 
 def _misfit(cfg: DictConfig, values: Mapping[str, Any]) -> str:
-    """Why the overlay does not suit the config; empty if it does."""
+    """Return why the overlay does not suit the config; empty if it does."""
     unknown = [key for key in values if key not in _KEYS]
     if unknown:
-        return f"{unknown[0]} has no counterpart: give an option of the lazy config instead"
+        return f"{unknown[0]} has no counterpart: set an option of the lazy config instead"
     if f"{_SHAKEDROP}BRANCHES" in values:
-        return "it is for networks of two branches, which lazy configs do not build"
+        return "it is for networks with two branches, which lazy configs do not build"
     resnet, resnets = _resnet(cfg.model), _under(_RESNETS, values)
     if _target(resnet) not in (ResNet, shaken_resnet):
-        return f"its backbone is of {resnet.get('_target_')}, and not detectron2's ResNet"
+        return f"its backbone is {resnet.get('_target_')}, not detectron2's ResNet"
     if resnets and _target(resnet.stages) not in (ResNet.make_default_stages, resnext_stages):
-        return f"its stages are of {resnet.stages.get('_target_')}"
+        return f"its stages are built by {resnet.stages.get('_target_')}"
     return (resnets and _misfit_of_stages(cfg.model, resnets)) or _misfit_of_clipping(cfg, values)
 
 
@@ -128,7 +128,7 @@ def _misfit_of_stages(model: DictConfig, resnets: Mapping[str, Any]) -> str:
     depth = resnets.get("DEPTH", _resnet(model).stages.depth)
     channels = _res2_channels(depth)
     if depth < 50 and _res5(model) is not None:
-        return f"a head that holds res5 has no basic blocks, of which depth {depth} is made"
+        return f"a res5 head does not support basic blocks, which depth {depth} consists of"
     if resnets.get("RES2_OUT_CHANNELS", channels) != channels:
         return f"RES2_OUT_CHANNELS must be {channels}, got {resnets['RES2_OUT_CHANNELS']}"
     return ""
@@ -139,7 +139,7 @@ def _misfit_of_clipping(cfg: DictConfig, values: Mapping[str, Any]) -> str:
     if clipping.get("CLIP_TYPE", "norm") != "norm":
         return f"CLIP_TYPE must be 'norm', got {clipping['CLIP_TYPE']!r}"
     if clipping and _target(cfg.optimizer) not in (torch.optim.SGD, locate(_CLIPPED_SGD)):
-        return f"gradients are clipped by SGD alone, and its optimizer is {cfg.optimizer._target_}"
+        return f"only SGD supports gradient clipping, but its optimizer is {cfg.optimizer._target_}"
     return ""
 
 
@@ -151,7 +151,7 @@ def _set_stages(model: DictConfig, resnets: Mapping[str, Any]) -> None:
     stride_in_1x1 = resnets.get("STRIDE_IN_1X1", stages.get("stride_in_1x1", False))
 
     stages.depth = depth
-    _set_or_drop(stages, depth >= 50, stride_in_1x1=stride_in_1x1)  # of bottlenecks alone
+    _set_or_drop(stages, depth >= 50, stride_in_1x1=stride_in_1x1)  # only for bottlenecks
     stages._target_ = resnext_stages if groups > 1 else ResNet.make_default_stages
     _set_or_drop(stages, groups > 1, num_groups=groups, width_per_group=width)
     if res5 is not None:
@@ -198,7 +198,7 @@ def _set_format(cfg: DictConfig, image_format: str) -> None:
     if "input_format" in cfg.model:
         cfg.model.input_format = image_format
     cfg.dataloader.train.mapper.image_format = image_format
-    # That of detectron2's refers to training's.
+    # In detectron2's configs, the test mapper's format refers to the training mapper's.
     test = cfg.dataloader.test.mapper
     if "image_format" in test and not OmegaConf.is_interpolation(test, "image_format"):
         test.image_format = image_format

@@ -1,4 +1,4 @@
-"""Looking up configs by name, in the installed package or in a checkout."""
+"""Look up configs by name, in the installed package or in a checkout."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from .files import config_root, nearest
 from .overlays import apply_overlays
 
 _NO_CONFIGS = ("Base", "overlays", "Experiments")
-"""Names of files and folders that begin so are parts of configs, or compare some: none to train
-with."""
+"""Files and folders whose names begin with these are parts of configs or experiments, and are not
+configs to train with."""
 
 
 def list_configs() -> list[str]:
-    """Names of all configs to train with, sorted.
+    """List the names of all configs to train with, sorted.
 
     Returns:
-        list[str]: such as ``"COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_1x.yaml"``; those in
-        ``lazy/`` end in ``.py``.
+        list[str]: names such as ``"COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_1x.yaml"``. Those
+        in ``lazy/`` end in ``.py``.
     """
     root = config_root()
     paths = (path.relative_to(root) for kind in ("*.yaml", "*.py") for path in root.rglob(kind))
@@ -36,39 +36,39 @@ def _is_config(path: Path) -> bool:
 
 
 def get_config_file(name: str) -> str:
-    """Path of a config file, as ``detectron2.model_zoo.get_config_file``.
+    """Return the path of a config file, like ``detectron2.model_zoo.get_config_file``.
 
     Args:
         name: path below ``configs/``.
 
     Raises:
-        ValueError: if there is none of that name; the message gives the nearest names.
+        ValueError: if there is no config of this name, listing the closest names.
     """
     path = config_root() / name
     if not path.is_file():
         raise ValueError(
             f"There is no config {name!r}; {nearest(name, list_configs())}. "
-            "shakedrop_det.model_zoo.list() gives all names"
+            "shakedrop_det.model_zoo.list() lists all names"
         )
     return str(path)
 
 
 def get_config(name: str, overlays: Sequence[str] = ()) -> Any:
-    """A config of this project, as ``detectron2.model_zoo.get_config``, with overlays.
+    """Load a config of this project, like ``detectron2.model_zoo.get_config``, with overlays.
 
     Args:
         name: path below ``configs/``.
-        overlays: names of overlays, or paths of yaml files, in the order in which they are laid
-            over the config.
+        overlays: names of overlays, or paths of yaml files, in the order in which they are applied
+            to the config.
 
     Returns:
         CfgNode: for ``.yaml``, with the keys of :func:`add_training_config`.
-        omegaconf.DictConfig: for ``.py``, detectron2's lazy configs, which are programs: loading
-            one runs it.
+        omegaconf.DictConfig: for ``.py``, detectron2's lazy configs. These are programs, and
+            loading one runs it.
 
     Raises:
-        ValueError: if there is none of that name, the message giving the nearest names; or for an
-            overlay, see :func:`shakedrop_det.model_zoo.apply_overlay`.
+        ValueError: if there is no config of this name, listing the closest names; for overlays, see
+            :func:`shakedrop_det.model_zoo.apply_overlay`.
     """
     path = get_config_file(name)
     if path.endswith(".py"):

@@ -18,36 +18,36 @@ from .lazy_overlays import lay_over_lazy
 
 
 def list_overlays() -> list[str]:
-    """Names of the overlays in ``configs/overlays``, sorted, such as ``"random_drop"``."""
+    """List the names of the overlays in ``configs/overlays``, sorted, such as ``"random_drop"``."""
     return sorted(p.stem for p in _folder().glob("*.yaml") if not p.stem.startswith("Base"))
 
 
 def apply_overlay(cfg: Any, overlay: str) -> None:
-    """Lay an overlay over a config, in place.
+    """Apply an overlay to a config, in place.
 
     Args:
         cfg: a ``CfgNode`` with the keys of :func:`shakedrop_det.add_shakedrop_config`, or a lazy
-            config with ``model``, ``dataloader``, ``optimizer`` and ``train`` as detectron2's have
-            them. It may be one of this package, of detectron2 or of your own.
-        overlay: one of :func:`list_overlays`, or the path of a yaml file. The file may name others
-            as ``_BASE_``, relative to itself.
+            config with ``model``, ``dataloader``, ``optimizer`` and ``train`` like detectron2's. It
+            can be from this package, from detectron2 or your own.
+        overlay: one of :func:`list_overlays`, or the path of a yaml file. The file may name other
+            files as ``_BASE_``, relative to itself.
 
     Raises:
-        ValueError: if there is no such overlay, if it cannot be read or does not suit the config,
-            or if it changes nothing there.
+        ValueError: if the overlay does not exist, cannot be read, does not suit the config, or
+            changes nothing in it.
     """
     apply_overlays(cfg, [overlay])
 
 
 def apply_overlays(cfg: Any, overlays: Sequence[str]) -> None:
-    """Lay several overlays over a config, in place and in this order; later ones win.
+    """Apply several overlays to a config, in place and in the given order; later ones override.
 
     Args:
         cfg, overlays: see :func:`apply_overlay`.
 
     Raises:
-        ValueError: see :func:`apply_overlay`; or if nothing is left of an overlay, since others
-            after it set the same keys.
+        ValueError: see :func:`apply_overlay`; also if later overlays override all keys of an
+            overlay.
     """
     read = [(overlay, _read(overlay)) for overlay in overlays]
     _refuse_undone([(overlay, flat(values)) for overlay, values in read])
@@ -59,13 +59,13 @@ def apply_overlays(cfg: Any, overlays: Sequence[str]) -> None:
         )
         if not changed:
             raise ValueError(
-                f"overlay {overlay!r} changes nothing here, since the config has all of its "
-                f"settings: leave it out, or take another of {', '.join(list_overlays())}"
+                f"overlay {overlay!r} changes nothing, since the config already has all of its "
+                f"settings: leave it out, or use another of {', '.join(list_overlays())}"
             )
 
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """``{"MODEL.WEIGHTS": ...}`` of ``{"MODEL": {"WEIGHTS": ...}}``."""
+    """Flatten ``{"MODEL": {"WEIGHTS": ...}}`` to ``{"MODEL.WEIGHTS": ...}``."""
     found: dict[str, Any] = {}
     for key, value in values.items():
         is_node = isinstance(value, Mapping)
@@ -85,7 +85,7 @@ def _file(overlay: str) -> str:
     names = list_overlays()
     raise ValueError(
         f"There is no overlay {overlay!r}, by name or as a file; {nearest(overlay, names)}. "
-        f"There are {', '.join(names)}"
+        f"Available are {', '.join(names)}"
     )
 
 
@@ -93,7 +93,7 @@ def _read(overlay: str) -> dict[str, Any]:
     file = _file(overlay)
     with errors_of(f"overlay {overlay!r}"):
         values = read_config_file(file)
-        values.pop("VERSION", None)  # of detectron2's keys, not of what the overlay changes
+        values.pop("VERSION", None)  # the version of detectron2's keys, not a change
         return values
 
 
@@ -103,5 +103,5 @@ def _refuse_undone(overlays: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
             if values.keys() <= later.keys():
                 raise ValueError(
                     f"overlay {overlay!r} has no effect before {other!r}, which sets all of its "
-                    "keys: omit it, or give it last"
+                    "keys: leave it out, or apply it last"
                 )

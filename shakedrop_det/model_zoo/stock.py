@@ -1,7 +1,7 @@
-"""detectron2's own configs, in the manner of ``detectron2.model_zoo``.
+"""detectron2's own configs, like ``detectron2.model_zoo``.
 
-That module finds them by ``pkg_resources``, which setuptools dropped in version 82, and cannot be
-imported where that is missing. This one needs nothing but the files.
+That module requires ``pkg_resources``, which setuptools removed in version 82, and cannot be
+imported without it. This module only needs the config files.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ CONFIGS = Path(detectron2.__file__).parent / "model_zoo" / "configs"
 
 
 def get_config_file(name: str) -> str:
-    """Path of a config file of detectron2.
+    """Return the path of a config file of detectron2.
 
     Args:
         name: path below detectron2's ``configs/``.
 
     Raises:
-        ValueError: if there is none of that name.
+        ValueError: if there is no config of this name.
     """
     path = CONFIGS / name
     if not path.is_file():
@@ -32,7 +32,7 @@ def get_config_file(name: str) -> str:
 
 
 def get_config(name: str) -> Any:
-    """A config of detectron2.
+    """Load a config of detectron2.
 
     Args:
         name: path below detectron2's ``configs/``.
@@ -42,7 +42,7 @@ def get_config(name: str) -> Any:
         omegaconf.DictConfig: for ``.py``.
 
     Raises:
-        ValueError: if there is none of that name.
+        ValueError: if there is no config of this name.
     """
     path = get_config_file(name)
     if path.endswith(".py"):

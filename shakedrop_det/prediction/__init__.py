@@ -1,4 +1,4 @@
-"""Predictions for images and videos outside any dataset."""
+"""Run a model on images and videos that belong to no dataset."""
 
 from .inputs import Inputs, find_inputs
 from .predictor import Predictor

@@ -1,4 +1,4 @@
-"""Drawing the predictions for one image."""
+"""Draw the predictions for one image."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from shakedrop_det.evaluation.instance_drawing import draw_instances
 
 from .results import TOP
 
-_LINE = 22  # pixels of a line of text
+_LINE = 22  # height of a line of text in pixels
 
 
 def draw_output(
     image: np.ndarray, output: dict[str, Any], *, names: list[str], metadata: Metadata
 ) -> np.ndarray:
-    """Draw what a model found.
+    """Draw the predictions of a model on an image.
 
     Args:
         image: (H, W, 3), uint8, RGB.
-        output: of :class:`~shakedrop_det.prediction.Predictor`, on the CPU.
-        names: of the classes.
-        metadata: of a data set with these classes.
+        output: output of :class:`~shakedrop_det.prediction.Predictor`, on the CPU.
+        names: class names.
+        metadata: metadata of a dataset with these classes.
 
     Returns:
         np.ndarray: (H', W', 3), uint8, RGB; small images are enlarged.
@@ -61,11 +61,11 @@ def draw_frame(
     metadata: Metadata,
     visualizer: VideoVisualizer,
 ) -> np.ndarray:
-    """Draw what was found in a frame of a video, objects in their colours of earlier frames.
+    """Draw the predictions on a video frame. Instances keep their colours across frames.
 
     Args:
         frame, output, names, metadata: see :func:`draw_output`.
-        visualizer: that drew the earlier frames.
+        visualizer: the visualizer of the earlier frames, which tracks the colours.
 
     Returns:
         np.ndarray: (H, W, 3), uint8, RGB.
@@ -82,7 +82,7 @@ def _labels(found: Instances, names: list[str]) -> list[str]:
 
 
 def _draw_scores(image: np.ndarray, output: dict[str, Any], names: list[str]) -> np.ndarray:
-    """The likeliest classes below the image, with bars as long as they are likely."""
+    """Draw the most likely classes below the image, with bars proportional to their scores."""
     scores, classes = output["scores"].topk(min(TOP, len(output["scores"])))
     picture = Image.fromarray(image)
     factor = max(1, round(300 / max(picture.size)))

@@ -1,4 +1,4 @@
-"""Converting images to the format of a model, such as "L" with one channel."""
+"""Convert images to the input format of a model, such as "L" with one channel."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from PIL import Image
 
 
 def is_colour(image_format: str) -> bool:
-    """Whether detectron2's ``DefaultPredictor`` takes images of that ``INPUT.FORMAT``, as BGR."""
+    """Whether detectron2's ``DefaultPredictor`` supports this ``INPUT.FORMAT``; it expects BGR."""
     return image_format in ("RGB", "BGR")
 
 
 def in_format(rgb: np.ndarray, image_format: str) -> np.ndarray:
-    """An image as :class:`~shakedrop_det.prediction.Predictor` takes it.
+    """Convert an image to the input format of :class:`~shakedrop_det.prediction.Predictor`.
 
     Args:
         rgb: (H, W, 3), uint8.
-        image_format: of the model.
+        image_format: ``INPUT.FORMAT`` of the model.
 
     Returns:
-        np.ndarray: BGR for models of RGB or BGR, else (H, W, C) of that format.
+        np.ndarray: BGR if the format is RGB or BGR, otherwise (H, W, C) in that format.
     """
     if is_colour(image_format):
         return rgb[:, :, ::-1]

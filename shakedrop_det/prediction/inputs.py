@@ -1,4 +1,4 @@
-"""Finding the images and videos that a user names."""
+"""Find the images and videos that a user names."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from shakedrop_det.data.stray_files import is_stray
 from shakedrop_det.utils.reading import UnreadableImageError
 
 VIDEO_EXTENSIONS = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm")
-"""Files that end so are read as videos."""
+"""File name extensions that are read as videos."""
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """What there is to predict for, in order."""
+    """Files to run a model on, in order."""
 
     images: tuple[Path, ...]
     videos: tuple[Path, ...]
@@ -29,11 +29,11 @@ def find_inputs(names: Iterable[str]) -> Inputs:
     """List images and videos.
 
     Args:
-        names: files; folders, of which all images and videos are taken, but not those in folders
-            below; or patterns such as ``"photos/**/*.jpg"``. What is named twice counts once.
+        names: files, folders or patterns such as ``"photos/**/*.jpg"``. A folder stands for the
+            images and videos directly in it. Files that are named twice are listed once.
 
     Raises:
-        FileNotFoundError: if a file is not there, or nothing is in a folder or matches a pattern.
+        FileNotFoundError: if a file does not exist, or nothing is in a folder or matches a pattern.
     """
     found: dict[Path, None] = {}
     for name in names:
@@ -62,15 +62,15 @@ def _files(name: str) -> list[Path]:
 
 
 def _matches(pattern: str) -> list[Path]:
-    """Files that match a pattern. Unlike those of ``glob``, "**" goes into no linked folder, which
-    may hold itself."""
+    """Return the files that match a pattern. Unlike in ``glob``, "**" does not follow symbolic
+    links, which can form cycles."""
     root = Path(Path(pattern).anchor)
     relative = str(Path(pattern).relative_to(root))
     if relative.endswith("**"):
         relative += "/*"
     try:
         found = sorted(root.glob(relative))
-    except (ValueError, NotImplementedError):  # Of "**.jpg", which is no pattern.
+    except (ValueError, NotImplementedError):  # "**.jpg", for example, is not a valid pattern.
         return []
     hidden_too = any(part.startswith(".") for part in Path(relative).parts)
     return [
@@ -90,10 +90,10 @@ class Video:
     def __init__(self, path: Path) -> None:
         """
         Args:
-            path: of the file.
+            path: path of the video file.
 
         Raises:
-            UnreadableImageError: if it cannot be read as a video.
+            UnreadableImageError: if the file cannot be read as a video.
         """
         self.path = path
         self._capture = cv2.VideoCapture(str(path))
@@ -104,22 +104,22 @@ class Video:
 
     @property
     def size(self) -> tuple[int, int]:
-        """Width and height of its frames, in pixels."""
+        """Width and height of the frames, in pixels."""
         properties = (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT)
         width, height = (int(self._capture.get(p)) for p in properties)
         return width, height
 
     @property
     def frames_per_second(self) -> float:
-        """As the file says, or 25 if it does not."""
+        """Frame rate that the file states, or 25 if it states none."""
         return self._capture.get(cv2.CAP_PROP_FPS) or 25.0
 
     def __len__(self) -> int:
-        """The number of frames as the file says, which may be wrong, or 0."""
+        """The number of frames that the file states, which may be wrong, or 0."""
         return max(int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT)), 0)
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        """Each frame, (H, W, 3) uint8 BGR."""
+        """Yield each frame, (H, W, 3) uint8 BGR."""
         while True:
             is_there, frame = self._capture.read()
             if not is_there:

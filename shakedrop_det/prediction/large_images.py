@@ -1,4 +1,4 @@
-"""Images that are too large to draw masks into at full size."""
+"""Handle images that are too large for masks at full resolution."""
 
 from __future__ import annotations
 
@@ -13,29 +13,29 @@ from pycocotools import mask as mask_util
 from shakedrop_det.utils.reading import refuse_deep
 
 MAX_PIXELS = 2**23
-"""Of larger images a smaller copy is predicted for and drawn: a detector's hundred masks of 100
-megapixels would take 10 GB, and minutes to draw."""
+"""Larger images are downscaled for prediction and drawing: a hundred masks of 100 megapixels would
+take 10 GB of memory, and minutes to draw."""
 
-_ORIENTATION = 0x0112  # of EXIF
-_TURNED = (5, 6, 7, 8)  # orientations that exchange height and width
+_ORIENTATION = 0x0112  # EXIF tag
+_TURNED = (5, 6, 7, 8)  # orientations that swap height and width
 
 
 def read_bounded(
     path: str, *, image_format: str = "RGB", most: int = MAX_PIXELS
 ) -> tuple[np.ndarray, tuple[int, int]]:
-    """Read an image, smaller if it is large.
+    """Read an image, and downscale it if it is large.
 
     Args:
-        path: of the file.
-        image_format: to convert it to, see detectron2's ``read_image``.
-        most: number of pixels.
+        path: path of the image file.
+        image_format: format to convert to, see detectron2's ``read_image``.
+        most: maximum number of pixels of the returned image.
 
     Returns:
-        tuple: the image, (H, W, C) uint8, turned as its EXIF orientation says; and the height and
-        width that it has in the file, turned as well.
+        tuple: the image, (H, W, C) uint8, rotated by its EXIF orientation; and the height and width
+        of the original image, after the same rotation.
 
     Raises:
-        UnreadableImageError: if it has more than 8 bits for each channel.
+        UnreadableImageError: if the image has more than 8 bits per channel.
     """
     refuse_deep(path)
     with Image.open(path) as image:
@@ -45,7 +45,7 @@ def read_bounded(
             is_turned = image.getexif().get(_ORIENTATION) in _TURNED
             factor = (most / pixels) ** 0.5
             smaller = (max(int(factor * width), 1), max(int(factor * height), 1))
-            image.draft(None, smaller)  # A JPEG is decoded smaller at once.
+            image.draft(None, smaller)  # Let the JPEG decoder downscale.
             image.thumbnail(smaller)
             small = convert_PIL_to_numpy(ImageOps.exif_transpose(image), image_format)
             return small, (width, height) if is_turned else (height, width)
@@ -56,12 +56,12 @@ def read_bounded(
 def scale_results(
     results: list[dict[str, Any]], *, size: tuple[int, int], to: tuple[int, int]
 ) -> None:
-    """Bring results for a smaller copy of an image to its own size, in place.
+    """Scale results for a downscaled image to the size of the original, in place.
 
     Args:
-        results: in COCO's format, with boxes, masks or keypoints.
-        size: height and width of the copy.
-        to: height and width of the image.
+        results: results in COCO format, with boxes, masks or keypoints.
+        size: height and width of the downscaled image.
+        to: height and width of the original image.
     """
     down, right = to[0] / size[0], to[1] / size[1]
     for result in results:
@@ -71,8 +71,8 @@ def scale_results(
         if "keypoints" in result:
             points = np.array(result["keypoints"]).reshape(-1, 3) * [right, down, 1]
             result["keypoints"] = points.ravel().tolist()
-        if "segmentation" in result:  # One at a time, for the memory.
-            # Both ends have columns as rows: it spares a copy of each.
+        if "segmentation" in result:  # One mask at a time, to save memory.
+            # RLE is column-major, so resizing the transposed mask avoids two copies.
             mask = mask_util.decode(result["segmentation"]).T
             large = cv2.resize(mask, to, interpolation=cv2.INTER_NEAREST).T
             rle = mask_util.encode(large)

@@ -21,10 +21,10 @@ from .formats import is_colour
 
 
 class Predictor(DefaultPredictor):
-    """:class:`detectron2.engine.DefaultPredictor`, also for image classifiers, folded by default.
+    """:class:`detectron2.engine.DefaultPredictor` with support for classifiers, folded by default.
 
-    Weights are loaded as for evaluation: such as do not fit the model, or were trained with other
-    pixels, are refused; averaged weights are preferred.
+    Weights are loaded as for evaluation: averaged weights are preferred, and weights that do not
+    fit the model or were trained with other pixel conventions are rejected.
     """
 
     model: nn.Module
@@ -32,19 +32,19 @@ class Predictor(DefaultPredictor):
     def __init__(self, cfg: CfgNode, *, folded: bool = True, allow_pickle: bool = False) -> None:
         """
         Args:
-            cfg: of the model, with ``MODEL.WEIGHTS``. That file tells the names of the classes and
-                their ids, or else the first of ``DATASETS.TEST``.
-            folded: whether a network with ShakeDrop becomes a plain one, which computes the same.
-            allow_pickle: whether code that the file carries may be run.
+            cfg: config of the model, with ``MODEL.WEIGHTS``. Class names and ids are read from that
+                file, or if it has none, from the first dataset of ``DATASETS.TEST``.
+            folded: whether to fold ShakeDrop into the weights, which leaves the outputs unchanged.
+            allow_pickle: whether the file may execute pickled code.
 
         Raises:
             FileNotFoundError, ValueError: see :class:`shakedrop_det.checkpoint.Checkpointer`; also
-                if ``MODEL.WEIGHTS`` is empty, or the model needs proposals besides the image.
+                if ``MODEL.WEIGHTS`` is empty, or the model needs precomputed proposals.
         """
         if cfg.MODEL.LOAD_PROPOSALS:
             raise ValueError(
-                "MODEL.LOAD_PROPOSALS True: the model needs the proposals of a data set, which "
-                "images alone do not have; evaluate it with tools/train_net.py --eval-only"
+                "MODEL.LOAD_PROPOSALS True: the model needs the proposals of a dataset, which "
+                "single images do not have; evaluate it with tools/train_net.py --eval-only"
             )
         if not cfg.MODEL.WEIGHTS:
             raise ValueError("MODEL.WEIGHTS is empty: name the checkpoint of a trained model")
@@ -52,7 +52,7 @@ class Predictor(DefaultPredictor):
         unloaded.defrost()
         unloaded.MODEL.WEIGHTS = ""
         if not is_colour(cfg.INPUT.FORMAT):
-            unloaded.INPUT.FORMAT = "BGR"  # DefaultPredictor leaves such images as they are.
+            unloaded.INPUT.FORMAT = "BGR"  # Keeps DefaultPredictor from converting the image.
         with errors_of_config(unloaded):
             super().__init__(unloaded)
         self.cfg = cfg.clone()
@@ -70,12 +70,12 @@ class Predictor(DefaultPredictor):
     def __call__(self, original_image: np.ndarray) -> dict[str, Any]:
         """
         Args:
-            original_image: (H, W, 3), uint8, BGR; of a model whose ``INPUT.FORMAT`` is neither RGB
-                nor BGR, (H, W, C) in that format.
+            original_image: (H, W, 3), uint8, BGR; if ``INPUT.FORMAT`` is neither RGB nor BGR,
+                (H, W, C) in that format.
 
         Returns:
-            dict: what the model gives for one image, see detectron2; ``scores``, the probabilities
-            of the classes, if it is a classifier.
+            dict: the model's output for one image, see detectron2; for a classifier, ``scores``
+            holds the class probabilities.
         """
         if self._mapper is None:
             return super().__call__(original_image)
@@ -85,11 +85,11 @@ class Predictor(DefaultPredictor):
 
 
 def with_classes(cfg: CfgNode, classes: dict[str, Any]) -> Metadata:
-    """Metadata with the classes of a checkpoint, and what else the config's data set knows of them.
+    """Combine the classes of a checkpoint with the metadata of the config's dataset.
 
     Args:
-        cfg: whose data sets need not be on this machine.
-        classes: of :func:`shakedrop_det.checkpoint.classes.checked_classes`.
+        cfg: config of the model; the annotations of its datasets are not needed.
+        classes: classes as returned by :func:`shakedrop_det.checkpoint.classes.checked_classes`.
     """
     datasets = (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST)
     found = [MetadataCatalog.get(name).as_dict() for name in datasets if name in MetadataCatalog]
@@ -105,7 +105,7 @@ def with_classes(cfg: CfgNode, classes: dict[str, Any]) -> Metadata:
 
 
 def class_metadata(cfg: CfgNode) -> Metadata:
-    """Metadata of the first data set for testing, or else training; empty if there is none."""
+    """Return the metadata of the first test dataset, or else of the first training dataset."""
     names = (*cfg.DATASETS.TEST, *cfg.DATASETS.TRAIN)
     if not names:
         return Metadata()
@@ -116,33 +116,33 @@ def class_metadata(cfg: CfgNode) -> Metadata:
         elif not metadata.get("classes") and not metadata.get("thing_classes"):
             metadata.get("prepare", lambda: None)()
     except OSError:
-        pass  # The data set is not on this machine: classes have numbers then.
+        pass  # The dataset is not on this machine, so classes are named by their numbers.
     return metadata
 
 
 def _is_told_by_file(metadata: Metadata) -> bool:
-    """Whether names or COCO's ids of the classes are yet to be read from the annotations, as of
-    what ``register_coco_instances`` registers: without them, ids would be guessed."""
+    """Whether class names or COCO ids are still to be read from the annotations, as for datasets of
+    ``register_coco_instances``. Without them, ids would be guessed."""
     keys = ("thing_classes", "thing_dataset_id_to_contiguous_id")
     is_coco = metadata.get("evaluator_type") == "coco" and metadata.get("json_file")
     return bool(is_coco) and not all(metadata.get(key) for key in keys)
 
 
 def class_names(metadata: Metadata, num_classes: int) -> list[str]:
-    """Names of a model's classes; their numbers where the metadata has no or other names."""
+    """Return the class names of a model, or its class numbers if the metadata has too few names."""
     names = metadata.get("thing_classes") or metadata.get("classes") or []
     return list(names) if len(names) >= num_classes else [str(i) for i in range(num_classes)]
 
 
 def set_confidence(cfg: CfgNode, confidence: float) -> None:
-    """Let a detector give only what it is that sure of, in place.
+    """Set the minimum score of the detections that a detector returns, in place.
 
     Args:
-        cfg: not frozen.
-        confidence: from 0 to 1.
+        cfg: a config that is not frozen.
+        confidence: minimum score, from 0 to 1.
 
     Raises:
-        ValueError: for another value.
+        ValueError: if ``confidence`` is out of range.
     """
     if not 0 <= confidence <= 1:
         raise ValueError(f"--confidence must be in [0, 1], got {confidence!r}")

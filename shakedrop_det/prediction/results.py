@@ -1,4 +1,4 @@
-"""Writing predictions in COCO's format."""
+"""Write predictions in COCO format."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from shakedrop_det.utils.atomic import write_atomically
 from .large_images import scale_results
 
 TOP = 5
-"""How many of the likeliest classes of an image a classifier's results list."""
+"""Number of most likely classes that a classifier's results list per image."""
 
 
 class CocoResults:
-    """Collects predictions, for ``results.json`` and ``image_info.json``.
+    """Collect predictions for ``results.json`` and ``image_info.json``.
 
-    The first is COCO's format of results, the second that of the images of a test set:
+    The former is in COCO's results format, the latter in that of a test set's images:
     ``COCO("image_info.json").loadRes("results.json")`` reads both. Images are numbered from 1 in
-    their order. A classifier's results have ``category_id`` and ``score`` alone.
+    the order they are added. A classifier's results only have ``category_id`` and ``score``.
     """
 
     def __init__(self, metadata: Metadata, names: list[str]) -> None:
         """
         Args:
-            metadata: tells COCO's ids of the classes, if they are not the model's numbers + 1.
-            names: of the classes.
+            metadata: source of the COCO category ids; without ids, class number + 1 is used.
+            names: class names.
         """
         ids = metadata.get("thing_dataset_id_to_contiguous_id")
         self._ids = {number: category for category, number in ids.items()} if ids else {}
@@ -42,15 +42,15 @@ class CocoResults:
         return self._ids.get(number, number + 1)
 
     def add(self, output: dict[str, Any], *, height: int, width: int, **image: Any) -> int:
-        """Take the predictions for one image.
+        """Add the predictions for one image.
 
         Args:
-            output: of :class:`~shakedrop_det.prediction.Predictor`, on the CPU.
-            height, width: of the image, in pixels.
-            image: what else is known of it: ``file_name``, and ``frame`` of a video.
+            output: output of :class:`~shakedrop_det.prediction.Predictor`, on the CPU.
+            height, width: size of the image, in pixels.
+            image: further fields of the image: ``file_name``, and ``frame`` for a video.
 
         Returns:
-            int: the number of results.
+            int: number of results.
         """
         image_id = len(self._images) + 1
         self._images.append({"id": image_id, "height": height, "width": width, **image})
@@ -75,9 +75,9 @@ class CocoResults:
         """Write the two files.
 
         Args:
-            folder: where; it is there.
+            folder: an existing folder.
         """
         info = {"images": self._images, "categories": self._categories}
         for name, content in (("results.json", self._results), ("image_info.json", info)):
-            with write_atomically(str(folder / name), "w") as file:  # Disks may be full.
+            with write_atomically(str(folder / name), "w") as file:  # The disk may be full.
                 json.dump(content, file)

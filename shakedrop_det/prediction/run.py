@@ -1,4 +1,4 @@
-"""Running a model on files: drawn images and results."""
+"""Run a model on files, and write drawn images and results."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ _MAX_TICKS = 65535
 
 @dataclass
 class PredictionSummary:
-    """What was done.
+    """Summary of a prediction run.
 
     Attributes:
-        num_images, num_frames: images and frames of videos that were read.
-        num_results: objects that were found; for a classifier, classes that were listed.
-        skipped: for each file that could not be read, what was wrong with it.
+        num_images, num_frames: number of images and of video frames that were read.
+        num_results: number of detected objects, or for a classifier, of listed classes.
+        skipped: error message for each file that could not be read.
     """
 
     num_images: int = 0
@@ -56,28 +56,28 @@ def predict(
     folded: bool = True,
     allow_pickle: bool = False,
 ) -> PredictionSummary:
-    """Predict for images and videos, draw what is found and write it in COCO's format.
+    """Run a model on images and videos, draw the predictions and write them in COCO format.
 
-    The folder gets ``drawn/``, with a picture or video of each file, ``results.json`` and
-    ``image_info.json``, see :class:`~shakedrop_det.prediction.results.CocoResults`; also if the run
-    is interrupted.
+    The output folder receives ``drawn/``, with a picture or video for each file, ``results.json``
+    and ``image_info.json``, see :class:`~shakedrop_det.prediction.results.CocoResults`; also if the
+    run is interrupted.
 
     Args:
         cfg: see :class:`~shakedrop_det.prediction.Predictor`.
         names: see :func:`~shakedrop_det.prediction.find_inputs`.
-        output: the folder; made if need be.
+        output: output folder; created if missing.
         folded, allow_pickle: see :class:`~shakedrop_det.prediction.Predictor`.
 
     Raises:
-        FileNotFoundError: if a name stands for nothing, or the weights are missing.
-        ValueError: if the folder cannot be written to, or the model only proposes boxes; see also
+        FileNotFoundError: if a name matches no file, or the weights are missing.
+        ValueError: if the folder is not writable, or the model only proposes boxes; see also
             ``Predictor``.
         OSError: if a video cannot be written.
         UnreadableImageError: if none of the files could be read.
     """
     if cfg.MODEL.META_ARCHITECTURE == "ProposalNetwork":
         raise ValueError(
-            "MODEL.META_ARCHITECTURE 'ProposalNetwork' gives proposals, which have no classes to "
+            "MODEL.META_ARCHITECTURE 'ProposalNetwork' outputs proposals, which have no classes to "
             "draw; evaluate it with tools/train_net.py --eval-only"
         )
     if cfg.MODEL.META_ARCHITECTURE != "ImageClassifier":
@@ -89,7 +89,7 @@ def predict(
     try:
         run.images(inputs)
         run.videos(inputs)
-    finally:  # Whoever interrupts a long run has what was found so far.
+    finally:  # An interrupted run keeps its results so far.
         run.results.write(output)
     summary = run.summary
     if not summary.num_images + summary.num_frames:
@@ -106,7 +106,7 @@ class _Run:
         num_stuff = predictor.cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES
         self.metadata = with_names(predictor.metadata, things=self.names, num_stuff=num_stuff)
         self.drawn = output / "drawn"
-        # What is read may lie where pictures go, and must not be overwritten.
+        # Inputs may be in the folder of the drawn images, and must not be overwritten.
         self._taken = {path.resolve() for path in (*inputs.images, *inputs.videos)}
 
     def images(self, inputs: Inputs) -> None:
@@ -115,7 +115,7 @@ class _Run:
                 with naming_file(str(path)):
                     image, size = read_bounded(str(path))
                     taken = self._as_taken(image, path)
-                    # Nothing is left of an image of a thousand by one pixels that is made smaller.
+                    # Raises if downscaling leaves an image of extreme aspect ratio empty.
                     output = self._predict(taken, size=size, file_name=str(path))
                 self.summary.num_images += 1
                 drawn = draw_output(image, output, **self._classes)
@@ -143,7 +143,7 @@ class _Run:
                 self.summary.num_frames += 1
                 drawn = draw_frame(frame, output, visualizer=visualizer, **self._classes)
                 writer.write(np.ascontiguousarray(drawn[:, :, ::-1]))
-        finally:  # or nobody could play it
+        finally:  # An unreleased video cannot be played.
             writer.release()
         if not frames.n:
             Path(target).unlink(missing_ok=True)
@@ -155,7 +155,7 @@ class _Run:
         return {"names": self.names, "metadata": self.metadata}
 
     def _as_taken(self, rgb: np.ndarray, path: Path | None = None) -> np.ndarray:
-        """An image as the predictor takes it; from its file, if RGB may have less than that has."""
+        """Convert an image to the predictor's format; read it again if RGB may have lost data."""
         image_format = self.predictor.cfg.INPUT.FORMAT
         if path is None or is_colour(image_format):
             return in_format(rgb, image_format)
@@ -168,7 +168,7 @@ class _Run:
         return output
 
     def _path(self, stem: str, suffix: str) -> Path:
-        """Where a picture goes; files of one name in several folders are told apart by number."""
+        """Return an unused path for a drawing; numbers distinguish inputs of the same name."""
         path, number = self.drawn / f"{stem}{suffix}", 1
         while path.resolve() in self._taken:
             number += 1
@@ -186,7 +186,7 @@ class _Run:
 
 def _open_writer(target: str, video: Video) -> cv2.VideoWriter:
     rate = video.frames_per_second
-    # So many ticks of a second are the most in MPEG-4: fewer decimals for slow motion.
+    # MPEG-4 limits the ticks per second, so high frame rates are rounded to fewer decimals.
     digits = max(math.floor(math.log10(_MAX_TICKS / rate)), 0)
     rate = min(round(rate, digits), _MAX_TICKS)
     writer = cv2.VideoWriter(target, cv2.VideoWriter.fourcc(*"mp4v"), rate, video.size)
@@ -200,22 +200,22 @@ def _open_writer(target: str, video: Video) -> cv2.VideoWriter:
 
 
 def _check_written(path: str, num_frames: int) -> None:
-    """Stop if a video is not whole: OpenCV does not tell that it could not write.
+    """Check that a video is complete, since OpenCV does not report write errors.
 
     Raises:
-        OSError: naming it.
+        OSError: if frames are missing, naming the file.
     """
     written = cv2.VideoCapture(path)
     found = int(written.get(cv2.CAP_PROP_FRAME_COUNT)) if written.isOpened() else 0
     written.release()
     if found != num_frames:
         raise OSError(
-            f"cannot write {path!r}: it has {found} of {num_frames} frames; make room on the disk, "
-            "or write to another"
+            f"cannot write {path!r}: it has {found} of {num_frames} frames; free disk space, or "
+            "write to another disk"
         )
 
 
 def _to_cpu(value: Any) -> Any:
-    if isinstance(value, tuple):  # of panoptic segmentation
+    if isinstance(value, tuple):  # panoptic segmentation
         return tuple(_to_cpu(part) for part in value)
     return value.to("cpu") if hasattr(value, "to") else value

@@ -13,16 +13,16 @@ from detectron2.utils.file_io import PathManager
 from .atomic import is_local
 
 SECONDS_TO_ANSWER = 30.0
-"""How long a server may be silent. Python would wait without end."""
+"""Time limit for a server's answer. Python's default is no limit."""
 
 
 @contextlib.contextmanager
 def naming_address(address: str, *, key: str = "") -> Iterator[None]:
-    """Let errors name the address that is read within the context, and a silent server be one.
+    """Name the address in errors of reading within the context, and limit the wait for a server.
 
     Args:
-        address: or the path of a local file, whose errors name it already.
-        key: of the config, or an argument, that names the address.
+        address: an address, or the path of a local file, whose errors already name it.
+        key: config key or option with the address, for the message.
 
     Raises:
         OSError: if the address cannot be read.
@@ -34,22 +34,22 @@ def naming_address(address: str, *, key: str = "") -> Iterator[None]:
     socket.setdefaulttimeout(SECONDS_TO_ANSWER)
     try:
         yield
-    # Of urllib, and what iopath asserts.
+    # Errors of urllib, and assertions of iopath.
     except (OSError, HTTPException, ValueError, AssertionError) as error:
         reason = (str(error) or type(error).__name__).partition("\n")[0]
         raise OSError(
-            f"{key}: cannot read {address!r} ({reason}): correct the address, or get the file in "
-            "another way and give its path".removeprefix(": ")
+            f"{key}: cannot read {address!r} ({reason}): correct the address, or download the file "
+            "in another way and give its path".removeprefix(": ")
         ) from error
     finally:
         socket.setdefaulttimeout(before)
 
 
 def local_file(address: str, *, key: str = "") -> str:
-    """The path of a file, downloaded if need be.
+    """Return the local path of a file, which is downloaded if necessary.
 
     Args:
-        address: a path, or an address that detectron2 knows, such as ``detectron2://``.
+        address: a path, or an address that detectron2 supports, such as ``detectron2://``.
         key: see :func:`naming_address`.
 
     Raises:
@@ -57,7 +57,7 @@ def local_file(address: str, *, key: str = "") -> str:
     """
     with naming_address(address, key=key):
         path = PathManager.get_local_path(address)
-        # An address of a kind that detectron2 does not know is taken for a path.
+        # detectron2 returns addresses of unknown kinds as paths.
         if not is_local(address) and not os.path.isfile(path):
             kind = address.partition("://")[0]
             raise ValueError(f"{kind}:// is not an address that detectron2 can read")

@@ -1,4 +1,4 @@
-"""Locking a folder for one training run at a time."""
+"""Lock a folder for one training run at a time."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from .disk_full import naming_full_disk
 from .file_lock import lock
 
 CLAIM = "run.lock"
-"""The file that a run locks in its folder for as long as it trains; it says who has it."""
+"""File that a run locks in its folder while it trains; its contents identify the process."""
 
 _claimed: set[str] = set()
-"""What this process has locked."""
+"""Lock files that this process holds."""
 
 
 @contextlib.contextmanager
 def claimed(folder: str) -> Iterator[None]:
-    """Keep other processes' runs out of a folder within the block.
+    """Keep runs of other processes out of a folder within the block.
 
-    The system takes the lock back when this process ends, however it does, so that no dead run
-    holds a folder. On a network file system it holds between hosts, if that has locks.
+    The operating system releases the lock when this process ends, even if it is killed. On a
+    network file system the lock also holds between hosts, if that supports locks.
 
     Args:
-        folder: of the run, which exists. Addresses are not locked.
+        folder: an existing folder of a run. Addresses are not locked.
 
     Raises:
-        ValueError: if another process has it, naming that one.
+        ValueError: if another process has locked the folder, naming it.
     """
     path = os.path.realpath(os.path.join(folder, CLAIM))
     if not is_local(folder) or path in _claimed:
@@ -49,21 +49,21 @@ def claimed(folder: str) -> Iterator[None]:
             yield
         finally:
             _claimed.discard(path)
-            with contextlib.suppress(OSError):  # Somebody may have tidied up.
+            with contextlib.suppress(OSError):  # Somebody may have removed the file.
                 os.remove(path)
 
 
 def check_unclaimed(folder: str) -> None:
-    """Stop if another process trains in a folder.
+    """Check that no other process trains in a folder.
 
     Args:
         folder: see :func:`claimed`.
 
     Raises:
-        ValueError: naming that process.
+        ValueError: if another process does, naming it.
     """
     path = os.path.realpath(os.path.join(folder, CLAIM))
-    # Opening and closing what this process has locked would unlock it.
+    # Opening and closing a file that this process has locked would release the lock.
     if path not in _claimed:
         with contextlib.suppress(FileNotFoundError):
             _open_locked(folder, path, mode="r+").close()
@@ -78,8 +78,8 @@ def _open_locked(folder: str, path: str, *, mode: str = "a+") -> IO[str]:
                 raise ValueError(_held(folder, path, file.read()))
         except OSError as error:
             logging.getLogger(__name__).warning(
-                "The file system of OUTPUT_DIR %r has no locks (%s): nothing keeps a second run "
-                "from writing there too",
+                "The file system of OUTPUT_DIR %r does not support locks (%s): nothing prevents a "
+                "second run from writing there",
                 folder,
                 error.strerror,
             )
@@ -88,7 +88,7 @@ def _open_locked(folder: str, path: str, *, mode: str = "a+") -> IO[str]:
             raise
         if _is_at(path, file):
             return file
-        file.close()  # The run that had it ended meanwhile, and removed it.
+        file.close()  # The run that held the lock has ended and removed the file.
 
 
 def _is_at(path: str, file: IO[Any]) -> bool:
@@ -110,9 +110,9 @@ def _who() -> dict[str, Any]:
 def _held(folder: str, path: str, content: str) -> str:
     try:
         holder = "process {pid} on {host} since {since}".format(**json.loads(content))
-    except (ValueError, KeyError, TypeError):  # It has only just locked it.
+    except (ValueError, KeyError, TypeError):  # The file was locked but not written yet.
         holder = "another process"
     return (
         f"OUTPUT_DIR {folder!r} is in use: {holder} trains there; end that run, or set OUTPUT_DIR "
-        f"to another folder (if you know that it is dead, on a host that is lost: remove {path})"
+        f"to another folder (if that process is certainly dead, on a lost host: remove {path})"
     )

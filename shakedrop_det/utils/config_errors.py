@@ -1,4 +1,4 @@
-"""Errors of what is built from a config, as errors of the config."""
+"""Turn errors of building from a config into errors about the config."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ _LIBRARIES = ("detectron2", "fvcore", "torch")
 
 @contextlib.contextmanager
 def errors_of_config(cfg: Mapping[str, Any]) -> Iterator[None]:
-    """Let what detectron2 or torch raise while they build from a config be a ``ValueError``: they
-    have assertions and lookups where values are not allowed. Other errors pass through, such as
-    those of a backbone that the user wrote.
+    """Convert errors that detectron2 or torch raise while building from a config to ``ValueError``:
+    they report invalid values by failed assertions and lookups. Other errors pass through, such as
+    those of a user's backbone.
 
     Args:
-        cfg: of what is built within the context.
+        cfg: config of what is built within the context.
 
     Raises:
-        ValueError: with the error, where it is from, and the keys with a value that it names.
+        ValueError: with the original error, its origin, and the config keys whose values it names.
     """
     try:
         yield
@@ -36,7 +36,7 @@ def _message(cfg: Mapping[str, Any], error: Exception, library: str) -> str:
     *_, frame = traceback.extract_tb(error.__traceback__)
     text = " ".join((str(error) or frame.line or "").split())[:200]
     named = list(_keys_naming(cfg, text))[:3]
-    hint = f"correct {' or '.join(named)}" if named else "correct the key that this is about"
+    hint = f"correct {' or '.join(named)}" if named else "correct the config key it is about"
     return (
         f"nothing can be built from this config: {type(error).__name__}: {text} ({library}'s "
         f"{os.path.basename(frame.filename)}, line {frame.lineno}); {hint}"
@@ -44,14 +44,14 @@ def _message(cfg: Mapping[str, Any], error: Exception, library: str) -> str:
 
 
 def _library(error: BaseException) -> str | None:
-    """The library whose function raised an error, if it is one of them."""
+    """Return the library whose function raised an error, if it is one of ``_LIBRARIES``."""
     frames = list(traceback.walk_tb(error.__traceback__))
     name = str(frames[-1][0].f_globals.get("__name__", "")).partition(".")[0]
     return name if name in _LIBRARIES else None
 
 
 def _keys_naming(cfg: Mapping[str, Any], text: str, prefix: str = "") -> Iterator[str]:
-    """Keys whose value stands in a text as Python writes it, or is all of it."""
+    """Yield the keys whose value equals a text, or is quoted in it as Python's repr."""
     for name, value in cfg.items():
         parts = value if isinstance(value, (list, tuple)) else [value]
         if isinstance(value, Mapping):

@@ -1,4 +1,4 @@
-"""Recognizing a full disk from the errors of libraries."""
+"""Recognize a full disk from the errors of libraries."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ _CODES = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def disk_full(error: BaseException) -> OSError | None:
-    """What the system said, if an error is about a full disk, a quota or the limit of a file's size
-    and be it indirectly: ``torch.save`` ends in a RuntimeError about an "unexpected pos" then.
+    """Return the system's error if a full disk, a quota or a file size limit caused an error, also
+    indirectly: ``torch.save``, for example, raises a RuntimeError about an "unexpected pos".
 
     Args:
-        error: any; those that it arose from are looked at too.
+        error: any error. The errors that caused it are examined, too.
     """
     found: BaseException | None = error
     while found is not None:
@@ -26,13 +26,13 @@ def disk_full(error: BaseException) -> OSError | None:
 
 @contextlib.contextmanager
 def naming_full_disk(path: str) -> Iterator[None]:
-    """Let an error about a full disk name what was written, which the system's own does not.
+    """Add the file name to errors about a full disk, in which the system's error lacks it.
 
     Args:
-        path: of the file that is written within the context.
+        path: path of the file that is written within the context.
 
     Raises:
-        OSError: with ``path`` as its filename, if the disk is full.
+        OSError: if the disk is full, with ``path`` as its filename.
     """
     try:
         yield
@@ -44,10 +44,10 @@ def naming_full_disk(path: str) -> Iterator[None]:
 
 
 def describe(error: OSError) -> str:
-    """A line for the user.
+    """Format an error about a full disk for the user, in one line.
 
     Args:
-        error: of :func:`disk_full`.
+        error: error as returned by :func:`disk_full`.
     """
     name = "to the disk" if error.filename is None else repr(error.filename)
     return f"cannot write {name}: {error.strerror}; make room there, or write to another disk"

@@ -14,24 +14,24 @@ from detectron2.utils import comm
 from .disk_full import describe, disk_full
 
 EXIT_CODE = 2
-"""Exit status after an error in what the user gave, as for wrong command line arguments."""
+"""Exit status after a user error, the same as for invalid command line arguments."""
 
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 _IN_WORKER = re.compile(r"Caught \w+ in DataLoader worker process \d+\.\nOriginal Traceback")
-"""How torch begins the message of an error of a data worker, which ends in the worker's traceback.
-The file of a frame and the error itself stand in lines of it:"""
+"""Start of torch's message for an error in a data worker, which ends in the worker's traceback. The
+next two match the file of a frame and the error itself in that traceback:"""
 _FRAME = re.compile(r'^  File "(.*)", line \d+, in .*$', re.MULTILINE)
 _ERROR = re.compile(r"^[\w.]+: (.*)", re.MULTILINE | re.DOTALL)
 
 
 @contextlib.contextmanager
 def reported_to_user() -> Iterator[None]:
-    """Turn errors that the user can mend, see :func:`message_for_user`, into a line and exit status
-    2; and Ctrl-C into a line and exit status 130, as shells have it, or 128 and the number of the
-    signal that an error says it comes from.
+    """Report errors that the user can fix, see :func:`message_for_user`, in a line with exit status
+    2. Report Ctrl-C in a line with exit status 130, as shells do, or 128 plus the number of the
+    signal that the error names.
 
-    Others pass through with their traceback, being nobody's expected input.
+    Other errors are bugs; they pass through with their traceback.
     """
     try:
         yield
@@ -50,12 +50,11 @@ def reported_to_user() -> Iterator[None]:
 
 
 def message_for_user(error: Exception) -> str | None:
-    """What to say of an error that the user can mend: one that this package raises about its
-    input, here or in a data worker, or about training that diverged; a full disk; and data workers
-    that were killed.
+    """Return a message for errors that the user can fix: those that this package raises about its
+    input, also in a data worker, or about diverged training; a full disk; and killed data workers.
 
     Returns:
-        str: None for other errors.
+        str: the message; None for other errors.
     """
     full = disk_full(error)
     if full is not None:
@@ -63,8 +62,8 @@ def message_for_user(error: Exception) -> str | None:
     if isinstance(error, RuntimeError) and str(error).startswith("DataLoader worker"):
         reason = str(error).partition("\n")[0].rstrip(". ")
         return (
-            f"{reason}. It was most likely killed for want of memory: set DATALOADER.NUM_WORKERS "
-            "to less, or give the process more memory (in a container also --shm-size)"
+            f"{reason}. It was most likely killed for lack of memory: lower DATALOADER.NUM_WORKERS "
+            "or give the process more memory (in a container also --shm-size)"
         )
     if not isinstance(error, (ValueError, OSError, FloatingPointError)):
         return None
@@ -74,7 +73,7 @@ def message_for_user(error: Exception) -> str | None:
 
 
 def _of_worker(text: str) -> str | None:
-    """The message of an error in a data worker if this package raised it there."""
+    """Return the message of an error in a data worker if this package raised it there."""
     *_, innermost = _FRAME.finditer(text)
     if os.path.commonpath([_PACKAGE, os.path.abspath(innermost[1])]) != _PACKAGE:
         return None
@@ -83,7 +82,7 @@ def _of_worker(text: str) -> str | None:
 
 
 def _raised_here(error: BaseException) -> bool:
-    """Whether the innermost function of the traceback is one of this package."""
+    """Whether the innermost function of the traceback belongs to this package."""
     traceback = error.__traceback__
     while traceback is not None and traceback.tb_next is not None:
         traceback = traceback.tb_next

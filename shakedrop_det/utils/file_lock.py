@@ -10,20 +10,20 @@ _HELD = (errno.EACCES, errno.EAGAIN)
 
 
 def lock(file: IO[Any]) -> bool:
-    """Lock a file for this process until it closes the file or ends, without waiting.
+    """Try to lock a file without waiting, until this process closes the file or ends.
 
-    The lock is POSIX's: data workers that are forked meanwhile do not have it, so that it does not
-    outlive the process that took it, and network file systems share it between hosts. A process
-    does not lock itself out; it loses the lock once it closes the file by any descriptor.
+    This is a POSIX lock: forked data workers do not inherit it, so it never outlives the process
+    that took it, and network file systems share it between hosts. A process does not block itself,
+    and loses the lock when it closes the file by any descriptor.
 
     Args:
-        file: open for writing.
+        file: a file opened for writing.
 
     Returns:
-        bool: whether it is locked now; False if another process has it.
+        bool: True if the file is now locked, False if another process holds the lock.
 
     Raises:
-        OSError: if the file system has no locks.
+        OSError: if the file system does not support locks.
     """
     try:
         fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,4 +1,4 @@
-"""The output folder of a run or a tool."""
+"""Create and check output paths of runs and tools."""
 
 from __future__ import annotations
 
@@ -10,16 +10,15 @@ from .atomic import is_local
 
 
 def make_output_folder(folder: str | os.PathLike[str], *, key: str = "--output") -> Path:
-    """Make a folder if need be, and find out whether it can be written to before there is a result
-    to lose.
+    """Create a folder if it is missing, and check that it is writable before there are results to
+    lose.
 
     Args:
-        folder: a path.
-        key: option or config key that it is the value of, for the message.
+        folder: path of the folder.
+        key: option or config key with the path, for the message.
 
     Raises:
-        ValueError: if it is no folder, nothing can be written there, or the files in it could not
-            be loaded.
+        ValueError: if the path is not a folder, is not writable, or could not be loaded from.
     """
     name = os.fspath(folder)
     check_path(name, key=key)
@@ -36,43 +35,43 @@ def make_output_folder(folder: str | os.PathLike[str], *, key: str = "--output")
 
 
 def check_path(path: str, *, key: str = "--output") -> None:
-    """Stop if weights that are written there could not be loaded again.
+    """Check that weights written to a path could be loaded again.
 
-    detectron2 takes what follows a question mark for options of how to load a file, and what has
-    "://" for an address; with a line break, a name does not fit into a line of a list of files.
+    detectron2 parses the part after a question mark as options for loading the file, and treats a
+    path with "://" as an address. Lists of files have one name per line.
 
     Args:
-        path: of a file or folder.
+        path: path of a file or folder.
         key: see :func:`make_output_folder`.
 
     Raises:
-        ValueError: naming what is wrong with it.
+        ValueError: if the path is unsuitable, naming the problem.
     """
     if not is_local(path):
         raise ValueError(
-            f"{key} {path!r} is an address: set it to a folder of a file system of this machine"
+            f"{key} {path!r} is an address: set it to a folder on a file system of this machine"
         )
-    if path.startswith("~"):  # Python would make a folder of that name.
+    if path.startswith("~"):  # Python would create a folder of this name.
         raise ValueError(
-            f"{key} {path!r} begins with ~, which stands for your home only where a shell sees it: "
+            f"{key} {path!r} begins with ~, which only a shell replaces by your home directory: "
             f"set it to {os.path.expanduser(path)!r}"
         )
     if "?" in path or not path.isprintable():
         raise ValueError(
-            f"{key} {path!r} has a question mark or a line break in it, or another character that "
-            "cannot be printed, and weights there could not be loaded: leave it out"
+            f"{key} {path!r} contains a question mark or an unprintable character, such as a "
+            "line break, and weights there could not be loaded: remove the character"
         )
 
 
 def refuse_folder(path: str, *, key: str = "--output") -> None:
-    """Stop if a folder is where a file is to be written.
+    """Check that the path of a file to write is not a folder.
 
     Args:
-        path: of the file.
+        path: path of the file.
         key: see :func:`make_output_folder`.
 
     Raises:
-        ValueError: naming it.
+        ValueError: if the path is a folder, naming it.
     """
     if os.path.isdir(path):
         raise ValueError(f"{key} {path!r} is a folder: give the name of a file")

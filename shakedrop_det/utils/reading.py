@@ -1,4 +1,4 @@
-"""Reading images, with errors that name broken files."""
+"""Read images, with errors that name broken files."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from PIL import Image
 
 
 class UnreadableImageError(OSError):
-    """An image file is missing, no image, truncated or otherwise damaged."""
+    """An image file is missing, not an image, truncated or otherwise damaged."""
 
 
 DEEP = ("I", "F")
-"""How Pillow's modes of 16 and 32 bits begin, of integers and of floating-point numbers. Made RGB
-or L, their values are cut at 255."""
+"""Prefixes of Pillow's 16-bit and 32-bit modes, for integers and floating-point numbers. Conversion
+to RGB or L clips their values at 255."""
 
 
 def refuse_deep(file_name: str) -> None:
-    """Stop at an image whose values would be cut.
+    """Check that an image has at most 8 bits per channel, since larger values would be clipped.
 
     Args:
-        file_name: of the image, of which the header is read.
+        file_name: path of the image, whose header is read.
 
     Raises:
-        UnreadableImageError: if it has more than 8 bits for each channel.
+        UnreadableImageError: if the image has more than 8 bits per channel.
     """
     with (
         naming_file(file_name),
@@ -42,31 +42,31 @@ def refuse_deep(file_name: str) -> None:
 
 @contextmanager
 def naming_file(file_name: str) -> Iterator[None]:
-    """Let errors about an unreadable image name it, which Pillow's do not for a truncated one.
+    """Name the image in errors of reading it; Pillow does not name truncated images.
 
     Args:
-        file_name: of the image that is read within the context.
+        file_name: path of the image that is read within the context.
 
     Raises:
-        UnreadableImageError: if the image is missing, no image, truncated or otherwise damaged.
+        UnreadableImageError: if the image is missing, not an image, truncated or otherwise damaged.
     """
     try:
         yield
     except UnreadableImageError:
-        raise  # It names its file.
-    # SyntaxError is Pillow's for a damaged PNG, ValueError for a damaged PPM and for a PNG with
-    # more text than it takes.
+        raise  # It already names the file.
+    # Pillow raises SyntaxError for a damaged PNG, and ValueError for a damaged PPM and for a PNG
+    # with too much text.
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         if isinstance(error, ValueError) and not _is_of_pillow(error):
             raise
         raise UnreadableImageError(
             f"cannot read image {file_name} ({type(error).__name__}: {error}): "
-            "replace the file, or remove it from the data set"
+            "replace the file, or remove it from the dataset"
         ) from error
 
 
 def _is_of_pillow(error: BaseException) -> bool:
-    """Whether Pillow raised it, rather than who looked at the pixels or labels."""
+    """Whether Pillow raised the error, rather than code that processes the pixels or labels."""
     traceback = error.__traceback__
     while traceback is not None and traceback.tb_next is not None:
         traceback = traceback.tb_next

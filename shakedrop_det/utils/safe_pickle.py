@@ -1,7 +1,7 @@
-"""Reading pickles that hold only numpy arrays and plain containers.
+"""Read pickles that contain only numpy arrays and plain containers.
 
-A pickle names functions to call, which is how it can run any code. Here it may name those alone
-that make the arrays, dicts and strings of detectron2's model zoo, of Caffe2 and of Python 2.
+A pickle names functions to call, which allows it to run any code. Here, only the functions that
+create the arrays, dicts and strings of detectron2's model zoo, Caffe2 and Python 2 are allowed.
 """
 
 from __future__ import annotations
@@ -14,26 +14,26 @@ import numpy as np
 
 
 def load_pickle(file: IO[bytes]) -> Any:
-    """Read a pickle; strings of Python 2 become text of the same bytes (latin1).
+    """Read a pickle. Byte strings of Python 2 are decoded as latin1.
 
     Args:
-        file: opened for reading bytes.
+        file: a file opened in binary mode.
 
     Raises:
         pickle.UnpicklingError: if it names anything but numpy arrays and plain containers.
-        Exception: of many kinds, if it is damaged.
+        Exception: of various types, if the file is damaged.
     """
     return _Unpickler(file, encoding="latin1").load()
 
 
 def _encode(text: str, encoding: str = "latin1", errors: str = "strict") -> bytes:
-    """``codecs.encode`` as bytes are made in protocol 2, without its other codecs."""
+    """Replace ``codecs.encode``, which protocol 2 uses to create bytes, without other codecs."""
     if encoding != "latin1":
         raise pickle.UnpicklingError(f"it encodes as {encoding!r}")
     return text.encode(encoding, errors)
 
 
-# numpy has had these functions in modules of several names; arrays tell where they are now.
+# The modules of these functions depend on numpy's version; arrays name the current ones.
 _RECONSTRUCT: Any = np.zeros(1).__reduce__()[0]
 _SCALAR: Any = np.float32(0).__reduce__()[0]
 _FROM_BUFFER: Any = np.zeros(1).__reduce_ex__(5)[0]

@@ -1,4 +1,4 @@
-"""Reading config files without running code, which yaml's Python tags could."""
+"""Read config files without running code, which Python tags in yaml could."""
 
 from __future__ import annotations
 
@@ -15,15 +15,14 @@ _BASE = "_BASE_"
 
 
 def read_config_file(path: str) -> dict[str, Any]:
-    """What a config file holds, over what it names as ``_BASE_``.
+    """Read a config file, merged over the files it names as ``_BASE_``.
 
     Args:
-        path: of a yaml file, or its address.
+        path: path or address of a yaml file.
 
     Raises:
-        OSError: if it, or a base, cannot be read.
-        ValueError: if one of them is no yaml with names and values, has Python tags, or is its own
-            base.
+        OSError: if the file or a base cannot be read.
+        ValueError: if a file does not map keys to values, has Python tags, or is its own base.
     """
     path = local_file(path)
     _check(path, ())
@@ -32,16 +31,16 @@ def read_config_file(path: str) -> dict[str, Any]:
 
 
 def merge_config_file(cfg: CfgNode, path: str) -> None:
-    """``cfg.merge_from_file``, of detectron2, without running code.
+    """Merge a config file like detectron2's ``cfg.merge_from_file``, but without running code.
 
     Args:
-        cfg: to change in place; old versions of its keys are upgraded, as detectron2 does.
+        cfg: config to change in place. Keys of old versions are upgraded, as in detectron2.
         path: see :func:`read_config_file`.
 
     Raises:
         OSError, ValueError: see :func:`read_config_file`.
-        KeyError, AssertionError, AttributeError, TypeError: what yacs raises of unknown keys, and
-            of values that are not of the key's type.
+        KeyError, AssertionError, AttributeError, TypeError: raised by yacs for unknown keys, and
+            for values of another type than the key's.
     """
     path = local_file(path)
     _check(path, ())
@@ -52,21 +51,21 @@ def _check(path: str, above: tuple[str, ...]) -> None:
     """Check a file and its bases.
 
     Args:
-        path: of the file.
-        above: the files that it is a base of, the first one first.
+        path: path of the file.
+        above: files that have this one as a base, outermost first.
     """
     chain = (*above, _identity(path))
     if chain[-1] in above:
         circle = " -> ".join(chain[chain.index(chain[-1]) :])
-        raise ValueError(f"{_BASE} refers to itself, {circle}: remove one of them")
+        raise ValueError(f"{_BASE} refers to itself, {circle}: remove one of these references")
     if path.endswith(".py"):
         raise ValueError(
-            f"{path!r} is a lazy config, which is a program: give a yaml file here, and lazy ones "
-            "to detectron2's lazyconfig_train_net.py"
+            f"{path!r} is a lazy config, which is a program: give a yaml file here, and use lazy "
+            "configs with detectron2's lazyconfig_train_net.py"
         )
     values = read_yaml(path)
     if not isinstance(values, dict):
-        raise ValueError(f"{path!r} holds no 'key: value' pairs, but {str(values)[:40]!r}")
+        raise ValueError(f"{path!r} contains no 'key: value' pairs, but {str(values)[:40]!r}")
     bases = values.get(_BASE, [])
     for base in bases if isinstance(bases, list) else [bases]:
         if not isinstance(base, str):
@@ -79,17 +78,17 @@ def _identity(path: str) -> str:
 
 
 def _resolved(base: str, path: str) -> str:
-    """As detectron2 does: relative to the file that names it."""
+    """Resolve a base like detectron2: relative to the file that names it."""
     base = os.path.expanduser(base)
     return base if "://" in base else os.path.join(os.path.dirname(path), base)
 
 
 def read_yaml(path: str) -> Any:
-    """What a single yaml file, or address, holds.
+    """Read a single yaml file by its path or address.
 
     Raises:
-        OSError: if it cannot be read.
-        ValueError: if it is no yaml, or has Python tags.
+        OSError: if the file cannot be read.
+        ValueError: if the file is not valid yaml, or has Python tags.
     """
     try:
         with naming_address(path), CfgNode._open_cfg(path) as file:
@@ -99,7 +98,7 @@ def read_yaml(path: str) -> Any:
             raise ValueError(f"{_place(path, error)} is not valid yaml: {error.problem}") from error
         raise ValueError(
             f"{_place(path, error)} cannot be read without running code ({error.problem}): write "
-            "the value itself, a tuple as [1, 2]"
+            "the value itself, and a tuple as [1, 2]"
         ) from error
     except yaml.MarkedYAMLError as error:
         raise ValueError(f"{_place(path, error)} is not valid yaml: {error.problem}") from error

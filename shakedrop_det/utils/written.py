@@ -1,4 +1,4 @@
-"""Texts and pictures that a tool leaves: whole, or with an error that names the file."""
+"""Write the texts and pictures of tools: completely, or with an error that names the file."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ StrPath = str | os.PathLike[str]
 
 
 def write_text(path: StrPath, text: str) -> None:
-    """Write a text file; a file that was there stays if that fails.
+    """Write a text file. If this fails, an existing file stays unchanged.
 
     Args:
-        path: its folder is made if need be.
-        text: its content.
+        path: path of the file. Its folder is created if missing.
+        text: contents of the file.
 
     Raises:
-        OSError: with ``path`` as its filename, if the disk is full.
+        OSError: if the disk is full, with ``path`` as its filename.
     """
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     with write_atomically(str(path), "w") as file:
@@ -34,15 +34,15 @@ def write_text(path: StrPath, text: str) -> None:
 
 
 def save_picture(picture: Image.Image, path: StrPath, **options: Any) -> None:
-    """Write a picture; nothing is left if that fails.
+    """Write a picture. If this fails, no file is left.
 
     Args:
-        picture: to write.
-        path: whose suffix says the format; its folder is made if need be.
-        options: of ``Image.save``, such as ``quality``.
+        picture: picture to write.
+        path: path whose suffix determines the format. Its folder is created if missing.
+        options: options of ``Image.save``, such as ``quality``.
 
     Raises:
-        OSError: with ``path`` as its filename, if the disk is full.
+        OSError: if the disk is full, with ``path`` as its filename.
     """
     encoded = io.BytesIO()
     format = Image.registered_extensions()[Path(path).suffix.lower()]
@@ -51,7 +51,7 @@ def save_picture(picture: Image.Image, path: StrPath, **options: Any) -> None:
 
 
 def save_figure(figure: Figure, path: StrPath) -> None:
-    """The same for a figure of matplotlib.
+    """Write a matplotlib figure like :func:`save_picture`.
 
     Args and errors: see :func:`save_picture`.
     """
@@ -61,7 +61,7 @@ def save_figure(figure: Figure, path: StrPath) -> None:
 
 
 def _write(path: StrPath, data: memoryview) -> None:
-    """In one go: of a disk that is full Pillow says no more than "encoder error -2"."""
+    """Write at once, since Pillow reports a full disk only as "encoder error -2"."""
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     with naming_full_disk(str(path)):
         try:

@@ -23,7 +23,7 @@ def test_a_weight_that_tells_and_is_missing_is_named(key: str) -> None:
     state = resnet18()
     assert infer_architecture(state).depth == 18
     del state[key]
-    with pytest.raises(ValueError, match=f"lack {key}.*not whole"):
+    with pytest.raises(ValueError, match=f"lack {key}.*incomplete"):
         infer_architecture(state)
 
 

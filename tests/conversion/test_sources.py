@@ -123,7 +123,7 @@ def test_blocks_without_final_relu_cannot_be_folded(tiny: Tiny, tmp_path: Path) 
     options = [*FULL_WIDTH, S + "ALPHA", [-1.0, 1.0], S + "ERASE_RELU", True]
     _, path = pretrained(tiny("classifier", *options), tmp_path)
     for target in ("torchvision", "timm", "detectron2"):
-        with pytest.raises(ValueError, match="ERASE_RELU True: its blocks end without the ReLU"):
+        with pytest.raises(ValueError, match="ERASE_RELU True: its blocks lack the final ReLU"):
             converted(path, target, folded=True)
     assert converted(path).content["shakedrop"][S + "ERASE_RELU"] is True
 
@@ -133,7 +133,7 @@ def test_other_strides_and_widths_stay_in_detectron2(tiny: Tiny, tmp_path: Path)
     with pytest.raises(ValueError, match="no ResNet with 8 channels after the stem and 16 after"):
         converted(path, "torchvision")
     _, path = pretrained(tiny("classifier", "MODEL.RESNETS.STRIDE_IN_1X1", True), tmp_path)
-    with pytest.raises(ValueError, match="STRIDE_IN_1X1 True; the ResNets of timm"):
+    with pytest.raises(ValueError, match="STRIDE_IN_1X1 True, but the ResNets of timm"):
         converted(path, "timm")
     assert converted(path).content["conventions"]["MODEL.RESNETS.STRIDE_IN_1X1"] is True
 

@@ -42,5 +42,5 @@ def test_a_classifier_is_trained_predicts_and_goes_into_a_detector(
     Checkpointer(model, cfg=detector).load(weights)
     key = "backbone.bottom_up.res2.0.conv1.weight"
     assert torch.equal(model.state_dict()[key], state[key])
-    with pytest.raises(ValueError, match="for images of 1 channels, and those of other"):
+    with pytest.raises(ValueError, match="for images with 1 channels, but those of other"):
         open_source(weights)

@@ -77,7 +77,7 @@ def test_no_images(caplog: pytest.LogCaptureFixture) -> None:
     evaluator = ClassificationEvaluator("digits_val")
     with caplog.at_level(logging.WARNING, "shakedrop_det.evaluation.classification"):
         assert evaluator.evaluate() == {}
-    assert "No images of data set 'digits_val'" in caplog.text
+    assert "No images of dataset 'digits_val'" in caplog.text
 
 
 @pytest.mark.parametrize("label", [2, -1])

@@ -107,5 +107,5 @@ def test_file_of_another_kind(tmp_path: Path, line: str) -> None:
 
 def test_run_without_a_loss(tmp_path: Path) -> None:
     path = write(tmp_path / "metrics.json", {"iteration": 1, "lr": 3})
-    with pytest.raises(ValueError, match=f"{path} holds no total_loss"):
+    with pytest.raises(ValueError, match=f"{path} has no total_loss"):
         draw_curves({"run": path}, tmp_path / "curves.png")

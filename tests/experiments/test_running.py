@@ -123,7 +123,7 @@ def test_results_of_another_config_are_not_taken_for_those_of_this(experiment, t
     other = plan_of(tmp_path, options={**TINY, "SOLVER.BASE_LR": 0.5})
     with pytest.raises(ValueError, match="which.json has .*another config .*BASE_LR.*now 0.5"):
         run_plan(other, Store(folder), folder, jobs=1)
-    message = f"{CONFIG} is of a run with another config .*BASE_LR.*now .*0.5.*--output, or remove"
+    message = f"{CONFIG} has another config for this run .*BASE_LR.*now .*0.5.*--output, or remove"
     with pytest.raises(ValueError, match=message):
         run_plan(other, Store(tmp_path), folder, jobs=1)
 

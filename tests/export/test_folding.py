@@ -96,7 +96,7 @@ def test_without_the_last_relu_it_is_not_for_stock_and_computes_the_same(
     config = tmp_path / "trained" / "config.yaml"
     run_tool(monkeypatch, "--config-file", config, "--output", tmp_path / "folded")
     out = capsys.readouterr().out
-    assert re.search("Not for stock detectron2.*ERASE_RELU.*without the ReLU", out)
+    assert re.search("Not for stock detectron2.*ERASE_RELU.*lack the final ReLU", out)
     assert "tools/export_model.py makes TorchScript or ONNX" in out
 
     folded = load_model(load_config(str(tmp_path / "folded" / "config.yaml")))

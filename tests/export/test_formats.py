@@ -213,7 +213,7 @@ def test_torch_export_of_a_whole_detector_fails_in_detectron2(
     """A known limit, of docs/deployment.md: strike it there once this test fails."""
     name, others = DETECTORS[detector]
     model, path = build(name, *others, *options), str(tmp_path / "x.pt2")
-    with pytest.raises(ValueError, match="data-dependent .* backbone only, or take tracing"):
+    with pytest.raises(ValueError, match="data-dependent .* backbone only, or use tracing"):
         export_model(model, image, path, format="torch_export")
 
 

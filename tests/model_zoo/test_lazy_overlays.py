@@ -95,23 +95,23 @@ def test_later_overlays_win_and_an_overlay_may_be_a_file(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("overlay", ["R_50", "shakedrop"])
 def test_an_overlay_that_changes_nothing_is_refused(overlay) -> None:
-    with pytest.raises(ValueError, match=f"'{overlay}' changes nothing .*R_101, .*vanilla$"):
+    with pytest.raises(ValueError, match=f"'{overlay}' changes nothing, .*R_101, .*vanilla$"):
         model_zoo.get_config(f"lazy/{MASK_RCNN}.py", [overlay])
 
 
 @pytest.mark.parametrize(
     "name, overlay, reason",
     [
-        (C4, "R_18", "a head that holds res5 has no basic blocks, of which depth 18 is made"),
+        (C4, "R_18", "a res5 head does not support basic blocks, which depth 18 consists of"),
         (
             MASK_RCNN,
             "type_b",
-            "it is for networks of two branches, which lazy configs",
+            "it is for networks with two branches, which lazy configs",
         ),
         (
             "COCO-InstanceSegmentation/mask_rcnn_regnetx_4gf_dds_fpn_1x",
             "random_drop",
-            "its backbone is of .*RegNet.*and not detectron2's ResNet",
+            "its backbone is .*RegNet.*, not detectron2's ResNet",
         ),
     ],
 )
@@ -127,7 +127,7 @@ def test_an_overlay_that_does_not_suit_is_refused_and_leaves_the_config_as_it_wa
 @pytest.mark.parametrize(
     "content, reason",
     [
-        ({"SOLVER": {"BASE_LR": 0.1}}, "SOLVER.BASE_LR has no counterpart: give an option of the"),
+        ({"SOLVER": {"BASE_LR": 0.1}}, "SOLVER.BASE_LR has no counterpart: set an option of the"),
         (
             {"MODEL": {"RESNETS": {"RES2_OUT_CHANNELS": 64}}},
             "RES2_OUT_CHANNELS must be 256, got",
@@ -146,5 +146,5 @@ def test_what_a_lazy_config_has_no_counterpart_of_is_refused(
 def test_gradients_of_another_optimizer_are_not_clipped() -> None:
     cfg = stock(MASK_RCNN)
     cfg.optimizer._target_ = "torch.optim.AdamW"
-    with pytest.raises(ValueError, match="gradients are clipped by SGD alone, .*AdamW"):
+    with pytest.raises(ValueError, match="only SGD supports gradient clipping, .*AdamW"):
         model_zoo.apply_overlay(cfg, "shakedrop")

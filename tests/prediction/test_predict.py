@@ -209,10 +209,10 @@ def test_classifier(trained: Trained, scenes: list[Path], tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     "options, message",
     [
-        (["MODEL.META_ARCHITECTURE", "ProposalNetwork"], "'ProposalNetwork' gives proposals"),
+        (["MODEL.META_ARCHITECTURE", "ProposalNetwork"], "'ProposalNetwork' outputs proposals"),
         (
             ["MODEL.LOAD_PROPOSALS", True, "MODEL.PROPOSAL_GENERATOR.NAME", "PrecomputedProposals"],
-            "MODEL.LOAD_PROPOSALS True: the model needs the proposals of a data set",
+            "MODEL.LOAD_PROPOSALS True: the model needs the proposals of a dataset",
         ),
     ],
 )

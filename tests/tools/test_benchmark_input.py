@@ -14,7 +14,7 @@ TOOL = Path(__file__).parents[2] / "tools" / "benchmark_input.py"
 @pytest.mark.parametrize(
     "name, message",
     [
-        ("images", "has 1 images: set --batch-size, now 4, to at most as many"),
+        ("images", "has only 1 images: lower --batch-size 4 to at most this number"),
         ("nothing", "but there is no such folder"),
     ],
 )

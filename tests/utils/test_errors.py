@@ -77,7 +77,7 @@ def test_a_data_worker_that_was_killed(capsys: pytest.CaptureFixture[str]) -> No
         list(DataLoader(Images(vanish), num_workers=1))
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: DataLoader worker (pid")
-    assert "set DATALOADER.NUM_WORKERS to less" in line
+    assert "lower DATALOADER.NUM_WORKERS" in line
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -82,8 +82,8 @@ def test_a_base_that_is_named_twice_is_no_circle(tmp_path: Path) -> None:
         ("SEED: \0", "is not valid yaml"),
         ("[" * 3000, "is not valid yaml"),
         ("? [a, b]\n: 1", "line 1, is not valid yaml: found unhashable key"),
-        ("SOLVER:\nSEED: 1", "SOLVER must hold keys of its own, got None"),
-        ("INPUT: {CROP: 3}", "INPUT.CROP must hold keys of its own, got 3"),
+        ("SOLVER:\nSEED: 1", "SOLVER must contain keys of its own, got None"),
+        ("INPUT: {CROP: 3}", "INPUT.CROP must contain keys of its own, got 3"),
         ("just words", "no 'key: value' pairs, but 'just words'"),
     ],
 )

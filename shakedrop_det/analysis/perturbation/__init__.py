@@ -1,7 +1,7 @@
-"""What ShakeDrop does to the features, gradients and minimum of a trained classifier.
+"""Measure what ShakeDrop does to the features, gradients and minimum of a trained classifier.
 
-The reading of the paper is that it is data augmentation in feature space. What follows from that is
-stated in :mod:`.predictions` before anything is measured.
+The paper interprets ShakeDrop as data augmentation in feature space. The predictions that follow
+are stated in :mod:`.predictions`, before anything is measured.
 """
 
 from .checkpoint import measure_checkpoint

@@ -1,4 +1,4 @@
-"""Blocks with ShakeDrop, with parts of the noise at a time."""
+"""Run blocks with ShakeDrop with only a part of the noise."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SIDES = ("forward", "backward", "both")
 
 
 def perturbed_blocks(model: nn.Module) -> dict[str, ShakenBlock]:
-    """The blocks that training perturbs, by name, in the network's order.
+    """Return the blocks that training perturbs, by name, in the network's order.
 
     Raises:
         ValueError: if there are none.
@@ -33,9 +33,9 @@ def perturbed_blocks(model: nn.Module) -> dict[str, ShakenBlock]:
 
 
 def perturbed_output(block: ShakenBlock, x: Tensor) -> Tensor:
-    """The output of a block whose gate is closed, (N, C, H, W), from its input.
+    """Return the output (N, C, H, W) of a block with a closed gate, that is, with noise.
 
-    Norms stay as they are: a block in test mode uses its running statistics.
+    Norms are not affected: a block in eval mode uses their running statistics.
     """
     with _instead(block, _draw_gate=lambda x: False):
         return block._perturbed(x)
@@ -43,15 +43,15 @@ def perturbed_output(block: ShakenBlock, x: Tensor) -> Tensor:
 
 @contextlib.contextmanager
 def noise(model: nn.Module, *, side: str = "both") -> Iterator[None]:
-    """Let the blocks draw their scales as in training, and everything else stay in test mode.
+    """Make the blocks draw their scales as in training, while everything else is in eval mode.
 
     Args:
-        model: in test mode.
-        side: what is random, the "forward" scale, the "backward" scale, or "both"; the other is
-            the scale at test time.
+        model: a network in eval mode.
+        side: the random scale: "forward", "backward" or "both". The other is the scale at test
+            time.
 
     Raises:
-        ValueError: for another side.
+        ValueError: if ``side`` is unknown.
     """
     if side not in SIDES:
         raise ValueError(f"side must be one of {', '.join(SIDES)}, got {side!r}")
@@ -73,14 +73,14 @@ def _one_side(block: ShakenBlock, side: str) -> Iterator[None]:
             test_scale if side == "forward" else scales.backward,
         )
 
-    # The block alone, not its norms. It must not leave out a branch whose other scale is not 0.
+    # Only the block is in training mode, not its norms. A branch with a nonzero scale must run.
     with _instead(block, _draw_scales=draw, _can_skip=lambda: False, training=True):
         yield
 
 
 @contextlib.contextmanager
 def _instead(block: ShakenBlock, **attributes: object) -> Iterator[None]:
-    """Attributes of this block alone, for a while."""
+    """Override attributes of this block within the context."""
     own = block.__dict__
     before = {name: own[name] for name in attributes if name in own}
     own.update(attributes)

@@ -1,4 +1,4 @@
-"""The measurements of a checkpoint."""
+"""Run the measurements for a checkpoint."""
 
 from __future__ import annotations
 
@@ -20,27 +20,27 @@ def measure_checkpoint(
     seed: int = 0,
     allow_pickle: bool = False,
 ) -> Measured:
-    """Measure the classifier of a config, on the first of its data sets.
+    """Measure the classifier of a config on the first of its datasets.
 
     Args:
-        cfg: with ``MODEL.WEIGHTS``.
-        plain_weights: checkpoint of the same network that was trained without ShakeDrop.
-        num_images: of ``DATASETS.TEST`` and of ``DATASETS.TRAIN``, at most.
+        cfg: config with ``MODEL.WEIGHTS``.
+        plain_weights: checkpoint of the same network trained without ShakeDrop.
+        num_images: maximum number of images from each of ``DATASETS.TEST`` and ``DATASETS.TRAIN``.
         draws, seed: see :func:`measure`.
-        allow_pickle: whether code that the checkpoints carry may be run.
+        allow_pickle: whether the checkpoints may execute pickled code.
 
     Raises:
-        FileNotFoundError, ValueError: if the model is no classifier, a data set is not named, or
+        FileNotFoundError, ValueError: if the model is not a classifier, a dataset is not named, or
             weights do not fit.
     """
     if cfg.MODEL.META_ARCHITECTURE != "ImageClassifier":
         raise ValueError(
             f"MODEL.META_ARCHITECTURE {cfg.MODEL.META_ARCHITECTURE!r}: features are compared by "
-            "the class of their image, which an ImageClassifier alone gives"
+            "the class of their image, so an ImageClassifier is required"
         )
     for split in ("TRAIN", "TEST"):
         if not cfg.DATASETS[split]:
-            raise ValueError(f"DATASETS.{split} is empty: name a data set of labelled images")
+            raise ValueError(f"DATASETS.{split} is empty: name a dataset of labelled images")
     model = _load(cfg, allow_pickle=allow_pickle)
     plain = None
     if plain_weights is not None:

@@ -1,4 +1,4 @@
-"""Features of each block, clean and perturbed."""
+"""Compute the clean and the perturbed features of each block."""
 
 from __future__ import annotations
 
@@ -18,14 +18,13 @@ _BATCH = 256
 
 @dataclass(frozen=True)
 class BlockFeatures:
-    """The output of one block, averaged over the pixels as the classifier does.
+    """The output of one block, averaged over pixels as the classifier does.
 
     Attributes:
-        name: of the block.
-        survival_prob: p_l, the probability that a step leaves the block alone.
-        clean: (N, C), at test time.
-        perturbed: (D, N, C), of D draws with the gate closed. The blocks before are as at test
-            time.
+        name: name of the block.
+        survival_prob: p_l, the probability that a training step does not perturb the block.
+        clean: (N, C), features at test time.
+        perturbed: (D, N, C), of D draws with a closed gate, and earlier blocks as at test time.
     """
 
     name: str
@@ -35,13 +34,12 @@ class BlockFeatures:
 
     @property
     def displacement(self) -> Tensor:
-        """What ShakeDrop adds, (D, N, C)."""
+        """The displacement of the features by ShakeDrop, (D, N, C)."""
         return self.perturbed - self.clean
 
     @property
     def relative_size(self) -> float:
-        """Root mean square of the displacement, divided by that of the features about their
-        mean."""
+        """Root mean square of the displacement, relative to that of the centred features."""
         spread = (self.clean - self.clean.mean(dim=0)).square().sum(dim=-1).mean()
         return float((self.displacement.square().sum(dim=-1).mean() / spread).sqrt())
 
@@ -50,12 +48,12 @@ class BlockFeatures:
 def perturbed_features(
     model: ImageClassifier, images: Tensor, *, draws: int
 ) -> list[BlockFeatures]:
-    """The features of each block that training perturbs, in the network's order.
+    """Compute the features of each block that training perturbs, in the network's order.
 
     Args:
-        model: in test mode.
-        images: normalized, (N, C, H, W).
-        draws: D, of the coefficients, for each block and image.
+        model: a classifier in eval mode.
+        images: normalized images, (N, C, H, W).
+        draws: number of draws D of the scales for each block and image.
 
     Raises:
         ValueError: if no block is perturbed.

@@ -1,4 +1,4 @@
-"""The angle between gradients with and without noise."""
+"""Measure the angle between gradients with and without noise."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from .images import LabelledImages
 
 @dataclass(frozen=True)
 class GradientAngles:
-    """Cosines of the angle between a perturbed and the clean gradient of the same images.
+    """Cosine of the angle between a perturbed and the clean gradient of the same images.
 
     Attributes:
-        blocks: of the parameters of each block, by its name, mean over the draws; by what is
-            random, see :func:`~.blocks.noise`.
-        network: (D,), of all trained parameters in each draw; by what is random.
+        blocks: mean over draws by random side, see :func:`~.blocks.noise`, and by block name, for
+            the parameters of the block.
+        network: values of the draws, (D,), by random side, for all trained parameters.
     """
 
     blocks: dict[str, dict[str, float]]
@@ -34,14 +34,14 @@ def gradient_angles(
 ) -> GradientAngles:
     """Compare the gradient of a training step with that of the same step without noise.
 
-    Norms use their running statistics in both, so that the noise is all that differs. A draw takes
-    a batch of the images, in turn.
+    Norms use their running statistics in both, so that only the noise differs. Each draw uses the
+    next batch of images.
 
     Args:
-        model: in test mode.
+        model: a classifier in eval mode.
         data: training images.
-        batch_size: of a step.
-        draws: D.
+        batch_size: batch size of a step.
+        draws: number of draws D.
 
     Raises:
         ValueError: if no block is perturbed.
@@ -71,7 +71,7 @@ def gradient_angles(
 
 
 def _batches(data: LabelledImages, size: int) -> Iterator[LabelledImages]:
-    """Batches in a random order, without end."""
+    """Yield batches in random order, endlessly."""
     while True:
         order = torch.randperm(len(data.labels)).to(data.labels.device)
         for chosen in order.split(size):

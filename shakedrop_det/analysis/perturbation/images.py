@@ -1,4 +1,4 @@
-"""Images with labels, as a classifier takes them."""
+"""Load labelled images as a classifier takes them."""
 
 from __future__ import annotations
 
@@ -16,35 +16,35 @@ from shakedrop_det.data import build_classification_test_loader
 from shakedrop_det.modeling.classification import ImageClassifier
 
 PER_CLASS = 10
-"""The least number of images per class, where a data set has as many."""
+"""Minimum number of images per class, if the dataset has as many."""
 
 
 @dataclass(frozen=True)
 class LabelledImages:
-    """Images of one size on the model's device.
+    """Images of one size with labels, on the model's device.
 
     Attributes:
-        images: normalized, (N, C, H, W).
-        labels: (N,) integers.
+        images: normalized images, (N, C, H, W).
+        labels: integer class numbers, (N,).
     """
 
     images: Tensor
     labels: Tensor
 
     def loss(self, model: ImageClassifier) -> Tensor:
-        """The mean cross-entropy of the images, a scalar."""
+        """Return the mean cross-entropy over the images, a scalar."""
         return F.cross_entropy(model.logits(self.images).float(), self.labels)
 
 
 def load_images(
     cfg: CfgNode, model: ImageClassifier, dataset_name: str, *, limit: int
 ) -> LabelledImages:
-    """Images of a data set, prepared as for testing.
+    """Load images of a dataset, preprocessed as for testing.
 
     Args:
-        cfg: of the model.
-        model: tells how pixels are normalized, and the device.
-        dataset_name: a registered data set of labelled images.
+        cfg: config of the model.
+        model: a classifier, whose pixel normalization and device are used.
+        dataset_name: name of a registered classification dataset.
         limit: see :func:`spread`.
 
     Raises:
@@ -58,17 +58,17 @@ def load_images(
 
 
 def spread(labels: Sequence[int], limit: int) -> list[int]:
-    """Choose images evenly, with several of each class: fewer classes if need be.
+    """Choose images evenly, with several of each class and, if necessary, of fewer classes.
 
     Args:
-        labels: of all images.
-        limit: the number of images to choose at most.
+        labels: labels of all images.
+        limit: maximum number of images to choose.
 
     Returns:
-        list[int]: their positions.
+        list[int]: indices of the chosen images.
 
     Raises:
-        ValueError: if the limit does not leave ten images for a class.
+        ValueError: if the limit is below ten, the number of images for a class.
     """
     if limit < PER_CLASS:
         raise ValueError(f"--num-images must be at least {PER_CLASS}, got {limit}")

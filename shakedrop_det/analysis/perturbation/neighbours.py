@@ -1,4 +1,4 @@
-"""Whether a displaced feature stays among those of its class."""
+"""Test whether a displaced feature stays among those of its class."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 INTERPOLATION = 0.5
-"""How far towards the neighbour, in "Dataset Augmentation in Feature Space" (DeVries and Taylor
-2017)."""
+"""Fraction of the way to the neighbour, as in "Dataset Augmentation in Feature Space" (DeVries and
+Taylor 2017)."""
 
 
 @dataclass(frozen=True)
@@ -17,10 +17,10 @@ class Neighbours:
     """For each image, the share of its feature's nearest clean features that have its label.
 
     Attributes:
-        clean: (N,), of the feature itself.
-        perturbed: (N,), as ShakeDrop displaces it, mean over the draws.
-        random: (N,), displaced as far in a random direction.
-        interpolated: (N,), half way to the nearest feature of the same class.
+        clean: (N,), for the feature itself.
+        perturbed: (N,), for the feature displaced by ShakeDrop, mean over draws.
+        random: (N,), for displacement by the same length in a random direction.
+        interpolated: (N,), for the midpoint with the nearest feature of the same class.
     """
 
     clean: Tensor
@@ -37,27 +37,27 @@ def compare_neighbours(
     num_neighbours: int,
     generator: torch.Generator | None = None,
 ) -> Neighbours:
-    """Compare three displacements of each image's feature by the labels around it.
+    """Compare three displacements of each image's feature by the labels of its neighbours.
 
-    The image itself is never its own neighbour, nor is the feature that it was interpolated with.
+    The neighbours exclude the image itself, and the feature it was interpolated with.
 
     Args:
         clean: features, (N, C).
-        displacement: (D, N, C), of D draws.
-        labels: (N,).
-        num_neighbours: k; as many as there are if there are fewer.
-        generator: of the random directions, on the CPU.
+        displacement: displacement by ShakeDrop in D draws, (D, N, C).
+        labels: class numbers, (N,).
+        num_neighbours: number k of neighbours; all of them if there are fewer.
+        generator: CPU generator of the random directions.
 
     Raises:
-        ValueError: if a label is that of one image alone.
+        ValueError: if a class has only one image.
     """
     same_label = labels[:, None] == labels
     same_label.fill_diagonal_(False)
     alone = labels[~same_label.any(dim=1)]
     if len(alone):
         raise ValueError(
-            f"there is one image alone of each of the classes {alone.tolist()[:10]}: raise "
-            "--num-images, or name a data set with more images per class"
+            f"there is only one image of each of the classes {alone.tolist()[:10]}: raise "
+            "--num-images, or name a dataset with more images per class"
         )
     itself = torch.eye(len(labels), dtype=torch.bool, device=labels.device)
 

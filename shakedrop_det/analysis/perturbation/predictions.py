@@ -1,7 +1,7 @@
-"""What the reading of the paper predicts, stated before it is measured.
+"""Predictions of the paper's interpretation, stated before measuring.
 
-ShakeDrop is said to be data augmentation in feature space: it displaces the features of an image,
-and the class stays the same. If so, then the following holds.
+The paper interprets ShakeDrop as data augmentation in feature space: it displaces the features of
+an image without changing its class. If that is so, the following holds.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from .neighbours import Neighbours
 from .sharpness import Sharpness
 
 MARGIN = 0.05
-"""The share of neighbours by which augmentation by interpolation may be better at most."""
+"""Share of neighbours by which interpolation may be better than ShakeDrop at most."""
 
 LEAST_SIZE = 0.1
-"""The size of a displacement, relative to the features' spread, below which it augments nothing."""
+"""Minimum size of a displacement, relative to the features' spread, to count as augmentation."""
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """One prediction, and what was measured.
+    """A prediction and its measurement.
 
     Attributes:
-        text: the prediction.
-        measured: the number with its 95 % interval.
-        holds: whether it does; None where the interval leaves it open.
+        text: the prediction as a sentence.
+        measured: the measured value with its 95 % interval.
+        holds: whether the prediction holds; None if the interval leaves it open.
     """
 
     text: str
@@ -46,17 +46,17 @@ def predictions(
     shaken: Sharpness,
     plain: Sharpness | None,
 ) -> list[Prediction]:
-    """Hold each prediction against the measurements of one network.
+    """Compare each prediction with the measurements of one network.
 
-    Intervals are t intervals, over the images for neighbours, whose shares are first averaged over
-    the blocks, over the draws for gradients, and over the directions for the loss.
+    The intervals are Student's t, over the images for neighbours, whose shares are first averaged
+    over blocks, over the draws for gradients, and over the directions for the loss.
 
     Args:
-        sizes: of the displacement, for each block.
-        neighbours: of each block.
-        angles: of gradients.
+        sizes: relative size of the displacement in each block.
+        neighbours: neighbours in each block.
+        angles: gradient angles.
         shaken: sharpness of the network.
-        plain: sharpness of the same network trained without ShakeDrop, if there is one.
+        plain: sharpness of the same network trained without ShakeDrop, if available.
     """
     by_kind = {
         kind: sum(getattr(block, kind) for block in neighbours) / len(neighbours)
@@ -107,7 +107,7 @@ def predictions(
 def _positive(text: str, values: Tensor, *, above: float = 0.0) -> Prediction:
     numbers = values.double().numpy(force=True)
     mean = float(numbers.mean())
-    low = high = mean  # Where all are equal.
+    low = high = mean  # If all are equal.
     if np.ptp(numbers) > 0:
         low, high = stats.ttest_1samp(numbers, above).confidence_interval()
     measured = f"{mean:+.4f} ({low:+.4f} to {high:+.4f})"

@@ -1,4 +1,4 @@
-"""All measurements of one network, as a table and a picture."""
+"""Run all measurements on one network, and report them as a table and a plot."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ _KINDS = {
 
 @dataclass(frozen=True)
 class Measured:
-    """What was measured of one network.
+    """The measurements on one network.
 
     Attributes:
-        features: of each block.
-        neighbours: of each block.
-        angles: of gradients.
+        features: features of each block.
+        neighbours: neighbours in each block.
+        angles: gradient angles.
         shaken: sharpness of the network.
-        plain: of the network that was trained without ShakeDrop; None if there is none.
+        plain: sharpness of the network trained without ShakeDrop; None if not available.
     """
 
     features: list[BlockFeatures]
@@ -70,18 +70,18 @@ def measure(
     """Measure a trained classifier with ShakeDrop.
 
     Args:
-        model: in test mode.
-        held_out: images whose features are compared.
-        training: images whose gradients and loss are.
-        plain: the same network trained without ShakeDrop, in test mode.
-        draws: of the noise: for each block and image, and of gradients.
+        model: a classifier in eval mode.
+        held_out: images for the comparison of features.
+        training: images for gradients and loss.
+        plain: the same network trained without ShakeDrop, in eval mode.
+        draws: number of draws of the noise, for each block and image, and for gradients.
         num_neighbours: see :func:`compare_neighbours`.
-        batch_size: of gradients.
+        batch_size: batch size for gradients.
         directions, iterations: see :func:`sharpness`.
-        seed: of all that is random.
+        seed: seed of all random numbers.
 
     Raises:
-        ValueError: if no block is perturbed, or a class has one image alone.
+        ValueError: if no block is perturbed, or a class has only one image.
     """
     torch.manual_seed(seed)
     generator = torch.Generator().manual_seed(seed)
@@ -115,7 +115,7 @@ def measure(
 
 
 def report(measured: Measured) -> str:
-    """Tables in Markdown: the predictions, the blocks, and the loss around the minimum."""
+    """Format markdown tables of the predictions, the blocks, and the loss around the minimum."""
     verdicts = {True: "holds", False: "does not hold", None: "open"}
     rows = [[p.text, p.measured, verdicts[p.holds]] for p in measured.predictions]
     parts = [_table(["prediction", "measured (95 % interval)", "verdict"], rows)]
@@ -146,11 +146,11 @@ def _table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def draw(measured: Measured, output: str | os.PathLike[str]) -> None:
-    """Draw the measurements by block, and the loss around the minimum.
+    """Plot the measurements by block, and the loss around the minimum.
 
     Args:
-        measured: of :func:`measure`.
-        output: the image to write. Its folder is made if need be.
+        measured: see :func:`measure`.
+        output: path of the image to write. Its folder is created if missing.
     """
     figure = Figure(figsize=(11, 7.5), dpi=120, layout="constrained")
     sizes, shares, cosines, losses = figure.subplots(2, 2).flat

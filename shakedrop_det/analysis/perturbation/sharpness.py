@@ -1,4 +1,4 @@
-"""How sharp a minimum is."""
+"""Measure how sharp a minimum is."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ class Sharpness:
     """The loss around the weights of a network, at test time.
 
     Attributes:
-        loss: at the weights.
-        steps: (S,), how far along a direction, in units of the filters' norms.
-        losses: (D, S), at each step in D directions.
-        largest_eigenvalue: of the Hessian of the loss.
+        loss: loss at the weights.
+        steps: (S,), step sizes along a direction, in units of the filters' norms.
+        losses: (D, S), loss at each step in D directions.
+        largest_eigenvalue: largest eigenvalue of the Hessian of the loss.
     """
 
     loss: float
@@ -31,7 +31,7 @@ class Sharpness:
 
     @property
     def rise(self) -> Tensor:
-        """(D,), by how much the loss is higher at the last step."""
+        """Increase of the loss at the last step, (D,)."""
         return self.losses[:, -1] - self.loss
 
 
@@ -44,15 +44,15 @@ def sharpness(
     iterations: int,
     generator: torch.Generator | None = None,
 ) -> Sharpness:
-    """Measure how the loss rises around the trained weights, in two ways.
+    """Measure how the loss rises around the trained weights, along directions and by curvature.
 
     Args:
-        model: in test mode.
-        data: training images, all of which go through the network at once.
+        model: a classifier in eval mode.
+        data: training images, which pass through the network in one batch.
         steps: see :class:`Sharpness`.
-        directions: random ones, see :func:`filter_normalized`.
+        directions: number of random directions, see :func:`filter_normalized`.
         iterations: see :func:`largest_eigenvalue`.
-        generator: of the directions, on the CPU.
+        generator: CPU generator of the directions.
     """
     weights: dict[str, Tensor] = {
         name: p for name, p in model.named_parameters() if p.requires_grad
@@ -72,17 +72,17 @@ def sharpness(
 def filter_normalized(
     weights: dict[str, Tensor], generator: torch.Generator | None = None
 ) -> dict[str, Tensor]:
-    """A random direction whose filters have the norms of the network's.
+    """Draw a random direction whose filters have the norms of the network's filters.
 
-    Of "Visualizing the Loss Landscape of Neural Nets" (Li et al. 2018), section 4: without it, a
-    network looks sharper for no more than smaller weights. Biases and weights of norms stay.
+    See "Visualizing the Loss Landscape of Neural Nets" (Li et al. 2018), section 4: otherwise, a
+    network looks sharper just because its weights are smaller. Biases and norms stay fixed.
 
     Args:
-        weights: by name; the first axis of those with two or more numbers the filters.
-        generator: on the CPU.
+        weights: weights by name. The first axis of those with two or more axes indexes the filters.
+        generator: CPU generator of the direction.
 
     Returns:
-        dict: a direction for each weight, of its shape.
+        dict: direction for each weight, of the same shape.
     """
     found = {}
     for name, weight in weights.items():
@@ -123,13 +123,13 @@ def largest_eigenvalue(
     iterations: int,
     tolerance: float = 1e-3,
 ) -> float:
-    """The eigenvalue of largest magnitude of a loss's Hessian, by power iteration.
+    """Compute the eigenvalue of largest magnitude of a loss's Hessian, by power iteration.
 
     Args:
-        loss: of the weights, twice differentiable almost everywhere.
-        weights: what to differentiate by.
-        iterations: at most.
-        tolerance: of two successive estimates, relative, at which it stops.
+        loss: function that computes the loss, twice differentiable almost everywhere.
+        weights: tensors to differentiate by.
+        iterations: maximum number of iterations.
+        tolerance: relative difference of successive estimates at which to stop.
     """
     gradients = torch.autograd.grad(loss(), weights, create_graph=True)
     vector = [torch.randn_like(weight) for weight in weights]

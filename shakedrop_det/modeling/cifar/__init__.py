@@ -1,5 +1,5 @@
-"""Networks for small images: ResNets and ResNeXts, Wide ResNets, PyramidNets, and networks of two
-branches."""
+"""Networks for small images: ResNets and ResNeXts, Wide ResNets, PyramidNets, and networks with two
+residual branches per block."""
 
 from .backbones import (
     build_shake_shake_backbone,

@@ -1,4 +1,4 @@
-"""Backbones of three stages for images of 32 x 32 pixels."""
+"""Backbones for images of 32x32 pixels."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ from .wide_blocks import WideBlock
 
 @BACKBONE_REGISTRY.register()
 def build_shakedrop_resnet_cifar_stem_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> Backbone:
-    """detectron2's ResNets of four stages (18 to 152 layers) with a :class:`CifarStem`, under
-    ShakeDrop: strides are a quarter of the usual ones."""
+    """Build detectron2's four-stage ResNet (18 to 152 layers) with a :class:`CifarStem` and
+    ShakeDrop. The strides are a quarter of the usual ones."""
     resnet = build_resnet_backbone(cfg, input_shape)
     norm = cfg.MODEL.RESNETS.NORM
     stem = CifarStem(resnet.stem.in_channels, resnet.stem.out_channels, norm=norm)
@@ -42,11 +42,11 @@ def build_shakedrop_resnet_cifar_stem_backbone(cfg: CfgNode, input_shape: ShapeS
 
 @BACKBONE_REGISTRY.register()
 def build_shakedrop_cifar_resnet_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> Backbone:
-    """The ResNets for CIFAR of He et al., CVPR 2016, section 4.2, with ShakeDrop.
+    """Build a CIFAR ResNet of He et al., CVPR 2016, section 4.2, with ShakeDrop.
 
-    Three stages, res2 to res4, of detectron2's blocks: ``MODEL.RESNETS.DEPTH`` is 6 n + 2 with
-    ``MODEL.RESNETS.BLOCK`` "basic" (20, 56, 110), and 9 n + 2 with "bottleneck" (164). Where the
-    number of channels changes, the shortcut is a 1x1 convolution, as throughout detectron2.
+    It has three stages of detectron2's blocks, res2 to res4. ``MODEL.RESNETS.DEPTH`` is 6 n + 2
+    (20, 56, 110) with ``MODEL.RESNETS.BLOCK`` "basic", and 9 n + 2 (164) with "bottleneck". Where
+    the number of channels changes, the shortcut is a 1x1 convolution, as always in detectron2.
     """
     node = cfg.MODEL.RESNETS
     num_blocks = blocks_per_stage(node.DEPTH, node.BLOCK)
@@ -79,9 +79,9 @@ def build_shakedrop_cifar_resnet_backbone(cfg: CfgNode, input_shape: ShapeSpec) 
 
 @BACKBONE_REGISTRY.register()
 def build_shakedrop_pyramidnet_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> Backbone:
-    """The additive PyramidNets of Han et al., CVPR 2017, for CIFAR, with ShakeDrop.
+    """Build an additive PyramidNet of Han et al., CVPR 2017, for CIFAR, with ShakeDrop.
 
-    Depth and kind of blocks are as in :func:`build_shakedrop_cifar_resnet_backbone`;
+    Depth and block type are as in :func:`build_shakedrop_cifar_resnet_backbone`, and
     ``MODEL.RESNETS.PYRAMID_ALPHA`` is the widening factor. A norm and a ReLU follow the last block.
     """
     node = cfg.MODEL.RESNETS
@@ -114,11 +114,11 @@ def build_shakedrop_pyramidnet_backbone(cfg: CfgNode, input_shape: ShapeSpec) ->
 
 @BACKBONE_REGISTRY.register()
 def build_shake_shake_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> Backbone:
-    """The networks of two residual branches of Gastaldi (Shake-Shake, 2017), for CIFAR.
+    """Build a two-branch network of Gastaldi (Shake-Shake, 2017), for CIFAR.
 
-    Depth and kind of branches are as in :func:`build_shakedrop_cifar_resnet_backbone`: 26 2x64d has
-    ``MODEL.RESNETS.DEPTH`` 26 and ``RES2_OUT_CHANNELS`` 64. ``MODEL.SHAKEDROP.BRANCHES`` says how
-    the branches are perturbed; without ShakeDrop they are added up. A ReLU follows the last block.
+    Depth and branch type are as in :func:`build_shakedrop_cifar_resnet_backbone`: 26 2x64d has
+    ``MODEL.RESNETS.DEPTH`` 26 and ``RES2_OUT_CHANNELS`` 64. ``MODEL.SHAKEDROP.BRANCHES`` sets how
+    the branches are perturbed; without ShakeDrop they are summed. A ReLU follows the last block.
     """
     node = cfg.MODEL.RESNETS
     num_blocks = blocks_per_stage(node.DEPTH, node.BLOCK)
@@ -152,10 +152,10 @@ def build_shake_shake_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> Backbone
 
 @BACKBONE_REGISTRY.register()
 def build_shakedrop_wide_resnet_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> Backbone:
-    """The Wide ResNets of Zagoruyko and Komodakis, BMVC 2016, for CIFAR, under ShakeDrop.
+    """Build a Wide ResNet of Zagoruyko and Komodakis, BMVC 2016, for CIFAR, with ShakeDrop.
 
     ``MODEL.RESNETS.DEPTH`` is 6 n + 4, and ``WIDEN_FACTOR`` multiplies the widths of 16, 32 and 64:
-    28 and 10 for WRN-28-10. ``LAST_BRANCH_NORM`` says whether each branch ends in a norm, which
+    WRN-28-10 has 28 and 10. ``LAST_BRANCH_NORM`` adds a norm at the end of each branch, which
     ShakeDrop needs. A norm and a ReLU follow the last block.
     """
     node = cfg.MODEL.RESNETS

@@ -1,4 +1,4 @@
-"""The convolutions of the networks for small images."""
+"""Convolutions of the networks for small images."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ def conv_norm(
     stride: int = 1,
     num_groups: int = 1,
 ) -> Conv2d:
-    """A convolution without bias that keeps the resolution at stride 1, and its norm; initialized
-    as detectron2's.
+    """Build a convolution with a norm and without a bias, initialized as in detectron2. At stride 1
+    it keeps the resolution.
 
     Args:
-        in_channels, out_channels: its channels.
-        size: side of its kernel, odd.
+        in_channels, out_channels: number of channels.
+        size: kernel size, odd.
         norm: see detectron2's ``get_norm``.
-        stride, num_groups: as of ``nn.Conv2d``.
+        stride, num_groups: see ``nn.Conv2d``.
     """
     conv = Conv2d(
         in_channels,

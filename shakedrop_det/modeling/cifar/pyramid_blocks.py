@@ -14,14 +14,14 @@ from .convolution import conv_norm
 
 
 class ZeroPaddedShortcut(nn.Module):
-    """A shortcut without parameters: averages where the stride is 2, and zeros for new channels
+    """A shortcut without parameters: average pooling if strided, and zeros for the new channels
     (section 3.3 of the paper)."""
 
     def __init__(self, new_channels: int, stride: int = 1) -> None:
         """
         Args:
-            new_channels: how many channels of zeros follow those of the input.
-            stride: side of the squares that are averaged.
+            new_channels: number of zero channels to append to the input.
+            stride: stride and kernel size of the average pooling.
         """
         super().__init__()
         self.new_channels = new_channels
@@ -46,7 +46,7 @@ class ZeroPaddedShortcut(nn.Module):
 class PyramidBasicBlock(BasicBranch, CNNBlockBase):
     """BN, 3x3 convolution, BN, ReLU, 3x3 convolution, BN (figure 6d of the paper).
 
-    There is no ReLU after the addition, with ShakeDrop's ``erase_relu`` or without.
+    There is no ReLU after the addition, regardless of ShakeDrop's ``erase_relu``.
     """
 
     if TYPE_CHECKING:
@@ -57,8 +57,8 @@ class PyramidBasicBlock(BasicBranch, CNNBlockBase):
     ) -> None:
         """
         Args:
-            in_channels, out_channels: of the block; the latter not less than the former.
-            stride: of the first convolution.
+            in_channels, out_channels: channels of the block; they must not decrease.
+            stride: stride of the first convolution.
             norm: see detectron2's ``get_norm``.
         """
         super().__init__(in_channels, out_channels, stride)
@@ -86,7 +86,7 @@ class PyramidBasicBlock(BasicBranch, CNNBlockBase):
 class PyramidBottleneckBlock(BottleneckBranch, CNNBlockBase):
     """BN, 1x1 convolution, BN, ReLU, 3x3 convolution, BN, ReLU, 1x1 convolution, BN.
 
-    There is no ReLU after the addition, with ShakeDrop's ``erase_relu`` or without.
+    There is no ReLU after the addition, regardless of ShakeDrop's ``erase_relu``.
     """
 
     if TYPE_CHECKING:
@@ -103,9 +103,9 @@ class PyramidBottleneckBlock(BottleneckBranch, CNNBlockBase):
     ) -> None:
         """
         Args:
-            in_channels, out_channels: of the block; the latter not less than the former.
-            bottleneck_channels: of the 3x3 convolution.
-            stride: of the 3x3 convolution.
+            in_channels, out_channels: channels of the block; they must not decrease.
+            bottleneck_channels: channels of the 3x3 convolution.
+            stride: stride of the 3x3 convolution.
             norm: see detectron2's ``get_norm``.
         """
         super().__init__(in_channels, out_channels, stride)
@@ -134,14 +134,14 @@ class PyramidBottleneckBlock(BottleneckBranch, CNNBlockBase):
 
 
 def pyramid_channels(num_blocks: int, alpha: float, *, first: int = 16) -> list[int]:
-    """Channels of each block of an additive PyramidNet, bottlenecks' without their expansion.
+    """Return the channels of each block of an additive PyramidNet, before bottleneck expansion.
 
     They grow linearly from ``first`` to ``first + alpha`` (eq. 3 of the paper), rounded to the
-    nearest, as in the authors' code.
+    nearest integer as in the authors' code.
 
     Args:
-        num_blocks: residual blocks of the whole network.
-        alpha: the widening factor.
+        num_blocks: number of residual blocks in the whole network.
+        alpha: widening factor.
         first: channels of the stem.
     """
     return [round(first + alpha * block / num_blocks) for block in range(1, num_blocks + 1)]
@@ -150,8 +150,8 @@ def pyramid_channels(num_blocks: int, alpha: float, *, first: int = 16) -> list[
 def _shortcut(in_channels: int, out_channels: int, stride: int) -> ZeroPaddedShortcut | None:
     if out_channels < in_channels:
         raise ValueError(
-            f"out_channels must not be less than in_channels, {in_channels}, which a zero-padded "
-            f"shortcut cannot reduce; got {out_channels}"
+            f"out_channels must not be less than in_channels, {in_channels}, since a zero-padded "
+            f"shortcut cannot remove channels; got {out_channels}"
         )
     if in_channels == out_channels and stride == 1:
         return None

@@ -17,10 +17,10 @@ from .two_branch_blocks import TwoBranchBlock
 
 @shakes(TwoBranchBlock)
 class ShakenTwoBranchBlock(ShakenBlock, TwoBranchBlock):
-    """:class:`TwoBranchBlock` by the spec's ``branches``.
+    """:class:`TwoBranchBlock` perturbed according to the spec's ``branches``.
 
     * "sum": ``y = x + s (F1 + F2)``, type A of the ShakeDrop paper;
-    * "each": ``y = x + s1 F1 + s2 F2``, type B; both branches survive with probability p_l;
+    * "each": ``y = x + s1 F1 + s2 F2``, type B; both branches have survival probability p_l;
     * "shake_shake": ``y = x + s F1 + (1 - s) F2``, see :func:`complement`.
     """
 
@@ -33,7 +33,7 @@ class ShakenTwoBranchBlock(ShakenBlock, TwoBranchBlock):
         return [(self.branch1.last_conv, first), (self.branch2.last_conv, second)]
 
     def residual(self, x: Tensor) -> Tensor:
-        """``F1 + F2`` of the block's input, (N, C, H, W)."""
+        """Return ``F1 + F2`` for the block's input, (N, C, H, W)."""
         active = F.relu(x)
         out = self.branch1.residual(active)
         out += self.branch2.residual(active)
@@ -48,7 +48,7 @@ class ShakenTwoBranchBlock(ShakenBlock, TwoBranchBlock):
         return x if self.shortcut is None else self.shortcut(F.relu(x))
 
     def _residual_and_norm(self, x: Tensor) -> tuple[Tensor, Optional[nn.Module]]:
-        return self.residual(x), None  # The branches end in a norm each.
+        return self.residual(x), None  # Each branch applies its own norm.
 
     def _plain(self, x: Tensor) -> Tensor:
         return TwoBranchBlock.forward(self, x)

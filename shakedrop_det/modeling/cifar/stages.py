@@ -1,4 +1,4 @@
-"""What the networks of three stages share: how many blocks, at which strides, and ShakeDrop."""
+"""Common parts of the three-stage networks: number of blocks, strides, and ShakeDrop."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from ..backbone import shake_backbone
 
 NUM_STAGES = 3
 _LAYERS = {"basic": 2, "bottleneck": 3}
-"""Convolutions of a residual branch, by the values of ``MODEL.RESNETS.BLOCK``."""
+"""Number of convolutions in a residual branch, by value of ``MODEL.RESNETS.BLOCK``."""
 
 
 def blocks_per_stage(depth: int, block: str) -> int:
-    """n: residual blocks in each of the three stages.
+    """Return n, the number of residual blocks in each of the three stages.
 
     Args:
-        depth: layers of the network with stem and classifier.
+        depth: number of layers, including stem and classifier.
         block: "basic" or "bottleneck".
 
     Raises:
-        ValueError: for another block, or a depth that does not go with it.
+        ValueError: if the block type is unknown, or the depth is not possible with it.
     """
     if block not in _LAYERS:
         raise ValueError(f"MODEL.RESNETS.BLOCK must be one of {', '.join(_LAYERS)}, got {block!r}")
@@ -39,10 +39,10 @@ def blocks_per_stage(depth: int, block: str) -> int:
 
 
 def wide_blocks_per_stage(depth: int) -> int:
-    """n of a Wide ResNet, which counts the convolutions of its branches, stem and shortcuts.
+    """Return n of a Wide ResNet, whose depth counts convolutions of branches, stem and shortcuts.
 
     Raises:
-        ValueError: for a depth that is not 6 n + 4.
+        ValueError: if the depth is not 6 n + 4.
     """
     num_blocks, rest = divmod(depth - 4, 2 * NUM_STAGES)
     if num_blocks < 1 or rest:
@@ -54,7 +54,7 @@ def wide_blocks_per_stage(depth: int) -> int:
 
 
 def strides(stage: int, num_blocks: int) -> list[int]:
-    """Strides of the blocks of a stage, counted from 0: all but the first begin with 2."""
+    """Return the strides of the blocks of a stage. All stages but the first, 0, begin with 2."""
     return [2 if stage else 1] + [1] * (num_blocks - 1)
 
 
@@ -64,8 +64,8 @@ def three_stage_backbone(
     stages: Sequence[Sequence[CNNBlockBase]],
     num_blocks: int,
 ) -> Backbone:
-    """The network of a stem and all its stages, of ``num_blocks`` residual blocks each, under the
-    ShakeDrop of a config."""
+    """Build the network from a stem and stages of ``num_blocks`` residual blocks each, with the
+    ShakeDrop settings of a config."""
     backbone = ResNet(
         stem,
         stages,

@@ -1,4 +1,4 @@
-"""Stem and final activation of networks for images of 32 x 32 pixels."""
+"""Stem and final activation of networks for images of 32x32 pixels."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ class CifarStem(CNNBlockBase):
     ) -> None:
         """
         Args:
-            in_channels: of the image.
-            out_channels: of the first residual block's input.
+            in_channels: channels of the image.
+            out_channels: channels of the output.
             norm: see detectron2's ``get_norm``.
-            relu: whether a ReLU follows. Networks whose blocks begin with a norm or a ReLU have
-                none here.
+            relu: whether a ReLU follows. It does not in networks whose blocks begin with a norm or
+                a ReLU.
         """
         super().__init__(in_channels, out_channels, 1)
         self.relu = relu
@@ -43,15 +43,15 @@ class CifarStem(CNNBlockBase):
 
 
 class FinalActivation(CNNBlockBase):
-    """What ends a network whose blocks have no ReLU after the addition: a norm, a ReLU.
+    """The norm and ReLU at the end of a network whose blocks have no ReLU after the addition.
 
-    It is the last member of the last stage.
+    It is the last module of the last stage.
     """
 
     def __init__(self, channels: int, *, norm: str = "") -> None:
         """
         Args:
-            channels: of the last residual block's output.
+            channels: channels of the last residual block.
             norm: see detectron2's ``get_norm``; none by default.
         """
         super().__init__(channels, channels, 1)

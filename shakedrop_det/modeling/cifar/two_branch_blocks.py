@@ -1,4 +1,4 @@
-"""Residual blocks of two branches, those of Shake-Shake's ResNeXts (Gastaldi 2017)."""
+"""Two-branch residual blocks of Shake-Shake's ResNeXts (Gastaldi 2017)."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from .convolution import conv_norm
 
 
 class TwoPathShortcut(nn.Module):
-    """The projection of Shake-Shake's networks, which sees other pixels by each of two paths.
+    """The projection shortcut of Shake-Shake's networks, with two paths over different pixels.
 
-    At a stride of 2 half of the output's channels come from every second pixel of every second
-    row, the other half from those one to the left and above, by a 1x1 convolution each; a norm
-    follows. So it is in the author's code, models/shakeshakeblock.lua.
+    At a stride of 2, one half of the output channels is computed from every second pixel in every
+    second row, and the other half from the pixels one to the left and above, by a 1x1 convolution
+    each. A norm follows. This is the shortcut in the author's code, models/shakeshakeblock.lua.
     """
 
     def __init__(
@@ -28,8 +28,8 @@ class TwoPathShortcut(nn.Module):
     ) -> None:
         """
         Args:
-            in_channels, out_channels: the latter even.
-            stride: of both paths.
+            in_channels, out_channels: number of channels; ``out_channels`` must be even.
+            stride: stride of both paths.
             norm: see detectron2's ``get_norm``.
 
         Raises:
@@ -65,8 +65,8 @@ class BasicResidual(BasicBranch, nn.Module):
     def __init__(self, in_channels: int, out_channels: int, *, stride: int, norm: str) -> None:
         """
         Args:
-            in_channels, out_channels: of the branch.
-            stride: of the first convolution.
+            in_channels, out_channels: channels of the branch.
+            stride: stride of the first convolution.
             norm: see detectron2's ``get_norm``.
         """
         super().__init__()
@@ -89,9 +89,9 @@ class BottleneckResidual(BottleneckBranch, nn.Module):
     ) -> None:
         """
         Args:
-            in_channels, out_channels: of the branch.
-            bottleneck_channels, num_groups: of the 3x3 convolution.
-            stride: of the 3x3 convolution.
+            in_channels, out_channels: channels of the branch.
+            bottleneck_channels, num_groups: channels and groups of the 3x3 convolution.
+            stride: stride of the 3x3 convolution.
             norm: see detectron2's ``get_norm``.
         """
         super().__init__()
@@ -106,7 +106,7 @@ class BottleneckResidual(BottleneckBranch, nn.Module):
 class TwoBranchBlock(CNNBlockBase):
     """``y = x + F1(relu(x)) + F2(relu(x))``, without a ReLU after the addition.
 
-    Where the number of channels or the resolution changes, x is ``TwoPathShortcut(relu(x))``.
+    If the number of channels or the resolution changes, ``TwoPathShortcut(relu(x))`` replaces x.
     """
 
     if TYPE_CHECKING:
@@ -125,11 +125,11 @@ class TwoBranchBlock(CNNBlockBase):
     ) -> None:
         """
         Args:
-            in_channels, out_channels: of the block.
+            in_channels, out_channels: channels of the block.
             make_branch: :class:`BasicResidual` or :class:`BottleneckResidual`.
-            stride: of each branch and of the shortcut.
+            stride: stride of each branch and of the shortcut.
             norm: see detectron2's ``get_norm``.
-            kwargs: other arguments of ``make_branch``.
+            kwargs: further arguments of ``make_branch``.
         """
         super().__init__(in_channels, out_channels, stride)
         self.branch1 = make_branch(in_channels, out_channels, stride=stride, norm=norm, **kwargs)

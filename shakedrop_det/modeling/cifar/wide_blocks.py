@@ -16,9 +16,9 @@ from .convolution import conv_norm
 class WideBlock(BasicBranch, CNNBlockBase):
     """Norm, ReLU, 3x3 convolution, norm, ReLU, 3x3 convolution (figure 1c of the paper).
 
-    Where the number of channels or the resolution changes, the shortcut is a 1x1 convolution of
-    what comes after the first ReLU; so it is in the authors' code, models/wide-resnet.lua. There is
-    no ReLU after the addition, with ShakeDrop's ``erase_relu`` or without.
+    If the number of channels or the resolution changes, the shortcut is a 1x1 convolution of the
+    first ReLU's output, as in the authors' code, models/wide-resnet.lua. There is no ReLU after the
+    addition, regardless of ShakeDrop's ``erase_relu``.
     """
 
     if TYPE_CHECKING:
@@ -35,11 +35,11 @@ class WideBlock(BasicBranch, CNNBlockBase):
     ) -> None:
         """
         Args:
-            in_channels, out_channels: of the block.
-            stride: of the first convolution and of the shortcut.
+            in_channels, out_channels: channels of the block.
+            stride: stride of the first convolution and of the shortcut.
             norm: see detectron2's ``get_norm``.
-            last_norm: the same of a norm at the end of the branch, which the original block lacks,
-                and which the authors of ShakeDrop add.
+            last_norm: norm at the end of the branch, see ``get_norm``. The original block has none;
+                the authors of ShakeDrop add one.
         """
         super().__init__(in_channels, out_channels, stride)
         self.norm1 = get_norm(norm, in_channels) or nn.Identity()
@@ -50,16 +50,16 @@ class WideBlock(BasicBranch, CNNBlockBase):
             self.shortcut = conv_norm(in_channels, out_channels, 1, norm="", stride=stride)
 
     def activate(self, x: Tensor) -> Tensor:
-        """What the first convolution sees of the block's input; of the same shape."""
+        """Return the input of the first convolution for the block's input; of the same shape."""
         return F.relu(self.norm1(x))
 
     def shared_input(self, x: Tensor) -> Tensor:
-        """What branch and shortcut have in common, from the input of the block: all up to the first
-        ReLU where the shortcut is a convolution, nothing where it is the identity."""
+        """Compute what branch and shortcut share of the block's input: the first norm and ReLU if
+        the shortcut is a convolution, nothing if it is the identity."""
         return x if self.shortcut is None else self.activate(x)
 
     def residual_input(self, x: Tensor) -> Tensor:
-        """As in the base class, but from :meth:`shared_input`."""
+        """Like the base class, but from the output of :meth:`shared_input`."""
         return F.relu_(self.conv1(self.activate(x) if self.shortcut is None else x))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -78,11 +78,11 @@ class WideBlock(BasicBranch, CNNBlockBase):
 
 @shakes(WideBlock)
 class ShakenWideBlock(ShakenBlock, WideBlock):
-    """:class:`WideBlock` under ShakeDrop."""
+    """:class:`WideBlock` with ShakeDrop."""
 
     ENDS_IN_RELU = False
 
     def forward(self, x: Tensor) -> Tensor:
-        """As of :class:`WideBlock`."""
-        # Once for both, so that the norm sees the input once in each step.
+        """Compute the same as :class:`WideBlock`, perturbed in training."""
+        # Computed once for branch and shortcut, so that the norm sees the input once per step.
         return super().forward(self.shared_input(x))

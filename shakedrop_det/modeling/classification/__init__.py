@@ -1,4 +1,4 @@
-"""The classification stage: the meta-architecture that pretrains a backbone."""
+"""The meta-architecture that pretrains a backbone by classification."""
 
 from .classifier import ImageClassifier
 

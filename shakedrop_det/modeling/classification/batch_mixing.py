@@ -1,4 +1,4 @@
-"""mixup and CutMix of a training batch."""
+"""Apply mixup and CutMix to a training batch."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from torchvision.transforms import v2
 
 
 class BatchMixing(nn.Module):
-    """Mix each image of a batch with its neighbour, and its label with that one's.
+    """Mix each image of a batch and its label with another image and its label.
 
-    Of "mixup: Beyond Empirical Risk Minimization" (Zhang et al., 2018) and "CutMix" (Yun et al.,
-    2019), by torchvision's transforms. The neighbour is the previous image of the same process's
-    batch, whose order is random; one share is drawn per batch.
+    See "mixup: Beyond Empirical Risk Minimization" (Zhang et al., 2018) and "CutMix" (Yun et al.,
+    2019); implemented by torchvision's transforms. The other image is the previous one in this
+    process's batch, whose order is random. One mixing ratio is drawn per batch.
     """
 
     def __init__(
@@ -21,10 +21,10 @@ class BatchMixing(nn.Module):
         """
         Args:
             num_classes: number of classes of the labels.
-            mixup_alpha: mixup's share of the other image is drawn from Beta(alpha, alpha); 0
-                switches mixup off.
-            cutmix_alpha: the same for the area of CutMix's rectangle. With both, each batch gets
-                one of them with equal probability.
+            mixup_alpha: alpha of the Beta(alpha, alpha) distribution of mixup's ratio; 0 disables
+                mixup.
+            cutmix_alpha: the same for the area of CutMix's rectangle. If both are positive, each
+                batch gets one of them with equal probability.
 
         Raises:
             ValueError: if an alpha is negative, naming the config key.
@@ -35,7 +35,7 @@ class BatchMixing(nn.Module):
         for key, (kind, alpha) in kinds.items():
             if alpha < 0:
                 raise ValueError(
-                    f"MODEL.IMAGE_CLASSIFIER.{key} must be at least 0, which is off; got {alpha!r}"
+                    f"MODEL.IMAGE_CLASSIFIER.{key} must be at least 0 (disabled), got {alpha!r}"
                 )
             if alpha > 0:
                 transforms.append(kind(alpha=alpha, num_classes=num_classes))
@@ -48,10 +48,10 @@ class BatchMixing(nn.Module):
             labels: (N,) integers.
 
         Returns:
-            The mixed images and (N, num_classes) soft labels; what was given if mixing is off.
+            The mixed images and (N, num_classes) soft labels; the arguments if mixing is disabled.
         """
         if not self.transforms:
             return images, labels
-        # Drawn on the CPU, as torchvision's transforms do: no device has to be waited for.
+        # Drawn on the CPU like torchvision's transforms do, which needs no device synchronization.
         choice = int(torch.randint(len(self.transforms), ())) if len(self.transforms) > 1 else 0
         return self.transforms[choice](images, labels)

@@ -1,4 +1,4 @@
-"""The meta-architecture of the classification stage."""
+"""The meta-architecture for image classification."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from .batch_mixing import BatchMixing
 
 @META_ARCH_REGISTRY.register()
 class ImageClassifier(nn.Module):
-    """A backbone, global average pooling and one linear layer.
+    """An image classifier: a backbone, global average pooling and one linear layer.
 
-    The backbone may be a ResNet, or an FPN, of which only the bottom-up network is kept. It is
-    stored as ``backbone.bottom_up``: the checkpoint of a classifier holds the keys of a detector
-    with FPN, and goes into its ``MODEL.WEIGHTS`` as it is.
+    The backbone is a ResNet, or an FPN of which only the bottom-up network is kept. It is stored as
+    ``backbone.bottom_up``, so that a classifier's checkpoint has the keys of a detector with FPN
+    and can be its ``MODEL.WEIGHTS`` without conversion.
     """
 
     pixel_mean: Tensor
@@ -41,17 +41,17 @@ class ImageClassifier(nn.Module):
     ) -> None:
         """
         Args:
-            backbone: see above.
+            backbone: a ResNet or an FPN, see above.
             num_classes: number of classes.
             in_feature: name of the bottom-up network's feature map to classify.
-            pixel_mean, pixel_std: per channel, in the order of the input's channels and in the
-                units of its pixels (0 to 255).
-            label_smoothing: part of each target, in [0, 1), that is spread evenly over all classes.
+            pixel_mean, pixel_std: values per channel, in the order of the input's channels and in
+                the units of its pixels (0 to 255).
+            label_smoothing: fraction of each target, in [0, 1), that is spread over all classes.
             mixup_alpha, cutmix_alpha: see :class:`BatchMixing`.
 
         Raises:
-            ValueError: if the backbone has no feature map of that name, or a number is out of its
-                range; the message names the config key.
+            ValueError: if the backbone has no feature map ``in_feature``, or a number is out of
+                range, naming the config key.
         """
         super().__init__()
         bottom_up = getattr(backbone, "bottom_up", backbone)
@@ -59,7 +59,7 @@ class ImageClassifier(nn.Module):
         if in_feature not in shapes:
             raise ValueError(
                 f"MODEL.IMAGE_CLASSIFIER.IN_FEATURE {in_feature!r} is not a feature map of the "
-                f"backbone; MODEL.RESNETS.OUT_FEATURES gives {', '.join(shapes)}"
+                f"backbone; MODEL.RESNETS.OUT_FEATURES has {', '.join(shapes)}"
             )
         if not 0 <= label_smoothing < 1:
             raise ValueError(
@@ -98,13 +98,13 @@ class ImageClassifier(nn.Module):
         """
         Args:
             batched_inputs: one dict per image, with ``image``, a (C, H, W) tensor of pixels from 0
-                to 255, all of one size; in training also ``label``, an int.
+                to 255, all of the same size; in training also ``label``, an int.
 
         Returns:
-            dict[str, Tensor]: in training, the loss; else a list with, for each image, a dict of
-            ``scores``, the (num_classes,) probabilities.
+            dict[str, Tensor]: the loss in training. Otherwise a list with a dict for each image,
+            whose ``scores`` are the (num_classes,) probabilities.
         """
-        if not batched_inputs:  # Each image of a batch was unreadable.
+        if not batched_inputs:  # No image of the batch was readable.
             return []
         images = self.preprocess_image(batched_inputs)
         if not self.training:
@@ -117,11 +117,11 @@ class ImageClassifier(nn.Module):
         return {"loss_cls": loss}
 
     def preprocess_image(self, batched_inputs: list[dict[str, Any]]) -> Tensor:
-        """Stack the images on the model's device and normalize them: (N, C, H, W)."""
+        """Normalize the images on the model's device, and stack them to (N, C, H, W)."""
         images = [move_device_like(x["image"], self.pixel_mean) for x in batched_inputs]
         return (torch.stack(images) - self.pixel_mean) / self.pixel_std
 
     def logits(self, images: Tensor) -> Tensor:
-        """Class scores before softmax, (N, num_classes), of normalized images (N, C, H, W)."""
+        """Return logits, (N, num_classes), for normalized images, (N, C, H, W)."""
         features = self.backbone["bottom_up"](images)[self.in_feature]
         return self.linear(features.mean(dim=(2, 3)))

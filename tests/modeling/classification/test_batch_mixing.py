@@ -122,8 +122,8 @@ def test_a_batch_without_a_readable_image() -> None:
     [
         ("LABEL_SMOOTHING", 1.0, r"in \[0, 1\), got 1.0"),
         ("LABEL_SMOOTHING", -0.1, r"in \[0, 1\), got -0.1"),
-        ("MIXUP_ALPHA", -1.0, "at least 0, which is off; got -1.0"),
-        ("CUTMIX_ALPHA", -0.5, "at least 0, which is off; got -0.5"),
+        ("MIXUP_ALPHA", -1.0, "at least 0 .disabled., got -1.0"),
+        ("CUTMIX_ALPHA", -0.5, "at least 0 .disabled., got -0.5"),
     ],
 )
 def test_bad_values_are_named(
