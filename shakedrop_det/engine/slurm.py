@@ -87,7 +87,7 @@ def submit(
             stderr_to_stdout=True,
             # Whatever the cluster's default: a job that has to make room comes again.
             additional_parameters={**others, "requeue": True},
-            setup=before_the_tasks(jobs).splitlines(),
+            setup=before_the_tasks(jobs, folder).splitlines(),
             teardown=AFTER_THE_TASKS.splitlines(),
         )
         return executor.submit_array(jobs)

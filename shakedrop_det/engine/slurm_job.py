@@ -15,6 +15,7 @@ from typing import Any
 from .torchrun import join
 
 _BEFORE_THE_TASKS = """\
+folder={folder}
 outputs=({outputs})
 consoles=({consoles})
 index=${{SLURM_ARRAY_TASK_ID:-0}}
@@ -29,9 +30,10 @@ saved=$(last)
 if [ $status -eq 140 ] && [ "${SLURM_RESTART_COUNT:-0}" -gt 0 ] &&
     { [ -z "$saved" ] || [ "$saved" = "$began" ]; }
 then
+  [ -e "$folder/${job}_begun" ] && resume=" (tools/train_net.py: and with --resume)"
   echo "Job $job is not requeued again: its time was over before it had saved a checkpoint newer" \
-    "than the one that it began with (${began:-none}). Start the command again with a longer" \
-    "time in --slurm; tools/train_net.py also needs --resume" | tee -a "${consoles[index]}"
+    "than the one that it began with. Start the command again with a longer time in" \
+    "--slurm$resume" | tee -a "${consoles[index]}"
 elif [ $status -eq 140 ] ||
     { [ $status -eq 143 ] && [[ $described == *PreemptTime=2* && $described != *CANCELLED* ]]; }
 then
@@ -41,14 +43,24 @@ exit $status"""
 """The end of the batch script: requeue the job if its tasks ended by USR2, which Slurm sends before
 the time is over, or by TERM because the job has to make room, not because somebody cancelled it.
 Slurm requeues a preempted job by itself only if that does not end before it is killed. A job that
-gets nowhere within its time would be requeued forever, so the second time that ends it."""
+gets nowhere within its time would be requeued forever, so the second time that ends it. One that
+had not begun to train must not be resumed: what is there to resume is an earlier run's."""
 
 
-def before_the_tasks(jobs: Sequence[SlurmJob]) -> str:
-    """The beginning of the batch script of a job, or of an array of several: it notes the
-    checkpoint that there is, for :data:`AFTER_THE_TASKS`."""
+def before_the_tasks(jobs: Sequence[SlurmJob], folder: str | os.PathLike[str]) -> str:
+    """The beginning of the batch script, for :data:`AFTER_THE_TASKS`: it notes the checkpoint that
+    there is.
+
+    Args:
+        jobs: the one, or those of the array.
+        folder: of submitit's files.
+    """
     outputs, consoles = ([job.output for job in jobs], [job.console for job in jobs])
-    return _BEFORE_THE_TASKS.format(outputs=shlex.join(outputs), consoles=shlex.join(consoles))
+    return _BEFORE_THE_TASKS.format(
+        folder=shlex.quote(os.path.abspath(folder)),
+        outputs=shlex.join(outputs),
+        consoles=shlex.join(consoles),
+    )
 
 
 def is_slurm_job() -> bool:
@@ -64,7 +76,8 @@ def note_begin() -> None:
 
 def had_begun() -> bool:
     """Whether training had begun when this job was requeued, see :func:`note_begin`."""
-    return _mark().exists()
+    # The number alone may be that of a job of another cluster.
+    return int(os.environ.get("SLURM_RESTART_COUNT", 0)) > 0 and _mark().exists()
 
 
 def _mark() -> Path:

@@ -89,6 +89,7 @@ def test_the_batch_script_requeues_what_slurm_stopped(
     assert (f"requeue {name}" in (tmp_path / "calls").read_text().splitlines()) == requeued
 
 
+@pytest.mark.parametrize("begun", [True, False])
 @pytest.mark.parametrize(
     ("restarts", "began", "saved", "requeued"),
     [
@@ -102,8 +103,10 @@ def test_the_batch_script_requeues_what_slurm_stopped(
     ],
 )
 def test_a_job_whose_time_is_too_short_to_get_anywhere_ends(
-    tmp_path: Path, restarts: int, began: str | None, saved: str | None, requeued: bool
+    tmp_path: Path, restarts: int, began: str | None, saved: str | None, requeued: bool, begun: bool
 ) -> None:
+    if begun:
+        (tmp_path / "8_1_begun").touch()
     jobs = []
     for index in range(3):
         folder = tmp_path / f"the run's {index}"
@@ -123,7 +126,8 @@ def test_a_job_whose_time_is_too_short_to_get_anywhere_ends(
     else:
         (line,) = said.splitlines()
         assert line.startswith("Job 8_1 is not requeued again: its time was over before")
-        assert f"began with ({began or 'none'}). Start the command again with a longer time" in line
+        assert "began with. Start the command again with a longer time in --slurm" in line
+        assert line.endswith(" (tools/train_net.py: and with --resume)") == begun
         assert console.read_text() == said
 
 
@@ -140,6 +144,11 @@ def run_batch_script(
     lines = ["#!/bin/sh", f'[ $1 = show ] && echo "{described}"', f'echo "$@" >> {folder}/calls']
     scontrol.write_text("\n".join(lines))
     scontrol.chmod(0o755)
-    parts = [f"PATH={folder}:$PATH", before_the_tasks(jobs), f"({command})", AFTER_THE_TASKS]
+    parts = [
+        f"PATH={folder}:$PATH",
+        before_the_tasks(jobs, folder),
+        f"({command})",
+        AFTER_THE_TASKS,
+    ]
     script = ["bash", "-c", "\n\n".join(parts)]
     return subprocess.run(script, env=variables, stdout=subprocess.PIPE, text=True).stdout
