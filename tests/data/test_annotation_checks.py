@@ -14,7 +14,7 @@ import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import register_coco_instances
 from detectron2.structures import BoxMode
-from hypothesis import given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from pycocotools import mask as mask_util
@@ -78,27 +78,34 @@ KNOWN: dict[str, Any] = {"sizes": {1: None, 2: (64, 80)}, "categories": [5, 9]}
 
 def odd_annotations() -> st.SearchStrategy[Any]:
     """Right ones, those with any value at some places, and things that are no annotations."""
-    numbers = st.one_of(
-        st.integers(-3, 90),
-        st.floats(),
-        st.sampled_from([10**400, 1.7e308, -1.7e308, True, None, "5", [1], math.inf]),
+    usual = st.sampled_from([-3, -1, 0, 0.5, 1, 2, 3, 5, 63, 64, 79, 80])
+    odd = st.sampled_from([10**400, 1.7e308, -1.7e308, math.inf, math.nan, True, None, "5", [1]])
+    numbers = st.one_of(usual, odd, st.floats())
+    polygon = st.sampled_from([[], [1] * 4, [1] * 6, [1] * 7, [0.5] * 8, [math.nan] * 6, ["5"] * 6])
+    polygons = st.lists(polygon, max_size=2)
+    value = st.one_of(numbers, st.lists(numbers, max_size=5), polygons, st.just(RLE))
+    changes = st.one_of(
+        st.just({}),
+        st.fixed_dictionaries({"bbox": st.lists(usual, min_size=4, max_size=4)}),
+        st.fixed_dictionaries({"segmentation": polygons}),
+        st.dictionaries(st.sampled_from([*PLAIN, "ignore", "keypoints"]), value, max_size=2),
     )
-    lists = st.lists(numbers, min_size=3, max_size=7)
-    value = st.one_of(numbers, lists, st.lists(st.one_of(lists, numbers)), st.just(RLE))
-    changes = st.dictionaries(st.sampled_from([*PLAIN, "ignore", "keypoints"]), value, max_size=2)
-    boxes = st.fixed_dictionaries({"bbox": st.lists(numbers, min_size=4, max_size=4)})
-    odd = st.builds(
-        lambda changes, left_out: {k: v for k, v in changes.items() if k not in left_out},
-        st.one_of(changes, boxes).map(lambda changes: {**PLAIN, **changes}),
-        st.sets(st.sampled_from(list(PLAIN)), max_size=1),
+    key = st.sampled_from([*[None] * 14, *PLAIN])
+    changed = st.builds(
+        lambda number, changes, left_out: {
+            k: v for k, v in {**PLAIN, "id": number, **changes}.items() if k != left_out
+        },
+        *(st.integers(1, 4), changes, key),
     )
-    return st.one_of(odd, value)
+    return st.one_of(changed, st.sampled_from([None, 3, "5", [], [PLAIN]]))
 
 
+@settings(max_examples=500)
 @given(
     annotations=st.lists(odd_annotations(), max_size=3),
     needs=st.sampled_from([POLYGONS, MASKS, EVALUATED, Needs(), Needs(training=False), KEYPOINTS]),
 )
+@example(annotations=[{**PLAIN, "segmentation": [[1] * 7]}], needs=EVALUATED)
 def test_the_quick_answer_is_the_thorough_one(annotations: list[Any], needs: Needs) -> None:
     quick, thorough = (AnnotationCheck(needs, **KNOWN) for _ in range(2))
     for annotation in annotations:
