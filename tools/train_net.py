@@ -95,7 +95,7 @@ def submit_job(args: argparse.Namespace) -> None:
         )
         cfg = load_config(args.config_file, args.opts, overlays=args.overlay)
         output = make_output_folder(cfg.OUTPUT_DIR, key="OUTPUT_DIR")
-        job = SlurmJob(run_tool, os.path.abspath(__file__), args)
+        job = SlurmJob(run_tool, os.path.abspath(__file__), args, output=output)
         (submitted,) = submit([job], options, output / FOLDER)
     print(f"Job {submitted.job_id} is submitted. Its log is {submitted.paths.stdout}")
 

@@ -37,6 +37,7 @@ EMA = "ema"
 """Entry of a checkpoint for the exponential moving average of the model's weights."""
 
 
+_LAST, _OLD = "last_checkpoint", "last_checkpoint.old"
 _NAME_A_CHECKPOINT = (
     "write the name of a checkpoint in that folder into it, or remove it to start from "
     "MODEL.WEIGHTS"
@@ -120,13 +121,30 @@ class Checkpointer(DetectionCheckpointer):
         if self._tag_last:
             super().tag_last_checkpoint(last_filename_basename)
 
+    def set_older_aside(self) -> None:
+        """Rename the ``last_checkpoint`` of an earlier run to ``last_checkpoint.old``, and warn.
+
+        For a run that begins anew: stopped before its first checkpoint and resumed, it would
+        otherwise go on from the earlier run's. What this checkpointer resumed from or saved stays.
+        """
+        if self.last_saved or not self.has_checkpoint():
+            return
+        note, old = (os.path.join(self.save_dir, name) for name in (_LAST, _OLD))
+        os.replace(note, old)
+        self.logger.warning(
+            "%r has checkpoints of an earlier run, and this run begins anew: renamed %s, which "
+            "names %r, to %s. To go on with the earlier run instead, stop this one before it saves "
+            "a checkpoint, rename the file back and use --resume",
+            *(self.save_dir, _LAST, _named_in(old), _OLD),
+        )
+
     def get_checkpoint_file(self) -> str:
         """Return the checkpoint to resume from; see the stock checkpointer.
 
         Raises:
             ValueError: If ``last_checkpoint`` names anything but a file in its own folder.
         """
-        note = os.path.join(self.save_dir, "last_checkpoint")
+        note = os.path.join(self.save_dir, _LAST)
         try:
             path: str = super().get_checkpoint_file()
         except UnicodeDecodeError as error:
@@ -149,11 +167,19 @@ class Checkpointer(DetectionCheckpointer):
         if resume and self.has_checkpoint():
             last = self.get_checkpoint_file()
             if is_local(last) and not os.path.isfile(last):
-                note = os.path.join(self.save_dir, "last_checkpoint")
+                note = os.path.join(self.save_dir, _LAST)
                 raise FileNotFoundError(
                     f"{note!r} names {os.path.basename(last)!r}, which does not exist: "
                     f"{_NAME_A_CHECKPOINT}"
                 )
+        old = os.path.join(self.save_dir, _OLD)
+        if resume and not self.has_checkpoint() and is_local(old) and os.path.isfile(old):
+            self.logger.warning(
+                "There is nothing to resume in %r: the run that began there last saved no "
+                "checkpoint. To go on with the one before it, from %r, stop this one and rename %s "
+                "to %s",
+                *(self.save_dir, _named_in(old), _OLD, _LAST),
+            )
         loaded = super().resume_or_load(path, resume=resume)
         if resume and self.has_checkpoint():
             self._note(self.get_checkpoint_file(), loaded.get("iteration"))
@@ -269,6 +295,12 @@ class Checkpointer(DetectionCheckpointer):
                 self._source,
                 remedy,
             )
+
+
+def _named_in(path: str) -> str:
+    """The checkpoint that a ``last_checkpoint`` names, if it does."""
+    with open(path, errors="replace") as file:
+        return file.read(100).strip()
 
 
 def _check_iteration(iteration: Any) -> None:

@@ -87,11 +87,16 @@ def find_problems(
     check = AnnotationCheck(needs, sizes=sizes, categories=[c["id"] for c in content["categories"]])
     good = []
     for annotation in content.get("annotations", ()):
+        if check.is_plain(annotation):
+            good.append(annotation)
+            continue
         number = problems.number
         for what in check.problems(annotation):
             problems.add(_place(annotation), what)
         if problems.number == number:
             good.append(annotation)
+    if not problems.number:
+        return problems, content
     kept = {image["id"] for image in good_images}
     usable = {**content, "images": good_images}
     if "annotations" in content:

@@ -16,7 +16,7 @@ from torch.multiprocessing import ProcessExitedException
 
 from shakedrop_det.utils.errors import reported_to_user
 
-from .torchrun import check_started_once, is_started_by_torchrun, join
+from .torchrun import check_started_once, had_begun, is_started_by_torchrun, join
 
 
 def launch(main: Callable[[Any], Any], args: Any, *, num_gpus: int, **options: Any) -> None:
@@ -36,8 +36,7 @@ def launch(main: Callable[[Any], Any], args: Any, *, num_gpus: int, **options: A
         given = {name: options[name] for name in ("num_machines", "machine_rank")}
         with reported_to_user():
             check_started_once(num_gpus=num_gpus, **given)
-        restarted = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0
-        join(main, args, restarted=restarted)
+        join(main, args, begun=had_begun())
         return
     if num_gpus * options.get("num_machines", 1) > 1:
         for number in (signal.SIGINT, signal.SIGTERM):

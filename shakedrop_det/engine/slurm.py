@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .slurm_job import AFTER_THE_TASKS, SlurmJob
+from .slurm_job import AFTER_THE_TASKS, SlurmJob, before_the_tasks
 
 if TYPE_CHECKING:
     import submitit
@@ -87,6 +87,7 @@ def submit(
             stderr_to_stdout=True,
             # Requeue preempted jobs, whatever the cluster's default.
             additional_parameters={**others, "requeue": True},
+            setup=before_the_tasks(jobs, folder).splitlines(),
             teardown=AFTER_THE_TASKS.splitlines(),
         )
         return executor.submit_array(jobs)

@@ -19,7 +19,8 @@ from shakedrop_det.utils.errors import reported_to_user
 RUN_ID = "TORCHELASTIC_RUN_ID"
 """Environment variable that torchrun, and nothing else, sets in each process."""
 
-_KEY = "shakedrop_det/store"
+_STORE, _BEGUN = "shakedrop_det/store", "shakedrop_det/begun"
+"""Keys in torchrun's store."""
 _PATIENCE = timedelta(seconds=5)
 """Timeout for a store that may no longer exist."""
 
@@ -46,16 +47,39 @@ def check_started_once(**options: int) -> None:
             )
 
 
-def join(main: Callable[[Any], Any], args: Any, *, restarted: bool) -> None:
+def note_begin() -> None:
+    """Tell processes that torchrun starts later that training has begun."""
+    if is_started_by_torchrun() and _has_store():
+        _agents_store().set(_BEGUN, "1")
+
+
+def had_begun() -> bool:
+    """Return whether training had begun, see :func:`note_begin`, when this process was started."""
+    if _has_store():
+        return bool(_agents_store().check([_BEGUN]))
+    # Only the agent of the process that failed counts a restart.
+    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0
+
+
+def _has_store() -> bool:
+    return os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+
+
+def _agents_store() -> dist.TCPStore:
+    host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    return dist.TCPStore(host, port, is_master=False, timeout=DEFAULT_TIMEOUT)
+
+
+def join(main: Callable[[Any], Any], args: Any, *, begun: bool) -> None:
     """Join the other processes and call ``main``, as those that detectron2's ``launch`` starts do.
 
-    The backend is NCCL with GPUs, otherwise Gloo. If the processes replace earlier ones that failed
-    or were stopped, ``args.resume`` is set to True, unless ``args.eval_only``.
+    The backend is NCCL with GPUs, otherwise Gloo. If an earlier start of the same job had begun to
+    train, ``args.resume`` is set to True, unless ``args.eval_only``.
 
     Args:
         main: Function that each process calls.
         args: Argument of ``main``.
-        restarted: Whether this process knows that it replaces an earlier one.
+        begun: Whether this process knows that an earlier start had begun to train.
     """
     size, local_size = int(os.environ["WORLD_SIZE"]), int(os.environ["LOCAL_WORLD_SIZE"])
     if torch.cuda.is_available():
@@ -64,19 +88,16 @@ def join(main: Callable[[Any], Any], args: Any, *, restarted: bool) -> None:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     if size > 1:
         backend = "NCCL" if torch.cuda.is_available() else "GLOO"
-        if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
+        if _has_store():
             rank = int(os.environ["RANK"])
-            store, is_later = _meet(rank)
             dist.init_process_group(
-                backend, store=store, rank=rank, world_size=size, timeout=DEFAULT_TIMEOUT
+                backend, store=_meet(rank), rank=rank, world_size=size, timeout=DEFAULT_TIMEOUT
             )
-            restarted = restarted or is_later
         else:
             dist.init_process_group(backend, init_method="env://", timeout=DEFAULT_TIMEOUT)
         comm.create_local_process_group(local_size)
-        # Only the agent of the failed process counts a restart.
-        restarted = any(comm.all_gather(restarted))
-    if restarted and not args.eval_only:
+        begun = any(comm.all_gather(begun))
+    if begun and not args.eval_only:
         args.resume = True
     try:
         main(args)
@@ -85,7 +106,7 @@ def join(main: Callable[[Any], Any], args: Any, *, restarted: bool) -> None:
             dist.destroy_process_group()
 
 
-def _meet(rank: int) -> tuple[dist.Store, bool]:
+def _meet(rank: int) -> dist.Store:
     """Return a store that only the processes of this start share.
 
     torchrun's own store persists through restarts and keeps the addresses of earlier processes,
@@ -94,27 +115,22 @@ def _meet(rank: int) -> tuple[dist.Store, bool]:
 
     Args:
         rank: Rank of this process.
-
-    Returns:
-        The store, and, in the first process, whether there was an earlier start.
     """
-    host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-    agents = dist.TCPStore(host, port, is_master=False, timeout=DEFAULT_TIMEOUT)
+    host, agents = os.environ["MASTER_ADDR"], _agents_store()
     if rank == 0:
-        is_later = agents.check([_KEY])
         store = dist.TCPStore(host, 0, is_master=True, wait_for_workers=False)
         mark = secrets.token_hex(8)
-        store.set(_KEY, mark)
-        agents.set(_KEY, f"{store.port} {mark}")
-        return store, is_later
+        store.set(_STORE, mark)
+        agents.set(_STORE, f"{store.port} {mark}")
+        return store
     deadline = time.monotonic() + DEFAULT_TIMEOUT.total_seconds()
     while True:
-        found, mark = agents.get(_KEY).decode().split()
+        found, mark = agents.get(_STORE).decode().split()
         try:
             store = dist.TCPStore(host, int(found), is_master=False, timeout=_PATIENCE)
-            if store.get(_KEY).decode() == mark:
+            if store.get(_STORE).decode() == mark:
                 store.set_timeout(DEFAULT_TIMEOUT)
-                return store, False
+                return store
         except dist.DistError:
             if time.monotonic() > deadline:
                 raise

@@ -36,6 +36,7 @@ from shakedrop_det.data.coco_json import without_collection
 from shakedrop_det.utils.claim import claimed
 from shakedrop_det.utils.config_errors import errors_of_config
 
+from . import slurm_job, torchrun
 from .checks import check_config, is_classifier
 from .console import one_line_errors
 from .divergence import remedies
@@ -59,7 +60,8 @@ class Trainer(DefaultTrainer):
     Differences from the stock trainer:
 
     * Data loaders follow ``MODEL.META_ARCHITECTURE``, evaluators the dataset's metadata.
-    * Only one process at a time trains in an ``OUTPUT_DIR``.
+    * Only one process at a time trains in an ``OUTPUT_DIR``, and a run that starts over there never
+      resumes from an earlier run's checkpoint.
     * Interruptions cannot damage checkpoints, and weights that do not fit the backbone stop the
       run; see :class:`shakedrop_det.checkpoint.Checkpointer`.
     * PreciseBN gathers its statistics without ShakeDrop's noise.
@@ -157,6 +159,10 @@ class Trainer(DefaultTrainer):
         with contextlib.ExitStack() as stack:
             if comm.is_main_process():
                 stack.enter_context(claimed(self.cfg.OUTPUT_DIR))
+                self.checkpointer.set_older_aside()
+                # After that: from here on a restart of the same job resumes.
+                slurm_job.note_begin()
+                torchrun.note_begin()
             if self.quiet:
                 stack.enter_context(prints_to_log())
             stack.enter_context(self.interruption.handled())

@@ -69,7 +69,9 @@ def run_on_slurm(
     _record(output, name, new)
     work = [
         SlurmJob(
-            _run_in_job, str(folder / CONFIG), str(folder), str(folder / CONSOLE), allow_pickle
+            *(_run_in_job, str(folder / CONFIG), str(folder), str(folder / CONSOLE), allow_pickle),
+            output=folder,
+            console=folder / CONSOLE,
         )
         for folder in (output / run.folder for run in new)
     ]

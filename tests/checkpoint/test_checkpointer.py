@@ -238,6 +238,46 @@ def test_missing_checkpoint_to_resume_from_is_named(tmp_path: Path) -> None:
     checkpointer.resume_or_load("", resume=True)
 
 
+def test_what_an_earlier_run_left_is_set_aside_and_can_be_taken_back(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    Checkpointer(nn.Linear(2, 2), str(tmp_path)).save("model_1")
+    note, old = tmp_path / "last_checkpoint", tmp_path / "last_checkpoint.old"
+    Checkpointer(nn.Linear(2, 2), str(tmp_path)).set_older_aside()
+    assert old.read_text() == "model_1.pth" and not note.exists()
+    (record,) = (record for record in caplog.records if record.levelname == "WARNING")
+    assert "names 'model_1.pth', to last_checkpoint.old" in record.getMessage()
+
+    caplog.clear()
+    another = Checkpointer(nn.Linear(2, 2), str(tmp_path))
+    another.resume_or_load("", resume=True)
+    assert another.last_saved == "" and "one before it, from 'model_1.pth'" in caplog.text
+    old.rename(note)
+    another.resume_or_load("", resume=True)
+    assert another.last_saved == str(tmp_path / "model_1.pth")
+
+
+def test_what_a_run_resumes_from_or_saved_itself_is_not_set_aside(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = Checkpointer(nn.Linear(2, 2), str(tmp_path))
+    first.set_older_aside()
+    first.save("model_1")
+    first.set_older_aside()
+    resumed = Checkpointer(nn.Linear(2, 2), str(tmp_path))
+    resumed.resume_or_load("", resume=True)
+    resumed.set_older_aside()
+    assert (tmp_path / "last_checkpoint").read_text() == "model_1.pth"
+    assert not (tmp_path / "last_checkpoint.old").exists() and "WARNING" not in caplog.text
+
+
+@pytest.mark.parametrize("content", [b"\xff\x80", b""])
+def test_a_last_checkpoint_that_names_none_is_set_aside_too(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "last_checkpoint").write_bytes(content)
+    Checkpointer(nn.Linear(2, 2), str(tmp_path)).set_older_aside()
+    assert (tmp_path / "last_checkpoint.old").read_bytes() == content
+
+
 @pytest.mark.parametrize("suffix", ["pth", "pkl"])
 def test_damaged_file_is_named(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"damaged.{suffix}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,13 @@ import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import register_coco_instances
 from detectron2.structures import BoxMode
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 from PIL import Image
 from pycocotools import mask as mask_util
 
 from shakedrop_det.data import check_dataset
-from shakedrop_det.data.annotation_checks import Needs
+from shakedrop_det.data.annotation_checks import AnnotationCheck, Needs
 from tests.own_data import each, write_own_data
 
 NAME = "test_annotations"
@@ -59,6 +62,63 @@ def test_good_annotations_pass(written: Callable[..., None], needs: Needs) -> No
     check_dataset(NAME, num_classes=2, needs=needs)
 
 
+PLAIN: dict[str, Any] = {
+    "id": 1,
+    "image_id": 2,
+    "category_id": 5,
+    "iscrowd": 0,
+    "area": 576,
+    "bbox": [6, 8.5, 24, 24],
+    "segmentation": [[6, 8, 30, 8, 30, 32], [6, 8, 9, 8, 9, 9, 6, 9]],
+}
+KEYPOINTS = Needs(training=False, keypoints=1)
+# Sizes of images 1 and 2.
+KNOWN: dict[str, Any] = {"sizes": {1: None, 2: (64, 80)}, "categories": [5, 9]}
+
+
+def odd_annotations() -> st.SearchStrategy[Any]:
+    """Right ones, those with any value at some places, and things that are no annotations."""
+    usual = st.sampled_from([-3, -1, 0, 0.5, 1, 2, 3, 5, 63, 64, 79, 80])
+    odd = st.sampled_from([10**400, 1.7e308, -1.7e308, math.inf, math.nan, True, None, "5", [1]])
+    numbers = st.one_of(usual, odd, st.floats())
+    polygon = st.sampled_from([[], [1] * 4, [1] * 6, [1] * 7, [0.5] * 8, [math.nan] * 6, ["5"] * 6])
+    polygons = st.lists(polygon, max_size=2)
+    value = st.one_of(numbers, st.lists(numbers, max_size=5), polygons, st.just(RLE))
+    changes = st.one_of(
+        st.just({}),
+        st.fixed_dictionaries({"bbox": st.lists(usual, min_size=4, max_size=4)}),
+        st.fixed_dictionaries({"segmentation": polygons}),
+        st.dictionaries(st.sampled_from([*PLAIN, "ignore", "keypoints"]), value, max_size=2),
+    )
+    key = st.sampled_from([*[None] * 14, *PLAIN])
+    changed = st.builds(
+        lambda number, changes, left_out: {
+            k: v for k, v in {**PLAIN, "id": number, **changes}.items() if k != left_out
+        },
+        *(st.integers(1, 4), changes, key),
+    )
+    return st.one_of(changed, st.sampled_from([None, 3, "5", [], [PLAIN]]))
+
+
+@settings(max_examples=500)
+@given(
+    annotations=st.lists(odd_annotations(), max_size=3),
+    needs=st.sampled_from([POLYGONS, MASKS, EVALUATED, Needs(), Needs(training=False), KEYPOINTS]),
+)
+@example(annotations=[{**PLAIN, "segmentation": [[1] * 7]}], needs=EVALUATED)
+def test_the_quick_answer_is_the_thorough_one(annotations: list[Any], needs: Needs) -> None:
+    quick, thorough = (AnnotationCheck(needs, **KNOWN) for _ in range(2))
+    for annotation in annotations:
+        found = [] if quick.is_plain(annotation) else list(quick.problems(annotation))
+        assert found == list(thorough.problems(annotation))
+
+
+@pytest.mark.parametrize("needs", [POLYGONS, MASKS, EVALUATED, Needs(), Needs(training=False)])
+def test_right_annotations_get_the_quick_answer(needs: Needs) -> None:
+    check = AnnotationCheck(needs, **KNOWN)
+    assert check.is_plain(PLAIN) and not check.is_plain(PLAIN), "the second has the same 'id'"
+
+
 @pytest.mark.parametrize("needs", [POLYGONS, EVALUATED])
 @pytest.mark.parametrize(
     "change, message",
@@ -72,6 +132,7 @@ def test_good_annotations_pass(written: Callable[..., None], needs: Needs) -> No
         (without("bbox"), "'bbox' is missing, but must be x, y, width and height"),
         (first(bbox=[1, 2, 3]), r"'bbox' is \[1, 2, 3\]"),
         (first(bbox=[1, float("nan"), 3, 4]), r"'bbox' is \[1, nan, 3, 4\]"),
+        (first(bbox=[1, 10**400, 3, 4]), "'bbox' is .* and must be x, y, width and height"),
         (first(bbox=[9, 9, -3, 4]), "a box of negative size"),
         (first(bbox=[80, 9, 3, 4]), "a box outside its image of 80 x 64 pixels"),
         (without("id"), "has no 'id'"),

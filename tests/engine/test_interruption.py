@@ -13,7 +13,7 @@ import torch
 from detectron2.config import CfgNode
 from detectron2.utils.env import seed_all_rng
 
-from shakedrop_det.engine import Trainer
+from shakedrop_det.engine import Trainer, evaluate
 from shakedrop_det.engine.interruption import Interrupted
 
 Tiny = Callable[..., CfgNode]
@@ -82,6 +82,32 @@ def test_before_the_first_step_there_is_nothing_to_save(cfg: CfgNode) -> None:
     with pytest.raises(KeyboardInterrupt, match="stopped; there is no checkpoint yet"):
         trainer.train()
     assert not list(Path(cfg.OUTPUT_DIR).glob("*.pth"))
+
+
+def test_a_run_stopped_before_its_first_checkpoint_is_not_resumed_as_an_earlier_one(
+    cfg: CfgNode,
+) -> None:
+    earlier = prepared(cfg)
+    earlier.train()
+    note = Path(cfg.OUTPUT_DIR, "last_checkpoint")
+    evaluate(cfg, resume=True)
+    # Trained already, and left as it is.
+    prepared(cfg, resume=True).train()
+    assert note.read_text() == "model_final.pth"
+
+    trainer = prepared(cfg)
+    trainer.before_train = once(trainer.before_train, lambda: True, signal.SIGINT)
+    with pytest.raises(Interrupted, match="there is no checkpoint yet, so begin again"):
+        trainer.train()
+    assert not note.exists()
+
+    again = prepared(cfg, resume=True)
+    assert (again.start_iter, again.checkpointer.last_saved) == (0, "")
+    weight = "backbone.bottom_up.stem.conv1.weight"
+    weights = (it.checkpointer.model.state_dict()[weight] for it in (again, earlier))
+    assert not torch.equal(*weights)
+    again.train()
+    assert note.read_text() == "model_final.pth"
 
 
 def test_what_follows_the_last_step_is_left_out(cfg: CfgNode) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from shakedrop_det.engine.slurm import check_processes, parse_slurm, submit
-from shakedrop_det.engine.slurm_job import AFTER_THE_TASKS, SlurmJob
+from shakedrop_det.engine.slurm_job import AFTER_THE_TASKS, SlurmJob, before_the_tasks
 
 
 def test_each_gpu_gets_a_task_unless_the_options_say_otherwise() -> None:
@@ -53,7 +54,7 @@ def test_a_machine_without_slurm_is_told_so(
     pytest.importorskip("submitit")
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(ValueError, match="there is no sbatch in PATH"):
-        submit([SlurmJob(print)], {"time": 5}, tmp_path)
+        submit([SlurmJob(print, output=tmp_path)], {"time": 5}, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -83,10 +84,71 @@ def test_the_batch_script_requeues_what_slurm_stopped(
     variables: dict[str, str],
     name: str,
 ) -> None:
-    scontrol = tmp_path / "scontrol"
-    lines = ["#!/bin/sh", f'[ $1 = show ] && echo "{described}"', f'echo "$@" >> {tmp_path}/calls']
+    jobs = [SlurmJob(print, output=tmp_path / str(index)) for index in range(4)]
+    run_batch_script(jobs, command, variables, folder=tmp_path, described=described)
+    assert (f"requeue {name}" in (tmp_path / "calls").read_text().splitlines()) == requeued
+
+
+@pytest.mark.parametrize("begun", [True, False])
+@pytest.mark.parametrize(
+    ("restarts", "began", "saved", "requeued"),
+    [
+        (0, None, None, True),
+        (0, "model_1.pth", "model_1.pth", True),
+        (1, None, None, False),
+        (1, "model_1.pth", "model_1.pth", False),
+        (1, None, "model_1.pth", True),
+        (2, "model_1.pth", "model_2.pth", True),
+        (1, "model_1.pth", None, False),  # Of an earlier run, and set aside.
+    ],
+)
+def test_a_job_whose_time_is_too_short_to_get_anywhere_ends(
+    tmp_path: Path, restarts: int, began: str | None, saved: str | None, requeued: bool, begun: bool
+) -> None:
+    if begun:
+        (tmp_path / "8_1_begun").touch()
+    jobs = []
+    for index in range(3):
+        folder = tmp_path / f"the run's {index}"
+        folder.mkdir()
+        jobs.append(SlurmJob(print, output=folder, console=folder / "console.txt"))
+    note = tmp_path / "the run's 1" / "last_checkpoint"
+    if began is not None:
+        note.write_text(began)
+    command = f'rm -f "{note}"; ' + (f'printf {saved} > "{note}"; ' if saved else "") + "exit 140"
+    array = {"SLURM_ARRAY_JOB_ID": "8", "SLURM_ARRAY_TASK_ID": "1"}
+    variables = {"SLURM_JOB_ID": "9", "SLURM_RESTART_COUNT": str(restarts), **array}
+    said = run_batch_script(jobs, command, variables, folder=tmp_path, described="PreemptTime=None")
+    assert ("requeue 8_1" in (tmp_path / "calls").read_text().splitlines()) == requeued
+    console = note.with_name("console.txt")
+    if requeued:
+        assert "Job 8_1 is requeued and will go on" in said and not console.exists()
+    else:
+        (line,) = said.splitlines()
+        assert line.startswith("Job 8_1 is not requeued again: its time was over before")
+        assert "began with. Start the command again with a longer time in --slurm" in line
+        assert line.endswith(" (tools/train_net.py: and with --resume)") == begun
+        assert console.read_text() == said
+
+
+def run_batch_script(
+    jobs: Sequence[SlurmJob],
+    command: str,
+    variables: dict[str, str],
+    *,
+    folder: Path,
+    described: str,
+) -> str:
+    """What the script prints with a command as its tasks; ``calls`` gets those of scontrol."""
+    scontrol = folder / "scontrol"
+    lines = ["#!/bin/sh", f'[ $1 = show ] && echo "{described}"', f'echo "$@" >> {folder}/calls']
     scontrol.write_text("\n".join(lines))
     scontrol.chmod(0o755)
-    script = f"PATH={tmp_path}:$PATH\n({command})\n\n# teardown\n{AFTER_THE_TASKS}"
-    subprocess.run(["bash", "-c", script], env=variables)
-    assert (f"requeue {name}" in (tmp_path / "calls").read_text().splitlines()) == requeued
+    parts = [
+        f"PATH={folder}:$PATH",
+        before_the_tasks(jobs, folder),
+        f"({command})",
+        AFTER_THE_TASKS,
+    ]
+    script = ["bash", "-c", "\n\n".join(parts)]
+    return subprocess.run(script, env=variables, stdout=subprocess.PIPE, text=True).stdout

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from pathlib import Path
 
 import pytest
@@ -57,6 +58,47 @@ def test_a_cancelled_job_is_not_requeued(tool: Tool, tmp_path: Path) -> None:
     slurm("scancel", job)
     wait_until(lambda: not slurm("squeue", "--noheader", f"--job={job}"))
     assert "is requeued" not in (tmp_path / "out" / "slurm" / f"{job}_0_log.out").read_text()
+
+
+@pytest.mark.usefixtures("slurm_cluster")
+def test_a_job_that_is_stopped_again_before_it_gets_anywhere_is_not_requeued_forever(
+    tool: Tool, tmp_path: Path
+) -> None:
+    told = tool("train_net", *OPTIONS, "--output", tmp_path / "out", "--slurm", "time=20")
+    job = told.split()[1]
+
+    def has_ended_by_usr2() -> bool:
+        slurm("scancel", "--signal=USR2", job)
+        return not slurm("squeue", "--noheader", f"--job={job}")
+
+    wait_until(has_ended_by_usr2)
+    text = (tmp_path / "out" / "slurm" / f"{job}_0_log.out").read_text()
+    assert text.count(f"Job {job} is requeued") == 1
+    last = text.splitlines()[-1]
+    assert last.startswith(f"Job {job} is not requeued again: its time was over before")
+    assert "--resume" not in last, "it has not begun to train"
+
+
+@pytest.mark.usefixtures("slurm_cluster")
+def test_a_job_that_is_requeued_does_not_go_on_from_an_earlier_run(
+    tool: Tool, tmp_path: Path
+) -> None:
+    """Be it stopped before it has begun to train, or after, but before its first checkpoint."""
+    output = tmp_path / "out"
+    tool("train_net", *OPTIONS, "SOLVER.MAX_ITER", 20, "--output", output)
+    told = tool("train_net", *OPTIONS, "--output", output, "--slurm", "time=20")
+    job = told.split()[1]
+    wait_until(lambda: slurm("squeue", "--noheader", "--states=RUNNING", f"--job={job}"))
+    while "Restarts=0" in slurm("scontrol", "show", "job", job):
+        slurm("scancel", "--signal=USR2", job)
+        time.sleep(0.5)
+    assert (output / "last_checkpoint").read_text() == "model_final.pth", "it has not begun"
+    wait_until((output / "last_checkpoint.old").exists)
+    slurm("scontrol", "requeue", job)
+    wait_until(lambda: not slurm("squeue", "--noheader", f"--job={job}"), seconds=600)
+    earlier, *others = starts(output)
+    assert earlier == others[0] == 0 and max(others) < 20
+    assert torch.load(output / "model_final.pth", weights_only=True)["iteration"] == 79
 
 
 @pytest.mark.usefixtures("slurm_cluster")

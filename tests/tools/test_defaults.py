@@ -6,6 +6,8 @@ and the periods.
 
 from __future__ import annotations
 
+import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -83,6 +85,31 @@ def test_from_training_to_predictions(run: Run, config: str, tmp_path: Path) -> 
     assert len(list(Path("output/data").iterdir())) == 16
     run("analyze_model", "--config", config)
     assert Path("output/analysis/model.md").is_file()
+
+
+def test_a_run_killed_before_its_first_checkpoint_is_not_resumed_as_an_earlier_one(
+    run: Run, start: Callable[..., subprocess.Popen[str]], config: str, tmp_path: Path
+) -> None:
+    output = tmp_path / "output"
+    output.mkdir()
+    (output / "last_checkpoint").write_text("model_0000099.pth")
+    # Their names in another process.
+    scenes = [
+        *("DATASETS.TRAIN", "('digit_scenes_train',)"),
+        *("DATASETS.TEST", "('digit_scenes_val',)"),
+    ]
+    long = ["SOLVER.MAX_ITER", 1000]
+    tool = ROOT / "tools" / "train_net.py"
+    process = start(tool, "--config", config, *scenes, *long, to=subprocess.DEVNULL)
+    while not (output / "last_checkpoint.old").exists():
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    out = run("train_net", "--config", config, "--resume")
+    assert "There is nothing to resume in './output'" in out
+    assert "Starting training from iteration 0" in out
+    assert (output / "last_checkpoint").read_text() == "model_final.pth"
 
 
 def test_conversion_needs_a_source_and_an_output_alone(run: Run) -> None:

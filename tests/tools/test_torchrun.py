@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -10,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -108,8 +110,10 @@ def test_a_killed_rank_of_two_machines_goes_on_from_the_last_checkpoint(
         assert machine.returncode == 0, err + out
 
     broken = machines(tmp_path / "broken")
-    wait_for_checkpoint(tmp_path / "broken")
-    os.kill(child_of(broken[victim]), signal.SIGKILL)
+    wait_for((tmp_path / "broken" / "last_checkpoint").exists)
+    child = child_of(broken[victim])
+    assert child is not None, "torchrun has started nothing"
+    os.kill(child, signal.SIGKILL)
     for machine in broken:
         out, err = machine.communicate(timeout=900)
         assert machine.returncode == 0, err + out
@@ -121,17 +125,54 @@ def test_a_killed_rank_of_two_machines_goes_on_from_the_last_checkpoint(
     assert_equal(weights(tmp_path / "unbroken"), weights(tmp_path / "broken"))
 
 
-def wait_for_checkpoint(folder: Path) -> None:
-    for _ in range(3000):
-        if (folder / "last_checkpoint").exists():
-            return
-        time.sleep(0.1)
-    raise AssertionError("no checkpoint after five minutes")
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@pytest.mark.skipif(
+    not Path("/proc/self/task").exists(), reason="child processes are found in /proc"
+)
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_restart_before_the_first_checkpoint_does_not_go_on_from_an_earlier_run(
+    torchrun: Run, tmp_path: Path, processes: int
+) -> None:
+    """Be it killed before it has begun to train, or after."""
+    flags = ["--standalone", "--nproc-per-node", str(processes), "--max-restarts", "2"]
+    options = ["SOLVER.MAX_ITER", 4, "SOLVER.STEPS", "()"]
+    output = tmp_path / "broken"
+    for folder in (tmp_path / "unbroken", output):
+        process = torchrun(flags, "--output", folder, *options, "SOLVER.BASE_LR", "0.002")
+        out, err = process.communicate(timeout=900)
+        assert process.returncode == 0, err + out
+
+    unbroken = torchrun(flags, "--output", tmp_path / "unbroken", *options)
+    out, err = unbroken.communicate(timeout=900)
+    assert unbroken.returncode == 0, err + out
+
+    broken = torchrun(flags, "--output", output, *options)
+    first = wait_for(lambda: child_of(broken))
+    os.kill(first, signal.SIGKILL)
+    wait_for((output / "last_checkpoint.old").exists)
+    second = child_of(broken)
+    assert second is not None and second != first
+    os.kill(second, signal.SIGKILL)
+    out, err = broken.communicate(timeout=900)
+    assert broken.returncode == 0, err + out
+    log = (output / "log.txt").read_text()
+    assert set(re.findall("Starting training from iteration ([0-9]+)", log)) == {"0"}
+    assert_equal(weights(tmp_path / "unbroken"), weights(output))
 
 
-def child_of(process: subprocess.Popen[str]) -> int:
-    """The process that trains, which torchrun has started."""
+def wait_for(found: Callable[[], Any]) -> Any:
+    """What ``found()`` returns once that is true."""
+    for _ in range(6000):
+        if result := found():
+            return result
+        time.sleep(0.05)
+    raise AssertionError("waited for five minutes")
+
+
+def child_of(process: subprocess.Popen[str]) -> int | None:
+    """The process that trains, which torchrun has started, if it has."""
     for child in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split():
         if str(TRAIN_NET) in Path(f"/proc/{child}/cmdline").read_text():
             return int(child)
-    raise AssertionError("torchrun has started nothing")
+    return None
