@@ -6,8 +6,11 @@ import functools
 import itertools
 import logging
 import signal
+from collections.abc import Callable, Iterator, Sequence
+from multiprocessing.process import BaseProcess
+from multiprocessing.util import Finalize
 from types import FrameType
-from typing import Any, Callable, Iterator
+from typing import Any
 
 import torch
 from detectron2.data.common import AspectRatioGroupedDataset, ToIterableDataset
@@ -102,7 +105,7 @@ class ResumableLoader:
 
     def _ungrouped(self) -> Iterator[list[Any]]:
         self._images.start = self._next
-        for batch in self._loader:
+        for batch in self._started():
             self._next += self.batch_size
             yield batch
 
@@ -110,7 +113,7 @@ class ResumableLoader:
         self._images.start = self._next
         # Waiting for others of their shape when the state was saved.
         waiting = [[(at, self._images.at(at)) for at in group] for group in self._waiting]
-        for position, image in self._loader:
+        for position, image in self._started():
             self._next = position + 1
             group = waiting[0 if image["width"] > image["height"] else 1]
             group.append((position, image))
@@ -122,6 +125,14 @@ class ResumableLoader:
             self._waiting = ([at for at, _ in waiting[0]], [at for at, _ in waiting[1]])
             if batch:
                 yield batch
+
+    def _started(self) -> Iterator[Any]:
+        """What the loader gives. Its workers end with this process, at once."""
+        iterator = iter(self._loader)
+        workers = getattr(iterator, "_workers", [])
+        # Before Python tells workers to end, in a process that was spawned too.
+        Finalize(None, _kill, args=(workers,), exitpriority=0)
+        return iterator
 
     def state_dict(self) -> dict[str, Any]:
         """Where this process is, and the seeds; see :meth:`load_state_dict`."""
@@ -185,7 +196,15 @@ def _with_dataset(loader: DataLoader, dataset: IterableDataset) -> DataLoader:
 
 
 _SECONDS_TO_END = 20
-"""For the step that a worker's process is in, after which it ends by itself."""
+"""For the step that a worker's process is in, after which it ends its workers."""
+
+
+def _kill(workers: Sequence[BaseProcess]) -> None:
+    """End workers at the exit. Where an error ended a run, its traceback keeps them alive; Python
+    would tell them to end, once, which they do not heed, and wait for them."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch would raise an error about each.
+    for worker in workers:
+        worker.kill()
 
 
 def _init_worker(then: Callable[[int], None] | None, worker_id: int) -> None:
@@ -201,7 +220,7 @@ def _init_worker(then: Callable[[int], None] | None, worker_id: int) -> None:
 def _heed_the_next(signum: int, frame: FrameType | None) -> None:
     """torch and Python send this signal too, to a worker that does not end when it is told to."""
     signal.signal(signum, signal.SIG_DFL)
-    # At exit Python alone sends it, once, and waits for the worker without end.
+    # Others may send it once, and wait for the worker without end.
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.alarm(_SECONDS_TO_END)
 

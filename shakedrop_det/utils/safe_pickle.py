@@ -33,22 +33,69 @@ def _encode(text: str, encoding: str = "latin1", errors: str = "strict") -> byte
     return text.encode(encoding, errors)
 
 
-# numpy has had these functions in modules of several names; arrays tell where they are now.
-_RECONSTRUCT: Any = np.zeros(1).__reduce__()[0]
-_SCALAR: Any = np.float32(0).__reduce__()[0]
-_FROM_BUFFER: Any = np.zeros(1).__reduce_ex__(5)[0]
+class _Dtype:
+    """A dtype while a pickle is read. numpy's own takes any state that a file has for it, also one
+    by which what an array holds counts as addresses of Python objects."""
+
+    def __init__(self, name: str, align: bool = False, copy: bool = True) -> None:
+        if not isinstance(name, str) or (dtype := np.dtype(name)).kind not in "biufcSUO":
+            raise pickle.UnpicklingError(f"it holds an array of {name!r}")
+        self.dtype = dtype
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        _, order, *fields, _, _, flags = state
+        # Of text, older numpy has none.
+        are_flags = flags == self.dtype.flags or (self.dtype.kind == "U" and flags == 0)
+        if fields != [None, None, None] or not are_flags:
+            raise pickle.UnpicklingError(f"it holds an array of {state!r}")
+        self.dtype = self.dtype.newbyteorder(order)
+
+
+class _Array(np.ndarray):
+    """What a pickle may make of ``numpy.ndarray``, whose constructor takes addresses too."""
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> _Array:
+        raise pickle.UnpicklingError("it makes an array of memory")
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        *beginning, dtype, is_fortran, data = state
+        super().__setstate__((*beginning, dtype.dtype, is_fortran, data))
+
+
+class OrderedDict(collections.OrderedDict):
+    """One without attributes, which could stand in for its methods."""
+
+    def __setstate__(self, state: Any) -> None:
+        pass
+
+
+def _reconstruct(kind: type, shape: Any, code: Any) -> np.ndarray:
+    """An array that gets its shape and what it holds afterwards."""
+    return np.ndarray.__new__(_Array, (0,))
+
+
+def _scalar(dtype: _Dtype, data: bytes | str) -> Any:
+    raw = data.encode("latin1") if isinstance(data, str) else data
+    return np.frombuffer(raw, dtype.dtype)[0]
+
+
+def _from_buffer(data: bytes, dtype: _Dtype, shape: Any, order: Any) -> np.ndarray:
+    return np.frombuffer(data, dtype.dtype).reshape(shape, order=order)
+
+
+# numpy has had these functions in modules of several names.
 _KNOWN: dict[tuple[str, str], Any] = {
-    ("collections", "OrderedDict"): collections.OrderedDict,
+    ("collections", "OrderedDict"): OrderedDict,
     ("_codecs", "encode"): _encode,
-    ("numpy", "ndarray"): np.ndarray,
-    ("numpy", "dtype"): np.dtype,
+    ("numpy", "ndarray"): _Array,
+    ("numpy", "dtype"): _Dtype,
     **{
         (f"numpy.{core}.{module}", name): function
         for core in ("core", "_core")
         for module, name, function in (
-            ("multiarray", "_reconstruct", _RECONSTRUCT),
-            ("multiarray", "scalar", _SCALAR),
-            ("numeric", "_frombuffer", _FROM_BUFFER),
+            ("multiarray", "_reconstruct", _reconstruct),
+            ("multiarray", "scalar", _scalar),
+            ("numeric", "_frombuffer", _from_buffer),
         )
     },
     **{
