@@ -51,10 +51,10 @@ class _Dtype:
         self.dtype = self.dtype.newbyteorder(order)
 
 
-class _Array(np.ndarray):
+class Array(np.ndarray):
     """What a pickle may make of ``numpy.ndarray``, whose constructor takes addresses too."""
 
-    def __new__(cls, *args: Any, **kwargs: Any) -> _Array:
+    def __new__(cls, *args: Any, **kwargs: Any) -> Array:
         raise pickle.UnpicklingError("it makes an array of memory")
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
@@ -71,7 +71,7 @@ class OrderedDict(collections.OrderedDict):
 
 def _reconstruct(kind: type, shape: Any, code: Any) -> np.ndarray:
     """An array that gets its shape and what it holds afterwards."""
-    return np.ndarray.__new__(_Array, (0,))
+    return np.ndarray.__new__(Array, (0,))
 
 
 def _scalar(dtype: _Dtype, data: bytes | str) -> Any:
@@ -87,7 +87,7 @@ def _from_buffer(data: bytes, dtype: _Dtype, shape: Any, order: Any) -> np.ndarr
 _KNOWN: dict[tuple[str, str], Any] = {
     ("collections", "OrderedDict"): OrderedDict,
     ("_codecs", "encode"): _encode,
-    ("numpy", "ndarray"): _Array,
+    ("numpy", "ndarray"): Array,
     ("numpy", "dtype"): _Dtype,
     **{
         (f"numpy.{core}.{module}", name): function
