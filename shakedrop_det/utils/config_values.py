@@ -28,6 +28,11 @@ _POSITIVE: _Allowed = (lambda value: value > 0, "positive")
 _NOT_NEGATIVE: _Allowed = (lambda value: value >= 0, "at least 0")
 _NORM = _one_of("", "BN", "SyncBN", "FrozenBN", "GN", "nnSyncBN", "naiveSyncBN", "LN")
 _POOLER = _one_of("ROIAlignV2", "ROIAlign", "ROIPool", "ROIAlignRotated")
+_RESNETS = (
+    "build_resnet_backbone",
+    "build_resnet_fpn_backbone",
+    "build_retinanet_resnet_fpn_backbone",
+)
 _RCNNS = ("GeneralizedRCNN", "PanopticFPN", "ProposalNetwork")
 _LOSS = _one_of("smooth_l1", "giou", "diou", "ciou")
 
@@ -127,8 +132,8 @@ def remedies(cfg: Mapping[str, Any]) -> list[str]:
 
 def _of_resnets(cfg: Mapping[str, Any]) -> dict[str, _Allowed]:
     """Of detectron2's ResNets, and of an FPN on one."""
-    name = _value(cfg, "MODEL.BACKBONE.NAME")
-    if "resnet" not in name or "cifar" in name:
+    name = _value(cfg, "MODEL.BACKBONE.NAME").replace("shakedrop_", "")
+    if name not in _RESNETS:
         return {}
     found = {
         "MODEL.RESNETS.DEPTH": _one_of(18, 34, 50, 101, 152),
