@@ -42,7 +42,7 @@ def _message(cfg: Mapping[str, Any], error: Exception, library: str) -> str:
     text = " ".join((str(error) or frame.line or "").split())[:200]
     named = list(_keys_naming(cfg, text))[:3]
     hint = f"correct {' or '.join(named)}" if named else "correct the key that this is about"
-    hint = "; ".join(remedies(cfg)) or hint + _registered(error)
+    hint = next(iter(remedies(cfg)), "") or hint + _registered(error)
     return (
         f"nothing can be built from this config: {type(error).__name__}: {text} ({library}'s "
         f"{os.path.basename(frame.filename)}, line {frame.lineno}); {hint}"

@@ -191,13 +191,13 @@ def _faults_of_lengths(cfg: Mapping[str, Any]) -> Iterator[str]:
             "INPUT.MIN_SIZE_TRAIN must be the least and the largest number of pixels where "
             f"INPUT.MIN_SIZE_TRAIN_SAMPLING is 'range', got {size!r}"
         )
-    levels, sizes = _value(cfg, "MODEL.RPN.IN_FEATURES"), _value(
-        cfg, "MODEL.ANCHOR_GENERATOR.SIZES"
-    )
+    is_retinanet = _value(cfg, "MODEL.META_ARCHITECTURE") == "RetinaNet"
+    key = f"MODEL.{'RETINANET' if is_retinanet else 'RPN'}.IN_FEATURES"
+    levels, sizes = _value(cfg, key), _value(cfg, "MODEL.ANCHOR_GENERATOR.SIZES")
     if len(sizes) not in (1, len(levels)):
         yield (
-            "MODEL.ANCHOR_GENERATOR.SIZES must be one list, or as many as MODEL.RPN.IN_FEATURES "
-            f"{levels!r}, got {sizes!r}"
+            f"MODEL.ANCHOR_GENERATOR.SIZES must be one list, or as many as {key} {levels!r}, got "
+            f"{sizes!r}"
         )
     head = _value(cfg, "MODEL.ROI_BOX_HEAD")
     if head["NAME"] == "FastRCNNConvFCHead" and head["NUM_FC"] + head["NUM_CONV"] == 0:
