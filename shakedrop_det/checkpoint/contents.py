@@ -18,6 +18,10 @@ _PREFIXES = ("module.", "model.", "_orig_mod.")
 """Prefixes of DataParallel, averaged and Lightning models, and torch.compile."""
 
 _AT_MOST = 5
+_LONGEST = 300
+"""Characters of a name."""
+_DEEPEST = 10
+"""Wrappers within wrappers. A dict may also be inside itself."""
 
 _logger = logging.getLogger(__name__)
 
@@ -40,10 +44,17 @@ def unwrap(content: Any, *, path: str, use_ema: bool) -> tuple[StateDict, str]:
     found: list[str] = []
     while not _is_state(content):
         name = _inside(content, names)
+        if len(found) == _DEEPEST:
+            raise ValueError(
+                f"{path!r} contains no weights under {'.'.join(found)!r}, but another wrapper"
+            )
         if not name:
             raise ValueError(_no_weights(content, ".".join(found), names, path))
         found.append(name)
         content = content[name]
+    for key in content:
+        if _short(key) != key:
+            raise ValueError(f"{path!r}: {_short(key)} is no name of a weight")
     return {key: _as_tensor(value, key, path) for key, value in content.items()}, ".".join(found)
 
 
@@ -95,7 +106,7 @@ def _is_state(content: Any) -> bool:
 def _no_weights(content: Any, found_in: str, names: tuple[str, ...], path: str) -> str:
     if not isinstance(content, Mapping):
         return f"{path!r} contains no weights, but a value of type {type(content).__name__}"
-    kinds = [f"{key} ({type(value).__name__})" for key, value in content.items()]
+    kinds = [f"{_short(key)} ({type(value).__name__})" for key, value in content.items()]
     shown = ", ".join(kinds[:10]) + (", ..." if len(kinds) > 10 else "")
     shown = shown or "nothing"
     if found_in:
@@ -113,6 +124,12 @@ def _no_weights(content: Any, found_in: str, names: tuple[str, ...], path: str) 
             "file with the state_dict of a model"
         )
     return f"{path!r} contains no weights under {', '.join(names)} or at its top, but: {shown}"
+
+
+def _short(key: Any) -> str:
+    """A name as a line of text can have it."""
+    text = str(key)
+    return text if text.isprintable() and len(text) <= _LONGEST else repr(text[:_LONGEST])
 
 
 def _as_tensor(value: Tensor | np.ndarray, key: str, path: str) -> Tensor:

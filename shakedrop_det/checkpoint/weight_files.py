@@ -119,14 +119,20 @@ def _read_torch(path: str, *, allow_pickle: bool) -> Any:
 
 def _read_plain_pickle(path: str, *, allow_pickle: bool) -> Any:
     with open(path, "rb") as f:
-        return pickle.load(f, encoding="latin1") if allow_pickle else load_pickle(f)
+        content = pickle.load(f, encoding="latin1") if allow_pickle else load_pickle(f)
+        if f.read(1):  # As torch's old files do, whose weights come later.
+            raise pickle.UnpicklingError("it goes on after its end")
+        return content
 
 
 def _reason(error: Exception) -> str:
     text = str(error) or type(error).__name__
     # torch explains at length how to run the code; the global it found is in the middle.
     found = re.search(r"GLOBAL (\S+)", text)
-    return f"it names {found[1]}" if found else text.strip().partition("\n")[0]
+    if found:
+        return f"it names {found[1]}"
+    text = text.partition("WeightsUnpickler error:")[2] or text
+    return text.strip().partition("\n")[0].partition(" In PyTorch ")[0]
 
 
 def write_weights(path: str, content: Mapping[str, Any]) -> None:

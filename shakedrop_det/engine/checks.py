@@ -15,6 +15,7 @@ from shakedrop_det.data.classes import check_same_classes
 from shakedrop_det.data.coco_files import is_coco_file
 from shakedrop_det.data.keypoints import check_keypoints
 from shakedrop_det.evaluation import check_coco_backend
+from shakedrop_det.utils.config_values import check_values
 from shakedrop_det.utils.output_folder import make_output_folder
 
 from .best_metric import check_best_metric
@@ -41,9 +42,11 @@ def check_config(cfg: CfgNode, *, train: bool = True) -> None:
             than those of the model or the other datasets; a file of proposals could run code;
             ``TEST.AUG`` is set for a model without it; ``TEST.COCO_BACKEND`` is unknown or not
             installed; a batch cannot be divided evenly; ``SOLVER.CHECKPOINT_PERIOD`` is not
-            positive; ``DATALOADER.RANDOM_SUBSET_RATIO`` is not in (0, 1]; a norm cannot be
-            computed; or Adversarial AutoAugment cannot be used.
+            positive; ``DATALOADER.RANDOM_SUBSET_RATIO`` is not in (0, 1]; another value
+            cannot be used, see :func:`shakedrop_det.utils.config_values.check_values`; a norm
+            cannot be computed; or Adversarial AutoAugment cannot be used.
     """
+    check_values(cfg)
     check_tta(cfg)
     check_coco_backend(cfg.TEST.COCO_BACKEND)
     if train:

@@ -6,8 +6,11 @@ import functools
 import itertools
 import logging
 import signal
+from collections.abc import Callable, Iterator, Sequence
+from multiprocessing.process import BaseProcess
+from multiprocessing.util import Finalize
 from types import FrameType
-from typing import Any, Callable, Iterator
+from typing import Any
 
 import torch
 from detectron2.data.common import AspectRatioGroupedDataset, ToIterableDataset
@@ -103,7 +106,7 @@ class ResumableLoader:
 
     def _ungrouped(self) -> Iterator[list[Any]]:
         self._images.start = self._next
-        for batch in self._loader:
+        for batch in self._started():
             self._next += self.batch_size
             yield batch
 
@@ -111,7 +114,7 @@ class ResumableLoader:
         self._images.start = self._next
         # Images that waited for others of their shape when the state was saved.
         waiting = [[(at, self._images.at(at)) for at in group] for group in self._waiting]
-        for position, image in self._loader:
+        for position, image in self._started():
             self._next = position + 1
             group = waiting[0 if image["width"] > image["height"] else 1]
             group.append((position, image))
@@ -123,6 +126,14 @@ class ResumableLoader:
             self._waiting = ([at for at, _ in waiting[0]], [at for at, _ in waiting[1]])
             if batch:
                 yield batch
+
+    def _started(self) -> Iterator[Any]:
+        """What the loader gives. Its workers end with this process, at once."""
+        iterator = iter(self._loader)
+        workers = getattr(iterator, "_workers", [])
+        # Before Python tells workers to end, in a process that was spawned too.
+        Finalize(None, _kill, args=(workers,), exitpriority=0)
+        return iterator
 
     def state_dict(self) -> dict[str, Any]:
         """Return the position of this process and the seeds; see :meth:`load_state_dict`."""
@@ -189,6 +200,14 @@ _SECONDS_TO_END = 20
 """Seconds for a worker's parent to finish its step, after which the worker ends itself."""
 
 
+def _kill(workers: Sequence[BaseProcess]) -> None:
+    """End workers at exit. The traceback of an error that ended the run keeps them alive; Python
+    would send SIGTERM once, which they ignore, and wait for them."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch would raise an error about each.
+    for worker in workers:
+        worker.kill()
+
+
 def _init_worker(then: Callable[[int], None] | None, worker_id: int) -> None:
     """Ignore signals that end all processes of a run at once, such as Ctrl-C: the process that
     reads needs its workers to finish its step, and ends them itself."""
@@ -202,7 +221,7 @@ def _init_worker(then: Callable[[int], None] | None, worker_id: int) -> None:
 def _heed_the_next(signum: int, frame: FrameType | None) -> None:
     """Ignore only the first SIGTERM: torch and Python also send it to a worker that hangs."""
     signal.signal(signum, signal.SIG_DFL)
-    # At exit, only Python sends it, once, and waits for the worker without a timeout.
+    # Others may send it only once and wait for the worker without a timeout.
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.alarm(_SECONDS_TO_END)
 

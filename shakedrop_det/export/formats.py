@@ -82,7 +82,7 @@ def _write_and_run(adapter: TracingAdapter, path: str, format: str) -> dict[str,
     content = io.BytesIO()
     write(adapter, content)
     with write_atomically(path) as file:
-        file.write(content.getbuffer())
+        file.write(content.getvalue())
         file.flush()
         return run(adapter, file.name)
 

@@ -73,8 +73,7 @@ def _find_blocks(module: nn.Module) -> list[CNNBlockBase]:
             )
         if type(child) in SHAKEN_BLOCKS:
             found.append(child)
-        # Stems and the like have no shortcut.
-        elif isinstance(child, CNNBlockBase) and hasattr(child, "shortcut"):
+        elif isinstance(child, CNNBlockBase) and name.rpartition(".")[2] != "stem":
             unknown.setdefault(type(child).__name__, name)
     if not found:
         kind = f"{type(module).__module__}.{type(module).__name__}"

@@ -6,7 +6,12 @@ import contextlib
 import os
 import traceback
 from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
 from typing import Any
+
+from fvcore.common.registry import Registry
+
+from .config_values import remedies
 
 _LIBRARIES = ("detectron2", "fvcore", "torch")
 
@@ -37,10 +42,21 @@ def _message(cfg: Mapping[str, Any], error: Exception, library: str) -> str:
     text = " ".join((str(error) or frame.line or "").split())[:200]
     named = list(_keys_naming(cfg, text))[:3]
     hint = f"correct {' or '.join(named)}" if named else "correct the config key it is about"
+    hint = next(iter(remedies(cfg)), "") or hint + _registered(error)
     return (
         f"nothing can be built from this config: {type(error).__name__}: {text} ({library}'s "
         f"{os.path.basename(frame.filename)}, line {frame.lineno}); {hint}"
     )
+
+
+def _registered(error: Exception) -> str:
+    """The names that there are, where one is not in a registry of fvcore."""
+    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+    registry = frame.f_locals.get("self")
+    if not isinstance(registry, Registry):
+        return ""
+    names, asked = [name for name, _ in registry], str(frame.f_locals.get("name"))
+    return f" to one of {', '.join(get_close_matches(asked, names, n=10, cutoff=0))}"
 
 
 def _library(error: BaseException) -> str | None:

@@ -47,7 +47,7 @@ def save_picture(picture: Image.Image, path: StrPath, **options: Any) -> None:
     encoded = io.BytesIO()
     format = Image.registered_extensions()[Path(path).suffix.lower()]
     picture.save(encoded, format=format, **options)
-    _write(path, encoded.getbuffer())
+    _write(path, encoded.getvalue())
 
 
 def save_figure(figure: Figure, path: StrPath) -> None:
@@ -57,10 +57,10 @@ def save_figure(figure: Figure, path: StrPath) -> None:
     """
     encoded = io.BytesIO()
     figure.savefig(encoded, format=Path(path).suffix[1:])
-    _write(path, encoded.getbuffer())
+    _write(path, encoded.getvalue())
 
 
-def _write(path: StrPath, data: memoryview) -> None:
+def _write(path: StrPath, data: bytes) -> None:
     """Write at once, since Pillow reports a full disk only as "encoder error -2"."""
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     with naming_full_disk(str(path)):

@@ -81,12 +81,22 @@ def test_whatever_a_file_holds_it_has_weights_or_is_refused(
             r"not tensors.*b.weight \(float\)",
         ),
         ({"model": {"a.weight": [1.0, 2.0]}}, r"not tensors.*a.weight \(list\)"),
+        ({"model": {"a\n\x1b[31m": 1}}, r"not tensors.*'a\\n\\x1b\[31m' \(int\)"),
+        ({"model": {"a\n": torch.ones(1)}}, r"'a\\n' is no name of a weight"),
+        ({"model": {"a" * 10**6: 1}}, r"not tensors.*'a{300}' \(int\)"),
     ],
 )
 def test_what_are_no_weights_is_named_wherever_they_are_used(
     tiny: Tiny, tmp_path: Path, content: Any, message: str
 ) -> None:
     assert_refused(tiny("retinanet"), content, message, tmp_path / "weights.pth")
+
+
+def test_a_dict_inside_itself_holds_no_weights() -> None:
+    content: dict[str, Any] = {}
+    content["model"] = content
+    with pytest.raises(ValueError, match="a.pth' contains no weights under 'model.model"):
+        as_checkpoint(content, path="a.pth", use_ema=True)
 
 
 @pytest.mark.parametrize(

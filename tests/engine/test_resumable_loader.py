@@ -233,3 +233,23 @@ def test_a_worker_that_is_told_once_to_end_does(monkeypatch: pytest.MonkeyPatch)
     ended = not worker.is_alive()
     worker.kill()
     assert ended
+
+
+_kept: list[Any] = []
+
+
+def _read_and_leave() -> None:
+    _kept.append(iter(loader(workers=2)))  # as the traceback of an error keeps it
+    next(_kept[0])
+
+
+def test_a_process_that_leaves_does_not_wait_for_its_workers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(resumable_loader, "_SECONDS_TO_END", 1000)
+    process = multiprocessing.get_context("fork").Process(target=_read_and_leave)
+    process.start()
+    process.join(100)
+    left = process.exitcode
+    process.kill()
+    assert left == 0
