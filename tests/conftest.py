@@ -1,4 +1,4 @@
-"""What several tests share: tiny networks, a small data set, and logs that leave no trace."""
+"""What several tests share: tiny networks, a small dataset, and logs that leave no trace."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         "--plain", metavar="FILE", help="checkpoint of the network trained without ShakeDrop"
     )
-    parser.add_argument("--num-images", type=int, default=500, help="of each data set, at most")
+    parser.add_argument("--num-images", type=int, default=500, help="of each dataset, at most")
     parser.add_argument("--draws", type=int, default=8, help="of the noise")
     parser.add_argument("--seed", type=int, default=0, help="of all that is random")
     parser.add_argument(

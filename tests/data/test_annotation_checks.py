@@ -1,4 +1,4 @@
-"""Everything wrong with the annotations of a data set is told at once, or left out."""
+"""Everything wrong with the annotations of a dataset is told at once, or left out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The data sets that are registered at import."""
+"""The datasets that are registered at import."""
 
 from __future__ import annotations
 

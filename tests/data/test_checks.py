@@ -1,4 +1,4 @@
-"""Mistakes in data sets are found and named."""
+"""Mistakes in datasets are found and named."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ GOOD: dict[str, Any] = {
 
 @pytest.fixture
 def register(tmp_path: Path) -> Iterator[Callable[[str | None], Path]]:
-    """Register a COCO data set with the given text as its annotation file, or with none."""
+    """Register a COCO dataset with the given text as its annotation file, or with none."""
 
     def register(text: str | None) -> Path:
         file = tmp_path / "instances.json"

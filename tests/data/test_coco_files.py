@@ -1,4 +1,4 @@
-"""A COCO file and a folder of images in the config are a data set."""
+"""A COCO file and a folder of images in the config are a dataset."""
 
 from __future__ import annotations
 

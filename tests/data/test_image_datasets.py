@@ -1,4 +1,4 @@
-"""Data sets whose index is tensors."""
+"""Datasets whose index is tensors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One category of a data set by itself."""
+"""One category of a dataset by itself."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ Tiny = Callable[..., CfgNode]
 
 @pytest.fixture
 def coco(tmp_path: Path) -> Iterator[Callable[[str], str]]:
-    """``coco(text)`` registers a data set whose annotation file has that text."""
+    """``coco(text)`` registers a dataset whose annotation file has that text."""
     path = tmp_path / "instances.json"
     register_coco_instances("checked", {}, str(path), str(tmp_path))
 

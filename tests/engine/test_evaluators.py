@@ -67,7 +67,7 @@ def test_unknown_backend_stops_before_the_run(tiny: Tiny) -> None:
 
 @pytest.fixture
 def of_a_function() -> Iterator[list[dict[str, Any]]]:
-    """Records of a data set without metadata, "of_a_function": those of the tiny scenes."""
+    """Records of a dataset without metadata, "of_a_function": those of the tiny scenes."""
     records = DatasetCatalog.get("tiny_scenes_val")
     DatasetCatalog.register("of_a_function", lambda: records)
     yield records

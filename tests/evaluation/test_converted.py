@@ -1,4 +1,4 @@
-"""A data set without a COCO file is evaluated as it is now."""
+"""A dataset without a COCO file is evaluated as it is now."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ from shakedrop_det.model_zoo import stock as stock_zoo
 try:
     import panopticapi  # noqa: F401
 except ImportError:
-    # Not on PyPI. Panoptic-DeepLab takes one function from it, to read data sets: it can do without
+    # Not on PyPI. Panoptic-DeepLab takes one function from it, to read datasets: it can do without
     # for as long as its own modules are imported.
     _absent = {name: types.ModuleType(name) for name in ("panopticapi", "panopticapi.utils")}
     _absent["panopticapi.utils"].rgb2id = None  # type: ignore[attr-defined]

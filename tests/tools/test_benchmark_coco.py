@@ -43,7 +43,7 @@ def test_backends_give_the_same(annotations: Path, task: str) -> None:
 
 @pytest.fixture
 def missing_scenes(tmp_path: Path) -> Iterator[None]:
-    """A data set called ``missing_scenes``: registered, on any machine without its files."""
+    """A dataset called ``missing_scenes``: registered, on any machine without its files."""
     register_coco_instances("missing_scenes", {}, str(tmp_path / "none.json"), str(tmp_path))
     yield
     DatasetCatalog.remove("missing_scenes")

@@ -17,7 +17,7 @@ Start = Callable[..., "subprocess.Popen[str]"]
 
 
 def test_two_paths_are_enough(start: Start, tool: Callable[..., str], tmp_path: Path) -> None:
-    """Train and evaluate; after that, the data set may be gone."""
+    """Train and evaluate; after that, the dataset may be gone."""
     data, run, folded = (tmp_path / name for name in ("birds", "run", "folded"))
     paths = write_own_data(data)
     options = ["DATASETS.TRAIN", paths, "DATASETS.TEST", paths, "OUTPUT_DIR", run]
