@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
@@ -173,6 +174,9 @@ def wait_for(found: Callable[[], Any]) -> Any:
 def child_of(process: subprocess.Popen[str]) -> int | None:
     """The process that trains, which torchrun has started, if it has."""
     for child in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split():
-        if str(TRAIN_NET) in Path(f"/proc/{child}/cmdline").read_text():
-            return int(child)
+        with contextlib.suppress(OSError):  # Gone meanwhile.
+            command = Path(f"/proc/{child}/cmdline").read_text()
+            # Until it runs a program of its own, a child has torchrun's command.
+            if str(TRAIN_NET) in command and "torch.distributed.run" not in command:
+                return int(child)
     return None
