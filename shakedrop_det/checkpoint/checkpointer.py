@@ -124,16 +124,17 @@ class Checkpointer(DetectionCheckpointer):
     def set_older_aside(self) -> None:
         """Rename the ``last_checkpoint`` of an earlier run to ``last_checkpoint.old``, and warn.
 
-        For a run that begins anew: stopped before its first checkpoint and resumed, it would
-        otherwise go on from the earlier run's. What this checkpointer resumed from or saved stays.
+        A run that starts over calls this. Otherwise, if it were stopped before its first checkpoint
+        and resumed, it would continue from the earlier run's. The file stays if this checkpointer
+        resumed from it or wrote it.
         """
         if self.last_saved or not self.has_checkpoint():
             return
         note, old = (os.path.join(self.save_dir, name) for name in (_LAST, _OLD))
         os.replace(note, old)
         self.logger.warning(
-            "%r has checkpoints of an earlier run, and this run begins anew: renamed %s, which "
-            "names %r, to %s. To go on with the earlier run instead, stop this one before it saves "
+            "%r has checkpoints of an earlier run, and this run starts over: renamed %s, which "
+            "names %r, to %s. To continue the earlier run instead, stop this one before it saves "
             "a checkpoint, rename the file back and use --resume",
             *(self.save_dir, _LAST, _named_in(old), _OLD),
         )
@@ -175,9 +176,8 @@ class Checkpointer(DetectionCheckpointer):
         old = os.path.join(self.save_dir, _OLD)
         if resume and not self.has_checkpoint() and is_local(old) and os.path.isfile(old):
             self.logger.warning(
-                "There is nothing to resume in %r: the run that began there last saved no "
-                "checkpoint. To go on with the one before it, from %r, stop this one and rename %s "
-                "to %s",
+                "There is nothing to resume in %r: the last run there saved no checkpoint. To "
+                "continue the run before it, from %r, stop this one and rename %s to %s",
                 *(self.save_dir, _named_in(old), _OLD, _LAST),
             )
         loaded = super().resume_or_load(path, resume=resume)
@@ -298,7 +298,7 @@ class Checkpointer(DetectionCheckpointer):
 
 
 def _named_in(path: str) -> str:
-    """The checkpoint that a ``last_checkpoint`` names, if it does."""
+    """Return the name of a checkpoint in a ``last_checkpoint`` file."""
     with open(path, errors="replace") as file:
         return file.read(100).strip()
 

@@ -66,10 +66,10 @@ class AnnotationCheck:
         self._seen: set[Any] = set()
 
     def is_plain(self, annotation: Any) -> bool:
-        """Whether an annotation is of the usual form, and nothing is wrong with it.
+        """Return whether an annotation is of the most common kind and correct.
 
-        A quick answer for almost all of millions. Of the others, for which it is False,
-        :meth:`problems` tells what is wrong, if anything is.
+        This quick check suffices for almost all annotations of a large dataset. For the others,
+        :meth:`problems` finds out what is wrong, if anything.
         """
         try:
             number, box = annotation["id"], annotation["bbox"]

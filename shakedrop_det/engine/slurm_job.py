@@ -69,13 +69,13 @@ def is_slurm_job() -> bool:
 
 
 def note_begin() -> None:
-    """Let later starts of this job know that training has begun."""
+    """Tell later starts of this job that training has begun."""
     if is_slurm_job():
         _mark().touch()
 
 
 def had_begun() -> bool:
-    """Whether training had begun when this job was requeued, see :func:`note_begin`."""
+    """Return whether training had begun, see :func:`note_begin`, when this job was requeued."""
     # The number alone may be that of a job of another cluster.
     return int(os.environ.get("SLURM_RESTART_COUNT", 0)) > 0 and _mark().exists()
 

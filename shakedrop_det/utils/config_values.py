@@ -1,4 +1,4 @@
-"""What detectron2 allows as values of its config keys, where it does not say so itself."""
+"""Allowed values of detectron2's config keys that detectron2 does not check or name itself."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _RESNETS = (
 _RCNNS = ("GeneralizedRCNN", "PanopticFPN", "ProposalNetwork")
 _LOSS = _one_of("smooth_l1", "giou", "diou", "ciou")
 
-# What no network can be computed with, whoever wrote it.
+# For any network, whoever wrote it.
 _ALWAYS: dict[str, _Allowed] = {
     "MODEL.PIXEL_STD": (lambda value: 0 not in value, "other than 0"),
     "MODEL.RESNETS.STEM_OUT_CHANNELS": _POSITIVE,
@@ -64,14 +64,14 @@ _ALWAYS: dict[str, _Allowed] = {
     ),
 }
 
-# By a key, and values of it, what those parts of detectron2 cannot do without when they train.
+# Parts of detectron2 that compute a box regression loss, by the key and values that select them.
 _LOSSES: dict[str, tuple[str, tuple[str, ...]]] = {
     "MODEL.RPN": ("MODEL.PROPOSAL_GENERATOR.NAME", ("RPN",)),
     "MODEL.ROI_BOX_HEAD": ("MODEL.ROI_HEADS.NAME", ("StandardROIHeads", "CascadeROIHeads")),
     "MODEL.RETINANET": ("MODEL.META_ARCHITECTURE", ("RetinaNet",)),
 }
 
-# What detectron2's own parts need: somebody else's may take more.
+# For detectron2's own parts; other packages' parts may accept more.
 _OF_DETECTRON2: dict[str, _Allowed] = {
     "MODEL.DEVICE": (lambda value: value.startswith(("cpu", "cuda")), "'cpu', 'cuda' or 'cuda:N'"),
     "MODEL.RESNETS.RES5_DILATION": _one_of(1, 2),
@@ -105,10 +105,10 @@ _OF_DETECTRON2: dict[str, _Allowed] = {
 
 
 def check_values(cfg: Mapping[str, Any]) -> None:
-    """Stop if a value is one that no network can be computed with, or no image be cropped with.
+    """Raise an error for a value with which no network can be computed or no image cropped.
 
     Raises:
-        ValueError: naming the key, its value and what is allowed.
+        ValueError: Names the key, its value and the allowed values.
     """
     losses = {
         f"{node}.BBOX_REG_LOSS_TYPE": _LOSS
@@ -121,8 +121,8 @@ def check_values(cfg: Mapping[str, Any]) -> None:
 
 
 def remedies(cfg: Mapping[str, Any]) -> list[str]:
-    """What to correct so that detectron2 can build from a config that it has failed to build from:
-    a line for each key, with its value and what is allowed."""
+    """Return possible causes why detectron2 failed to build from a config: a line for each key, with
+    its value and the allowed values."""
     return [
         *_faults(cfg, _OF_DETECTRON2),
         *_faults(cfg, _of_resnets(cfg)),
@@ -131,7 +131,7 @@ def remedies(cfg: Mapping[str, Any]) -> list[str]:
 
 
 def _of_resnets(cfg: Mapping[str, Any]) -> dict[str, _Allowed]:
-    """Of detectron2's ResNets, and of an FPN on one."""
+    """Return the allowed values for detectron2's ResNets, and for an FPN on top."""
     name = _value(cfg, "MODEL.BACKBONE.NAME").replace("shakedrop_", "")
     if name not in _RESNETS:
         return {}
@@ -156,7 +156,7 @@ def _faults(cfg: Mapping[str, Any], allowed: Mapping[str, _Allowed]) -> Iterator
 
 
 def _value(cfg: Mapping[str, Any], key: str) -> Any:
-    """None if there is no such key."""
+    """Return the value of a key, or None if it does not exist."""
     node: Any = cfg
     for name in key.split("."):
         node = node.get(name) if isinstance(node, Mapping) else None
@@ -178,7 +178,7 @@ def _faults_of_crop(cfg: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _faults_of_lengths(cfg: Mapping[str, Any]) -> Iterator[str]:
-    """Of keys that belong together."""
+    """Yield faults of keys whose values must have matching lengths."""
     mean, std = _value(cfg, "MODEL.PIXEL_MEAN"), _value(cfg, "MODEL.PIXEL_STD")
     if len(mean) != len(std):
         yield (
