@@ -121,8 +121,8 @@ def check_values(cfg: Mapping[str, Any]) -> None:
 
 
 def remedies(cfg: Mapping[str, Any]) -> list[str]:
-    """Return possible causes why detectron2 failed to build from a config: a line for each key, with
-    its value and the allowed values."""
+    """Return possible causes of detectron2's failure to build from a config: a line for each key,
+    with its value and the allowed values."""
     return [
         *_faults(cfg, _OF_DETECTRON2),
         *_faults(cfg, _of_resnets(cfg)),

@@ -251,7 +251,7 @@ def test_what_an_earlier_run_left_is_set_aside_and_can_be_taken_back(
     caplog.clear()
     another = Checkpointer(nn.Linear(2, 2), str(tmp_path))
     another.resume_or_load("", resume=True)
-    assert another.last_saved == "" and "one before it, from 'model_1.pth'" in caplog.text
+    assert another.last_saved == "" and "run before it, from 'model_1.pth'" in caplog.text
     old.rename(note)
     another.resume_or_load("", resume=True)
     assert another.last_saved == str(tmp_path / "model_1.pth")
