@@ -11,7 +11,7 @@ DEV := $(VENV)/.dev-installed
 .PHONY: help demo demo-compare test test-slow test-slurm test-newest lint format bench gpu-check clean install requirements
 
 help:
-	@echo "make demo       pretrain, fine-tune, evaluate and draw, in some ten minutes on two cores"
+	@echo "make demo       pretrain, fine-tune, evaluate and draw, in 6 minutes on two idle cores"
 	@echo "make demo-compare  the same, and the plain network beside, in twice the time"
 	@echo "make test       run the tests (test-slow: those too that take minutes each)"
 	@echo "make test-slurm  run those on a real Slurm, which they start and stop: apt install slurm-wlm munge"
