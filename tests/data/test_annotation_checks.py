@@ -132,7 +132,7 @@ def test_right_annotations_get_the_quick_answer(needs: Needs) -> None:
         (without("bbox"), "'bbox' is missing, but must be x, y, width and height"),
         (first(bbox=[1, 2, 3]), r"'bbox' is \[1, 2, 3\]"),
         (first(bbox=[1, float("nan"), 3, 4]), r"'bbox' is \[1, nan, 3, 4\]"),
-        (first(bbox=[1, 10**400, 3, 4]), "'bbox' is .* and must be x, y, width and height"),
+        (first(bbox=[1, 10**400, 3, 4]), "'bbox' is .* but must be x, y, width and height"),
         (first(bbox=[9, 9, -3, 4]), "a box of negative size"),
         (first(bbox=[80, 9, 3, 4]), "a box outside its image of 80 x 64 pixels"),
         (without("id"), "has no 'id'"),

@@ -35,7 +35,7 @@ def test_it_says_once_how_long_it_will_take(
     for trainer.iter in [*range(30), *range(30)]:
         forecast.after_step()
         now += 0.25
-    steps = 600 + 2.6 * model_zoo.get_config(demo.DETECTION).SOLVER.MAX_ITER + 250
+    steps = 600 + 3.4 * model_zoo.get_config(demo.DETECTION).SOLVER.MAX_ITER + 550
     minutes = round(2 * 0.25 * steps / 60)
     assert capsys.readouterr().err.split("\n") == [
         "",

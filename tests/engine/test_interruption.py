@@ -97,7 +97,7 @@ def test_a_run_stopped_before_its_first_checkpoint_is_not_resumed_as_an_earlier_
 
     trainer = prepared(cfg)
     trainer.before_train = once(trainer.before_train, lambda: True, signal.SIGINT)
-    with pytest.raises(Interrupted, match="there is no checkpoint yet, so begin again"):
+    with pytest.raises(Interrupted, match="there is no checkpoint yet, so start again"):
         trainer.train()
     assert not note.exists()
 
