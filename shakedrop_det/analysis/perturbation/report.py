@@ -14,6 +14,7 @@ from tabulate import tabulate
 from shakedrop_det.modeling.classification import ImageClassifier
 from shakedrop_det.utils.written import save_figure
 
+from .blocks import SIDES
 from .features import BlockFeatures, perturbed_features
 from .gradients import GradientAngles, gradient_angles
 from .images import LabelledImages
@@ -122,10 +123,10 @@ def report(measured: Measured) -> str:
     blocks = []
     for block, near in zip(measured.features, measured.neighbours, strict=True):
         shares = [f"{getattr(near, kind).mean():.3f}" for kind in _KINDS]
-        cosines = [f"{measured.angles.blocks[side][block.name]:.3f}" for side in _SIDES]
+        cosines = [f"{measured.angles.blocks[side][block.name]:.3f}" for side in SIDES]
         prob, size = f"{block.survival_prob:.3f}", f"{block.relative_size:.3f}"
         blocks.append([block.name, prob, size, *shares, *cosines])
-    headers = ["block", "p_l", "size", *_KINDS, *(f"cosine, {side}" for side in _SIDES)]
+    headers = ["block", "p_l", "size", *_KINDS, *(f"cosine, {side}" for side in SIDES)]
     parts.append(_table(headers, blocks))
     networks = {"with ShakeDrop": measured.shaken, "plain": measured.plain}
     minima = [
@@ -136,9 +137,6 @@ def report(measured: Measured) -> str:
     headers = ["network", "training loss", f"rise at a step of {STEPS[-1]}", "largest eigenvalue"]
     parts.append(_table(headers, minima))
     return "\n\n".join(parts) + "\n"
-
-
-_SIDES = ("forward", "backward", "both")
 
 
 def _table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -161,7 +159,7 @@ def draw(measured: Measured, output: str | os.PathLike[str]) -> None:
         means = [float(getattr(near, kind).mean()) for near in measured.neighbours]
         shares.plot(blocks, means, "o-", markersize=3, label=text)
     _label(shares, "Neighbours of the same class", "share")
-    for side in _SIDES:
+    for side in SIDES:
         values = list(measured.angles.blocks[side].values())
         cosines.plot(blocks, values, "o-", markersize=3, label=f"{side} random")
     _label(cosines, "Perturbed against clean gradient", "cosine")
