@@ -67,6 +67,11 @@ def randomize_norms(network: nn.Module) -> None:
             tensor.data.copy_(torch.rand(tensor.shape, generator=generator) * 0.5 + 0.5)
 
 
+def feature_map() -> Tensor:
+    """An input of blocks with 6 channels, in double precision; the same on each call."""
+    return torch.randn(4, 6, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+
+
 def group_norm(channels: int) -> nn.Module:
     """In two groups: detectron2's own "GN" wants 32 channels."""
     return nn.GroupNorm(2, channels)

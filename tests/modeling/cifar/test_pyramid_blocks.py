@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from shakedrop_det import shake
 from shakedrop_det.modeling.cifar import PyramidBasicBlock, PyramidBottleneckBlock
 from shakedrop_det.modeling.cifar.pyramid_blocks import pyramid_channels
-from tests.modeling.networks import randomize_norms, run
+from tests.modeling.networks import feature_map, randomize_norms, run
 from tests.modeling.recording import recorded_scales
 from tests.modeling.small_networks import pyramid_residual, pyramid_shortcut
 
@@ -31,10 +31,6 @@ def block_of(kind: str, in_channels: int, out_channels: int, stride: int) -> nn.
         )
     randomize_norms(block)
     return block.double()
-
-
-def feature_map() -> Tensor:
-    return torch.randn(4, 6, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
 
 
 @pytest.mark.parametrize("training", [False, True])

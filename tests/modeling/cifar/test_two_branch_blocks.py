@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from shakedrop_det import shake
 from shakedrop_det.modeling.cifar import TwoBranchBlock
 from shakedrop_det.modeling.cifar.two_branch_blocks import BottleneckResidual, TwoPathShortcut
-from tests.modeling.networks import assert_equal_runs, randomize_norms, run
+from tests.modeling.networks import assert_equal_runs, feature_map, randomize_norms, run
 from tests.modeling.recording import recorded_scales
 from tests.modeling.small_networks import branch_residual, two_path_shortcut
 
@@ -48,10 +48,6 @@ def block_of(kind: str, in_channels: int, out_channels: int, stride: int) -> Two
     block = TwoBranchBlock(in_channels, out_channels, stride=stride, **KINDS[kind][1])
     randomize_norms(block)
     return block.double()
-
-
-def feature_map() -> Tensor:
-    return torch.randn(4, 6, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
 
 
 def equation(kind: str, block: nn.Module, x: Tensor, scales: list[tuple[Tensor, Tensor]]) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from shakedrop_det import ShakeDropSpec, fold, shake
 from shakedrop_det.modeling.cifar import WideBlock
-from tests.modeling.networks import assert_equal_runs, randomize_norms, run
+from tests.modeling.networks import assert_equal_runs, feature_map, randomize_norms, run
 from tests.modeling.recording import recorded_scales
 from tests.modeling.small_networks import wide_block
 from tests.paper_form import paper_form
@@ -36,10 +36,6 @@ def block_of(in_channels: int, out_channels: int, stride: int, last_norm: str) -
     block = WideBlock(in_channels, out_channels, stride=stride, last_norm=last_norm)
     randomize_norms(block)
     return block.double()
-
-
-def feature_map() -> Tensor:
-    return torch.randn(4, 6, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
 
 
 @pytest.mark.parametrize("training", [False, True])
