@@ -28,6 +28,9 @@ from .store import Result
 RESULT = "result.json"
 """Name of the file that a finished run writes into its folder."""
 
+ARCHIVAL = ".git_archival.txt"
+"""File in which ``git archive`` writes the commit, since a tree without git has no other record."""
+
 _LAST_PART = 0.1
 
 
@@ -73,8 +76,8 @@ def _last_loss(path: Path) -> float:
 
 
 def code_version() -> str:
-    """Return the commit of this package, with a trailing "+" if tracked files are modified; or the
-    version of the package if it is not in a git repository."""
+    """Return the commit of this package, with a trailing "+" if tracked files are modified; of a
+    tree made by ``git archive``, the commit that it was made of; otherwise the version."""
     folder = Path(shakedrop_det.__file__).parent
     command = ["git", "-C", str(folder), "describe", "--always", "--abbrev=12", "--dirty=+"]
     tracked = ["git", "-C", str(folder), "ls-files", "--error-unmatch", "__init__.py"]
@@ -82,7 +85,13 @@ def code_version() -> str:
         subprocess.run(tracked, capture_output=True, check=True)
         return subprocess.run(command, capture_output=True, check=True, text=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
-        return shakedrop_det.__version__
+        return _archived_commit(folder.parent) or shakedrop_det.__version__
+
+
+def _archived_commit(root: Path) -> str | None:
+    path = root / ARCHIVAL
+    commit = path.read_text().partition("node: ")[2].split() if path.is_file() else []
+    return commit[0][:12] if commit and not commit[0].startswith("$") else None
 
 
 def run_alone(

@@ -88,14 +88,16 @@ def run(network: nn.Module, x: Tensor, *, seed: int = 0) -> dict[str, Tensor]:
     network.zero_grad()
     outputs = network(x)
     outputs = outputs if isinstance(outputs, dict) else {"out": outputs}
-    sum(
-        (out * torch.linspace(-1, 1, out.numel()).view_as(out)).sum() for out in outputs.values()
-    ).backward()
+    sum((out * _weights(out)).sum() for out in outputs.values()).backward()
     found = {name: out.detach() for name, out in outputs.items()}
     found["input gradient"] = x.grad
     found.update((f"gradient of {n}", p.grad) for n, p in network.named_parameters())
     found.update((n, b.clone()) for n, b in network.named_buffers() if "shakedrop" not in n)
     return found
+
+
+def _weights(out: Tensor) -> Tensor:
+    return torch.linspace(-1, 1, out.numel(), device=out.device).view_as(out)
 
 
 @contextmanager
