@@ -109,7 +109,7 @@ requirements:
 	$(UV_COMPILE) requirements/optional.in -o requirements/optional.txt
 
 # All that needs a GPU. Its results are output/gpu-check/benchmark.{json,md,png}.
-GPU_TESTS := tests/layers/fused tests/modeling/test_on_gpu.py tests/modeling/test_cuda_graphs.py \
+GPU_TESTS := tests/layers/test_on_gpu.py tests/modeling/test_on_gpu.py tests/modeling/test_cuda_graphs.py \
   tests/modeling/test_device_sync.py
 gpu-check: $(DEV)
 	$(PY) -c 'import sys, torch; sys.exit(None if torch.cuda.is_available() else "There is no GPU")'

@@ -104,11 +104,15 @@ def blocks(norm: str, device: str) -> tuple[nn.Module, Tensor]:
         *(BottleneckBlock(512, 512, bottleneck_channels=128, norm=norm) for _ in range(3))
     )
     _calm(stage)
-    return stage.to(device).train(), torch.randn(4, 512, 28, 28, device=device).relu()
+    shape = (2, 512, 100, 168) if _on_gpu(device) else (4, 512, 28, 28)
+    return stage.to(device).train(), torch.randn(shape, device=device).relu()
 
 
 def resnet(norm: str, *, depth: int = 50, width: int = 64, device: str) -> tuple[ResNet, Tensor]:
-    """Build a ResNet without frozen stages, and two images of 224 pixels (16 on a GPU).
+    """Build a ResNet without frozen stages, and its images.
+
+    On a CPU these are two of 224 pixels. A GPU gets what it is given in training: two of 800 x 1344
+    pixels with FrozenBN as in detection, otherwise 64 of 224 as in classification.
 
     Args:
         norm: norm of all layers.
@@ -137,13 +141,19 @@ def resnet(norm: str, *, depth: int = 50, width: int = 64, device: str) -> tuple
         out_features=["res2", "res3", "res4", "res5"],
     )
     _calm(network)
-    images = 2 if torch.device(device).type == "cpu" else 16
-    return network.to(device).train(), torch.randn(images, 3, 224, 224, device=device)
+    shape = (2, 3, 224, 224)
+    if _on_gpu(device):
+        shape = (2, 3, 800, 1344) if norm == "FrozenBN" else (64, 3, 224, 224)
+    return network.to(device).train(), torch.randn(shape, device=device)
+
+
+def _on_gpu(device: str) -> bool:
+    return torch.device(device).type == "cuda"
 
 
 def mask_rcnn(device: str) -> tuple[nn.Module, list[dict[str, Any]]]:
-    """Build detectron2's Mask R-CNN R50-FPN 1x with frozen res2, and two images of 256 pixels with
-    four squares each."""
+    """Build detectron2's Mask R-CNN R50-FPN 1x with frozen res2, and two images of 256 pixels (1024
+    on a GPU) with four squares each."""
     cfg = stock.get_config("COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_1x.yaml")
     cfg.MODEL.DEVICE = device
     network = build_model(cfg).train()
@@ -152,16 +162,17 @@ def mask_rcnn(device: str) -> tuple[nn.Module, list[dict[str, Any]]]:
 
 
 def _image_with_squares(device: str) -> dict[str, Any]:
+    size = 1024 if _on_gpu(device) else 256
     corners = torch.tensor([[16.0, 16.0], [144.0, 16.0], [16.0, 144.0], [144.0, 144.0]])
-    boxes = torch.cat([corners, corners + 96], dim=1)
-    masks = torch.zeros(4, 256, 256, dtype=torch.bool)
+    boxes = torch.cat([corners, corners + 96], dim=1) * (size // 256)
+    masks = torch.zeros(4, size, size, dtype=torch.bool)
     for mask, (x0, y0, x1, y1) in zip(masks, boxes.int().tolist(), strict=True):
         mask[y0:y1, x0:x1] = True
-    instances = Instances((256, 256))
+    instances = Instances((size, size))
     instances.gt_boxes = Boxes(boxes)
     instances.gt_classes = torch.arange(4)
     instances.gt_masks = BitMasks(masks)
-    image = torch.randint(0, 256, (3, 256, 256)).float()
+    image = torch.randint(0, 256, (3, size, size)).float()
     return {"image": image.to(device), "instances": instances.to(device)}
 
 

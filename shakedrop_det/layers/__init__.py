@@ -4,7 +4,7 @@ Start with :mod:`.spec`, :mod:`.scales` and :mod:`.junction`, which contain the 
 :mod:`.fused` and :mod:`.skip` compute the same in less time.
 """
 
-from .fused import FUSED_NORMS, junction
+from .fused import can_fuse, junction
 from .junction import expected_junction, reference_junction
 from .scales import Scales, SeededScale, draw_gate, draw_scales
 from .shake_shake import complement
@@ -14,13 +14,13 @@ from .spec import DECAYS, GATE_LEVELS, LEVELS, ShakeDropSpec, survival_probs
 
 __all__ = [
     "DECAYS",
-    "FUSED_NORMS",
     "GATE_LEVELS",
     "LEVELS",
     "Scales",
     "SeededScale",
     "ShakeDrop",
     "ShakeDropSpec",
+    "can_fuse",
     "can_skip",
     "complement",
     "draw_gate",

@@ -61,9 +61,16 @@ class Scales(NamedTuple):
     backward: Scale
 
     @property
+    def number(self) -> Optional[float]:
+        """The number that both are; None if they differ, or if Python does not know them."""
+        forward, backward = self
+        same = isinstance(forward, float) and isinstance(backward, float) and forward == backward
+        return forward if same else None  # type: ignore[return-value]
+
+    @property
     def are_one(self) -> bool:
         """Whether the block is certainly not perturbed."""
-        return all(isinstance(scale, float) and scale == 1.0 for scale in self)
+        return self.number == 1.0
 
 
 def draw_gate(

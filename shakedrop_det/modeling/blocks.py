@@ -14,9 +14,9 @@ from torch.nn import functional as F
 from torch.nn.modules.module import _has_any_global_hook
 
 from shakedrop_det.layers import (
-    FUSED_NORMS,
     Scales,
     ShakeDropSpec,
+    can_fuse,
     can_skip,
     draw_gate,
     draw_scales,
@@ -217,7 +217,7 @@ def before_norm(branch: ResidualBranch, x: Tensor) -> tuple[Tensor, Optional[nn.
     """
     conv = branch.last_conv
     is_plain = type(conv) is Conv2d and conv.activation is None and not is_hooked(conv)
-    if not is_plain or type(conv.norm) not in FUSED_NORMS:
+    if not is_plain or not can_fuse(conv.norm, x.device):
         return branch.residual(x), None
     if is_hooked(conv.norm) or _has_any_global_hook():
         return branch.residual(x), None

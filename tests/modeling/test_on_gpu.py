@@ -1,4 +1,4 @@
-"""Training steps on a GPU, with its kernels, against the same steps on a CPU."""
+"""Training steps on a GPU, against the same steps on a CPU."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import torch
 from torch import nn
 
 from shakedrop_det import shake
-from shakedrop_det.layers.fused import reference_only, trust
 
 from ..paper_form import paper_form
 from .networks import group_norm, images, narrow_resnet, run
@@ -26,11 +25,6 @@ SETTINGS = {
 }
 
 
-@pytest.fixture(autouse=True)
-def without_tf32(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
-
-
 def network(norm: str, **settings) -> nn.Module:
     return shake(narrow_resnet(18, norm=NORMS[norm]), paper_form(**{**FIXED, **settings}))
 
@@ -38,13 +32,13 @@ def network(norm: str, **settings) -> nn.Module:
 @pytest.mark.parametrize("setting", SETTINGS)
 @pytest.mark.parametrize("norm", NORMS)
 def test_a_step_is_that_of_the_cpu(norm, setting) -> None:
-    """Gates are drawn on the CPU in both cases, and all else is fixed."""
-    model = network(norm, **SETTINGS[setting]).train()
-    expected = run(copy.deepcopy(model), images())
-    got = run(model.cuda(), images().cuda())
-    assert not trust._broken
+    """Gates are drawn on the CPU in both cases, and all else is fixed. In float32, norms of two
+    values would magnify what is rounded."""
+    model = network(norm, **SETTINGS[setting]).double().train()
+    expected = run(copy.deepcopy(model), images().double())
+    got = run(model.cuda(), images().double().cuda())
     for name, value in expected.items():
-        torch.testing.assert_close(got[name].cpu(), value, rtol=2e-3, atol=2e-3, msg=name)
+        torch.testing.assert_close(got[name].cpu(), value, rtol=1e-6, atol=1e-6, msg=name)
 
 
 @pytest.mark.parametrize("level", ["batch", "image", "channel", "pixel"])
@@ -61,16 +55,4 @@ def test_mixed_precision_trains_in_either_layout(norm, dtype, layout, level) -> 
     out.float().square().mean().backward()
     # Autocast normalizes groups in float32.
     assert out.dtype == expected.dtype == (torch.float32 if norm == "GN" else dtype)
-    assert not trust._broken
     assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
-
-
-@pytest.mark.parametrize("norm", NORMS)
-def test_kernels_and_reference_train_alike(norm) -> None:
-    model = network(norm, erase_relu=True).cuda().train()
-    got = run(model, images().cuda())
-    with reference_only():
-        expected = run(model, images().cuda())
-    for name, value in expected.items():
-        if "running" not in name and "tracked" not in name:
-            torch.testing.assert_close(got[name], value, rtol=2e-3, atol=2e-3, msg=name)

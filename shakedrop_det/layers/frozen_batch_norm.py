@@ -8,8 +8,8 @@ import torch
 from detectron2.layers import FrozenBatchNorm2d
 from torch import Tensor
 
-from ..junction import relu_gradient, zeros_of
-from ..scales import Scales, SeededScale, can_read, runs_python
+from .junction import relu_gradient, zeros_of
+from .scales import Scales, SeededScale, can_read, runs_python
 
 
 def supports(scales: Scales) -> bool:
