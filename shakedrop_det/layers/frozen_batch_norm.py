@@ -8,6 +8,7 @@ import torch
 from detectron2.layers import FrozenBatchNorm2d
 from torch import Tensor
 
+from .eager_function import apply
 from .junction import relu_gradient, zeros_of
 from .scales import Scales, SeededScale, can_read, runs_python
 
@@ -50,7 +51,9 @@ def junction(
     if not isinstance(scale, float) or scale != 0.0:
         affine = (scale * weight).to(residual.dtype), (scale * bias).to(residual.dtype)
         dropped = zeros_of(scale) if isinstance(scale, Tensor) else None
-    return _FrozenJunction.apply(
+    eager = runs_python(residual.device)
+    return apply(
+        _FrozenJunction,
         shortcut.to(residual.dtype),
         residual,
         *(affine or (None, None)),
@@ -58,7 +61,8 @@ def junction(
         weight,
         backward_scale,
         relu,
-        affine is not None and runs_python(residual.device),
+        affine is not None and eager,
+        eager=eager,
     )
 
 

@@ -7,6 +7,7 @@ from typing import Any, Optional
 import torch
 from torch import Tensor, nn
 
+from .eager_function import apply
 from .scales import Scale, Scales, SeededScale, can_read, runs_python
 
 
@@ -39,7 +40,8 @@ def reference_junction(
         residual = norm(residual)
     shortcut = shortcut.to(residual.dtype)
     # Not while a graph is recorded, not on a leaf, and not on a view, whose base others may use.
-    inplace = runs_python(residual.device) and not residual.is_leaf and not residual._is_view()
+    eager = runs_python(residual.device)
+    inplace = eager and not residual.is_leaf and not residual._is_view()
     if scales.are_one:
         out = residual.add_(shortcut) if inplace else residual + shortcut
         return out.relu_() if relu else out
@@ -47,7 +49,7 @@ def reference_junction(
         # An open gate of the inverted form: autograd's own gradient is the right one.
         out = torch.add(shortcut, residual, alpha=scales.number)
         return out.relu_() if relu else out
-    return _ScaledAdd.apply(shortcut, residual, *scales, relu, inplace)
+    return apply(_ScaledAdd, shortcut, residual, *scales, relu, inplace, eager=eager)
 
 
 class _ScaledAdd(torch.autograd.Function):

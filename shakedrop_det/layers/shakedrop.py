@@ -8,8 +8,9 @@ from typing import Any, Optional
 import torch
 from torch import Tensor, nn
 
+from .eager_function import apply
 from .junction import as_tensor, scaled
-from .scales import Scale, draw_gate, draw_scales
+from .scales import Scale, draw_gate, draw_scales, runs_python
 from .spec import ShakeDropSpec
 
 
@@ -58,7 +59,9 @@ def shakedrop(
     shape, device = residual.shape, residual.device
     gate = draw_gate(survival_prob, gate_level=gate_level, shape=shape, device=device)
     scales = draw_scales(spec, survival_prob, gate, shape, device)
-    return residual if scales.are_one else _Rescale.apply(residual, *scales)
+    if scales.are_one:
+        return residual
+    return apply(_Rescale, residual, *scales, eager=runs_python(device))
 
 
 class ShakeDrop(nn.Module):
