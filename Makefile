@@ -113,7 +113,7 @@ GPU_TESTS := tests/layers/test_on_gpu.py tests/modeling/test_on_gpu.py tests/mod
   tests/modeling/test_device_sync.py
 gpu-check: $(DEV)
 	$(PY) -c 'import sys, torch; sys.exit(None if torch.cuda.is_available() else "There is no GPU")'
-	$(PY) -m pytest $(GPU_TESTS)
+	$(PY) -m pytest -n 4 $(GPU_TESTS)
 	$(PY) tools/benchmark.py --device cuda --rounds 11 --output output/gpu-check
 
 clean:
