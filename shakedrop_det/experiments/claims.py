@@ -24,13 +24,18 @@ class Finding:
         adjusted: the p-value, adjusted by Holm's method over all claims of the experiment.
         verdict: if ``adjusted`` is below 5 %, "supported" or "refuted" by the effect's direction;
             "undecided" otherwise. "unfinished" while runs are missing, because repeating a test as
-            runs come in inflates false positives; "not run" with fewer than two pairs of runs.
+            runs come in inflates false positives; "not run" if no run of the variant has a result.
     """
 
     claim: Claim
     effect: Estimate
     adjusted: float
     verdict: str
+
+    @property
+    def measured(self) -> bool:
+        """Whether there are at least the two pairs of runs that an interval needs."""
+        return not math.isnan(self.effect.low)
 
 
 def findings(comparison: Comparison) -> list[Finding]:
@@ -79,11 +84,12 @@ def num_images(setting: str) -> int:
 
 
 def _verdict(comparison: Comparison, claim: Claim, effect: Estimate, adjusted: float) -> str:
-    if math.isnan(effect.low):
-        return "not run"
-    if any(run not in comparison.results for run in _runs(comparison.plan, claim)):
-        return "unfinished"
-    if adjusted >= _LEVEL:
+    runs = _runs(comparison.plan, claim)
+    finished = [run for run in runs if run in comparison.results]
+    if len(finished) < len(runs):
+        begun = any(run.variant == claim.variant for run in finished)
+        return "unfinished" if begun else "not run"
+    if math.isnan(effect.low) or adjusted >= _LEVEL:
         return "undecided"
     return "supported" if effect.mean > (1.0 if claim.as_images else 0.0) else "refuted"
 

@@ -45,7 +45,7 @@ class Experiment:
 
     @property
     def minutes(self) -> float:
-        """Time of all runs including the search, in minutes of one core."""
+        """Minutes that all runs took, including the search."""
         search = minutes(self.search) if self.search is not None else 0.0
         return minutes(self.comparison) + search
 
@@ -165,13 +165,13 @@ def verdicts_of(experiments: Iterable[Experiment]) -> str:
 
 def _effect(experiment: Experiment, finding: Finding) -> str:
     text = effect_text(finding)
-    if finding.verdict == "not run" or finding.claim.as_images:
+    if not finding.measured or finding.claim.as_images:
         return text
     return f"{text} {experiment.plan.metrics[0]}"
 
 
 def _pairs(experiment: Experiment, finding: Finding) -> str:
-    if finding.verdict == "not run":
+    if not finding.measured:
         return "-"
     return f"{finding.effect.count} of {len(experiment.plan.seeds)}"
 
@@ -193,7 +193,7 @@ def missing_of(experiments: Iterable[Experiment]) -> str:
         for experiment in experiments
         if experiment.num_missing
     ]
-    return _table(rows, ["experiment", "runs missing", "hours of one core", "command"])
+    return _table(rows, ["experiment", "runs missing", "hours", "command"])
 
 
 def _section(experiment: Experiment, results: Path, document: Path) -> str:

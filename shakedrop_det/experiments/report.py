@@ -78,7 +78,7 @@ def what_ran(comparison: Comparison) -> str:
     results = comparison.results
     text = (
         f"{len(results)} of {len(comparison.plan.runs)} runs have finished, in "
-        f"{minutes(comparison):.1f} minutes of one core in total."
+        f"{minutes(comparison):.1f} minutes in total."
     )
     diverged = sum(bool(result.diverged) for result in results.values())
     return f"{text} {diverged} of them diverged." if diverged else text
@@ -107,7 +107,7 @@ def claims_table(comparison: Comparison) -> str:
         [
             finding.claim.text,
             effect_text(finding),
-            "-" if finding.verdict == "not run" else f"{finding.adjusted:.2g}",
+            "-" if not finding.measured else f"{finding.adjusted:.2g}",
             finding.verdict,
         ]
         for finding in findings(comparison)
@@ -119,7 +119,7 @@ def claims_table(comparison: Comparison) -> str:
 def effect_text(finding: Finding) -> str:
     """Format the effect of a finding with its confidence interval."""
     effect = finding.effect
-    if finding.verdict == "not run":
+    if not finding.measured:
         return "-"
     if finding.claim.as_images:
         return f"{effect.mean:.2f} times the images ({effect.low:.2f} to {effect.high:.2f})"

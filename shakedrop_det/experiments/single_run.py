@@ -79,7 +79,8 @@ def code_version() -> str:
     """Return the commit of this package, with a trailing "+" if tracked files are modified; of a
     tree made by ``git archive``, the commit that it was made of; otherwise the version."""
     folder = Path(shakedrop_det.__file__).parent
-    command = ["git", "-C", str(folder), "describe", "--always", "--abbrev=12", "--dirty=+"]
+    command = ["git", "-C", str(folder), "describe", "--always", "--exclude=*"]
+    command += ["--abbrev=12", "--dirty=+"]
     tracked = ["git", "-C", str(folder), "ls-files", "--error-unmatch", "__init__.py"]
     try:
         subprocess.run(tracked, capture_output=True, check=True)

@@ -1,7 +1,8 @@
 """The maths of ShakeDrop, independent of detectron2's config.
 
 Start with :mod:`.spec`, :mod:`.scales` and :mod:`.junction`, which contain the method.
-:mod:`.fused` and :mod:`.skip` compute the same in less time.
+:mod:`.frozen_batch_norm`, which :mod:`.fused` chooses, and :mod:`.skip` compute the same in less
+time.
 """
 
 from .fused import can_fuse, junction

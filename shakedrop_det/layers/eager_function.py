@@ -13,7 +13,7 @@ def apply(function: type[torch.autograd.Function], *inputs: Any, eager: bool) ->
     """``function.apply``, in less time where Python runs in each step.
 
     A Function with a ``setup_context`` first binds its default arguments by ``inspect``, which
-    takes four times as long as the rest. Only torch.func and compilers need such a Function.
+    takes three times as long as the rest. Only torch.func and compilers need such a Function.
 
     Args:
         function: a Function with a ``setup_context``.

@@ -13,6 +13,7 @@ SMALL = {"plain": [50.0, 60.0, 70.0, 80.0], "better": [53.0, 62.0, 73.0, 82.0]}
 LARGE = {"plain": [50.0, 60.0, 70.0, 80.0], "better": [61.0, 70.0, 81.0, 92.0]}
 SMALL["worse"] = [value - 3 + 0.1 * seed for seed, value in enumerate(SMALL["plain"])]
 SMALL["noisy"] = [40.0, 75.0, 60.0, 95.0]
+SMALL["begun"] = [55.0]
 
 
 def comparison(*claims: Claim) -> Comparison:
@@ -43,6 +44,7 @@ def comparison(*claims: Claim) -> Comparison:
         ("better", "supported"),
         ("worse", "refuted"),
         ("noisy", "undecided"),
+        ("begun", "unfinished"),
         ("missing", "not run"),
     ],
 )

@@ -111,7 +111,7 @@ def test_files(comparison: Comparison, tmp_path: Path) -> None:
     assert (tmp_path / "experiment.md").read_text() == text
     assert mean_table(comparison, "total_loss") in text and "Is it better?" in text
     assert "Chosen: shaken 0.9." in text
-    assert "12 of 18 runs have finished, in 12.0 minutes of one core" in text
+    assert "12 of 18 runs have finished, in 12.0 minutes in total" in text
     assert text.endswith("\n\na CPU; commit abc; 2026-01-02 to 2026-01-03\n")
     assert Image.open(tmp_path / "experiment.png").size == (1500, 600)
 

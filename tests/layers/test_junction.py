@@ -99,12 +99,16 @@ def test_values_gradients_and_statistics_follow_the_equations(
 @given(
     s=st.floats(-2, 2) | st.sampled_from([0.0, 1.0]),
     t=st.floats(-2, 2) | st.sampled_from([0.0, 1.0]),
+    equal=st.booleans(),
     as_tensor=st.booleans(),
     relu=st.booleans(),
     norm_name=st.sampled_from(["none", "BN", "FrozenBN"]),
     join=st.sampled_from(list(WAYS.values())),
 )
-def test_any_pair_of_scales_follows_the_equations(s, t, as_tensor, relu, norm_name, join) -> None:
+def test_any_pair_of_scales_follows_the_equations(
+    s, t, equal, as_tensor, relu, norm_name, join
+) -> None:
+    t = s if equal else t
     x, f, norm = random_map(2, C, 3, 3), random_map(2, C, 3, 3, seed=1), make_norm(norm_name)
     tensors = torch.tensor([s, t], dtype=torch.float64).view(2, 1, 1, 1, 1)
     scales = Scales(*tensors) if as_tensor else Scales(s, t)
@@ -228,7 +232,7 @@ def test_at_test_time_the_residual_has_the_expected_scale(relu) -> None:
 
 @both_ways
 @pytest.mark.parametrize("relu", [True, False])
-@pytest.mark.parametrize("level", ["a number", *SHAPES])
+@pytest.mark.parametrize("level", ["a number", "equal numbers", *SHAPES])
 @pytest.mark.parametrize("norm_name", ["none", "FrozenBN"])
 def test_what_is_saved_is_scales_and_output_and_no_byte_more(norm_name, level, relu, join) -> None:
     """The next convolution keeps the output alive anyway."""
@@ -240,7 +244,8 @@ def test_what_is_saved_is_scales_and_output_and_no_byte_more(norm_name, level, r
     if level == "pixel":
         scales = Scales(*(SeededScale(i, (-1.0, 1.0), x.shape, x.device) for i in range(2)))
     else:
-        scales = Scales(0.5, 0.7) if level == "a number" else random_scales(level)
+        numbers = {"a number": Scales(0.5, 0.7), "equal numbers": Scales(1.1, 1.1)}
+        scales = numbers[level] if level in numbers else random_scales(level)
     with saved_storages() as storages:
         out = join(x, f, scales, norm=norm, relu=relu)
     scale_bytes = 2 * scales.backward.nbytes if isinstance(scales.backward, Tensor) else 0

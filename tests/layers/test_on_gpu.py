@@ -63,7 +63,8 @@ def results(
 @pytest.mark.parametrize("compiled", [False, True])
 def test_it_computes_what_a_cpu_computes_in_float64(compiled, kind, dtype, frozen, layout) -> None:
     scales = scales_of(kind)
-    join = torch.compile(reference_junction) if compiled else junction
+    torch._dynamo.reset()  # or the ninth case of one function would run eagerly
+    join = torch.compile(reference_junction, fullgraph=True) if compiled else junction
     found = results(join, scales, device="cuda", dtype=dtype, frozen=frozen, layout=layout)
     expected = results(reference_junction, scales, device="cpu", dtype=torch.float64, frozen=frozen)
     tolerance = TOLERANCE[dtype]
@@ -77,13 +78,3 @@ def test_scales_from_a_seed_are_those_of_the_backward_pass() -> None:
     out = junction(torch.zeros_like(x), x * 1, Scales(scale, scale), relu=False)
     out.sum().backward()
     assert torch.equal(out, scale.make()) and torch.equal(x.grad, scale.make())
-
-
-@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two CUDA devices")
-def test_it_runs_on_the_device_of_its_tensors() -> None:
-    x = torch.randn(N, C, H, W, device="cuda:1", requires_grad=True)
-    with torch.cuda.device(0):
-        out = junction(x, 2 * x, Scales(0.5, 0.7), relu=False)
-        out.sum().backward()
-    torch.testing.assert_close(out.detach(), 2 * x.detach())
-    assert out.device == x.grad.device == x.device

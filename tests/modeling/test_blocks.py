@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from shakedrop_det import shake, without_noise
 from shakedrop_det.modeling import ShakenBlock
+from shakedrop_det.modeling.blocks import before_norm
 
 from ..paper_form import paper_form
 from .networks import (
@@ -93,14 +94,20 @@ def test_a_training_step_follows_the_equations(block, norm, setting, skip, seed)
         torch.testing.assert_close(value, other, rtol=1e-6, atol=1e-6, msg=name)
 
 
+def images_of(block: ShakenBlock) -> Tensor:
+    return torch.zeros(1, block.in_channels, 4, 4, dtype=torch.float64)
+
+
 @pytest.mark.parametrize("setting", SETTINGS)
 def test_fused_junctions_change_nothing_but_rounding(setting) -> None:
     spec = paper_form(**SETTINGS[setting])
     shaken = shake(three_blocks(norm="FrozenBN"), spec)
     x = torch.randn(4, 8, 8, 8, dtype=torch.float64)
     got = run(shaken, x)
-    for block in shaken:  # A norm with a hook is not fused.
+    assert all(before_norm(block, images_of(block))[1] is block.conv3.norm for block in shaken)
+    for block in shaken:
         block.conv3.norm.register_forward_hook(lambda *args: None)
+    assert not any(before_norm(block, images_of(block))[1] for block in shaken)
     expected = run(shaken, x)
     for name, value in got.items():
         torch.testing.assert_close(value, expected[name], msg=name)

@@ -64,7 +64,7 @@ def errors_where_the_host_waits() -> Iterator[None]:
 def test_no_step_waits_for_the_gpu(setting, norm, request) -> None:
     spec = paper_form(**SETTINGS[setting], survival_prob=0.3)
     network = shake(narrow_resnet(50, norm=NORMS[norm]), spec).train().cuda()
-    train(network, "cuda")  # kernels are compiled, and libraries begin
+    train(network, "cuda")  # libraries are initialized
     x = images().cuda()
     request.getfixturevalue("errors_where_the_host_waits")
     for _ in range(3):
