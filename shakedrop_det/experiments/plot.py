@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import textwrap
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
@@ -37,7 +38,9 @@ def draw_experiment(comparison: Comparison, output: Path) -> None:
     means.set_title(metric, fontsize=10)
     _draw(differences, comparison, plan.variants_compared, comparison.differences)
     differences.axhline(0, color="C0", linewidth=1)
-    differences.set_title(f"difference to {plan.baseline}, same seeds", fontsize=10)
+    differences.set_title(
+        textwrap.fill(f"difference to {plan.baseline}, same seeds", 50), fontsize=10
+    )
     rotated = {"rotation": 20, "ha": "right"} if len(plan.settings) > _MANY_SETTINGS else {}
     for axes in (means, differences):
         axes.set_xticks(range(len(plan.settings)), list(plan.settings), fontsize=8, **rotated)
