@@ -95,7 +95,7 @@ def test_the_json_alone_is_enough_to_go_on_elsewhere(experiment, tmp_path: Path)
     last = content["runs"].pop()
     (tmp_path / "which.json").write_text(json.dumps(content))
     said: list[str] = []
-    assert run_plan(plan, Store(tmp_path), tmp_path, jobs=1, say=said.append) == {}
+    assert run_plan(plan, Store(tmp_path), tmp_path, jobs=2, say=said.append) == {}
     assert said[0] == "2 of 3 runs are already finished" and len(said) == 2
     found, before = Store(tmp_path).results(plan), Store(folder).results(plan)
     assert {run: result.metrics for run, result in found.items()} == {
