@@ -104,6 +104,8 @@ def _as_expected(key: str, text: str, current: Any) -> Any:
         raise ValueError(f"{key} cannot be set to {text!r}: it has keys of its own, e.g. {names}")
     if current is None:
         return value
+    if text == "none" and isinstance(current, str):
+        return text  # As in yaml. INPUT.RANDOM_FLIP and others have such a value.
     if value is None:
         return _nothing(key, current)
     if isinstance(current, str):

@@ -44,6 +44,8 @@ def cfg() -> CfgNode:
         (["MODEL.WEIGHTS", "None"], "MODEL.WEIGHTS", ""),
         (["MODEL.WEIGHTS", "null"], "MODEL.WEIGHTS", ""),
         (["MODEL.WEIGHTS", ""], "MODEL.WEIGHTS", ""),
+        (["INPUT.RANDOM_FLIP", "none"], "INPUT.RANDOM_FLIP", "none"),
+        (["DATASETS.TEST", "none"], "DATASETS.TEST", ()),
         (["MODEL.WEIGHTS", "'a b.pth'"], "MODEL.WEIGHTS", "a b.pth"),
         (["MODEL.WEIGHTS", "a=b.pth"], "MODEL.WEIGHTS", "a=b.pth"),
         (["OUTPUT_DIR", "2024_11"], "OUTPUT_DIR", "2024_11"),
