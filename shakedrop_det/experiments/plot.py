@@ -107,7 +107,7 @@ def _draw(
         axes.errorbar(
             places,
             [estimate.mean for estimate in estimates],
-            yerr=[estimate.half_width for estimate in estimates],
+            yerr=[e.half_width if e.is_shown_with_interval else np.nan for e in estimates],
             fmt="o",
             markersize=4,
             capsize=2,

@@ -36,12 +36,14 @@ class Experiment:
         comparison: the results, with the searched values filled in.
         search: the results of the search; None if the experiment has no search.
         chosen: the searched values, by variant.
+        shared: numbers of runs that other experiments have, too, by their names.
     """
 
     plan: Plan
     comparison: Comparison
     search: Comparison | None
     chosen: Mapping[str, float]
+    shared: Mapping[str, int]
 
     @property
     def minutes(self) -> float:
@@ -82,7 +84,8 @@ def read_experiment(path: Path, store: Store) -> Experiment:
         search = Comparison(plan.search_plan, store.results(plan.search_plan))
         chosen = choose(plan, search.results)
     final = plan.with_values(chosen)
-    return Experiment(plan, Comparison(final, store.results(final)), search, chosen)
+    comparison = Comparison(final, store.results(final))
+    return Experiment(plan, comparison, search, chosen, store.shared(final))
 
 
 def render(document: Path, *, experiments: Path, results: Path) -> None:
@@ -199,19 +202,19 @@ def missing_of(experiments: Iterable[Experiment]) -> str:
 def _section(experiment: Experiment, results: Path, document: Path) -> str:
     plan = experiment.plan
     parts = [plan.question]
-    if not experiment.minutes:
-        return f"{plan.question}\n\nNot run yet."
     if plan.chosen:
         parts.append(f"Setting: {plan.chosen}")
+    if not experiment.minutes:
+        return "\n\n".join([*parts, "Not run yet."])
     if experiment.search is not None:
         parts.append(f"Search: {what_ran(experiment.search)}")
-    parts.append(what_ran(experiment.comparison))
+    parts.append(what_ran(experiment.comparison) + _shared(experiment))
     if experiment.comparison.results:
         parts += tables(experiment.comparison, experiment.chosen)
         image = results / f"{plan.name}.png"
         draw_experiment(experiment.comparison, image)
         link = image.resolve().relative_to(document.resolve().parent)
-        parts.append(f"![{plan.question}]({link})")
+        parts.append(f"![{plan.metrics[0]}: runs, means and differences]({link})")
         for curve in drawn_curves(experiment.comparison):
             image = results / f"{plan.name}_{file_name(curve)}.png"
             draw_curve(experiment.comparison, curve, image)
@@ -219,6 +222,13 @@ def _section(experiment: Experiment, results: Path, document: Path) -> str:
             parts.append(f"![{curve} over training]({link})")
         parts.append(f"({where_it_ran(experiment.comparison)})")
     return "\n\n".join(parts)
+
+
+def _shared(experiment: Experiment) -> str:
+    if not experiment.shared:
+        return ""
+    names = ", ".join(f"{count} with {name}" for name, count in experiment.shared.items())
+    return f" Runs shared with other experiments, not repeated: {names}."
 
 
 def _table(rows: list[list[str]], headers: list[str]) -> str:

@@ -62,8 +62,8 @@ def tables(comparison: Comparison, chosen: Mapping[str, float]) -> list[str]:
     plan = comparison.plan
     parts = []
     if chosen:
-        values = ", ".join(f"{name} {value}" for name, value in chosen.items())
-        parts.append(f"Chosen: {values}.")
+        values = "; ".join(f"{name} {value}" for name, value in chosen.items())
+        parts.append(f"Chosen by the search: {values}.")
     if plan.claims:
         parts.append(claims_table(comparison))
     for metric in plan.metrics:
@@ -107,13 +107,17 @@ def claims_table(comparison: Comparison) -> str:
         [
             finding.claim.text,
             effect_text(finding),
-            "-" if not finding.measured else f"{finding.adjusted:.2g}",
+            "-" if not finding.measured else _p_value(finding.adjusted),
             finding.verdict,
         ]
         for finding in findings(comparison)
     ]
     headers = ["claim", f"{comparison.plan.metrics[0]}, gain", "p (Holm)", "verdict"]
     return tabulate(rows, headers=headers, tablefmt="pipe", disable_numparse=True)
+
+
+def _p_value(value: float) -> str:
+    return f"{value:.2g}" if value >= 0.001 else "< 0.001"
 
 
 def effect_text(finding: Finding) -> str:
@@ -171,7 +175,7 @@ def _mean(estimate: Estimate, *, of: int, diverged: int, decimals: int) -> str:
     lacking = f" ({', '.join(notes)})" if notes else ""
     if not estimate.count:
         return f"{diverged} diverged" if diverged else "-"
-    if estimate.count < 2:
+    if not estimate.is_shown_with_interval:
         return f"{estimate.mean:.{decimals}f}{lacking}"
     return f"{estimate.mean:.{decimals}f} ± {estimate.half_width:.{decimals}f}{lacking}"
 

@@ -42,6 +42,12 @@ class Estimate:
         return (self.high - self.low) / 2
 
     @property
+    def is_shown_with_interval(self) -> bool:
+        """Whether there are three values or more. The interval of two extends to six times their
+        distance on each side, so it says less than the values."""
+        return self.count >= 3
+
+    @property
     def excludes_zero(self) -> bool:
         """Whether 0 lies outside the interval."""
         return self.low > 0 or self.high < 0

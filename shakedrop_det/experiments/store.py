@@ -149,6 +149,17 @@ class Store:
                     )
         return results
 
+    def shared(self, plan: Plan) -> dict[str, int]:
+        """Count the runs of an experiment that are in the file of each other experiment, too."""
+        wanted = {(digest(recorded_keys(plan.config(run))), run.seed) for run in plan.runs}
+        counts = {}
+        for name, content in self._contents.items():
+            names = {config: digest(keys) for config, keys in content["configs"].items()}
+            has = {(names[found["config"]], found["seed"]) for found in content["runs"]}
+            if name != plan.name and wanted & has:
+                counts[name] = len(wanted & has)
+        return counts
+
     def _path(self, plan: Plan) -> Path:
         return self.folder / f"{plan.name}.json"
 

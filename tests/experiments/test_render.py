@@ -89,10 +89,13 @@ def test_a_section_has_the_setting_the_choice_the_tables_and_the_plot(
     rendered: str, tmp_path: Path
 ) -> None:
     section = part(rendered, "experiment")
-    assert "Setting: 2026-01-01: so" in section and "Chosen: shaken 0.9." in section
+    assert "Setting: 2026-01-01: so" in section and "Chosen by the search: shaken 0.9." in section
     assert "4 of 8 runs have finished, in 2.0 minutes" in section
     assert "| **+1.01 (+0.88 to +1.14)** [0.16]" in section
-    assert "![Which?](results/which.png)" in section and "(a CPU; commit abc; 2026" in section
+    assert (
+        "![classification/top1: runs, means and differences](results/which.png)" in section
+        and "(a CPU; commit abc; 2026" in section
+    )
     assert Image.open(tmp_path / "results" / "which.png").size == (1500, 600)
 
 
@@ -102,12 +105,25 @@ def test_what_has_not_run_stands_with_its_share_of_the_hours(rendered: str) -> N
 
 
 def test_nothing_run_is_said_and_what_it_needs(tmp_path: Path) -> None:
-    write(tmp_path, claims=[CLAIM], needs="a GPU")
+    write(tmp_path, claims=[CLAIM], needs="a GPU", chosen="2026-01-01: so")
     document = tmp_path / "results.md"
     document.write_text(DOCUMENT)
     render(document, experiments=tmp_path, results=tmp_path / "results")
     assert "not run: needs a GPU" in part(document.read_text(), "claims")
-    assert part(document.read_text(), "experiment") == "\nWhich?\n\nNot run yet.\n\n"
+    section = part(document.read_text(), "experiment")
+    assert section == "\nWhich?\n\nSetting: 2026-01-01: so\n\nNot run yet.\n\n"
+
+
+def test_runs_of_another_experiment_are_said_to_be_shared(tmp_path: Path) -> None:
+    """They are no replication."""
+    write(tmp_path, search=SEARCH)
+    results(tmp_path)
+    shutil.copy(tmp_path / "results" / "which.json", tmp_path / "results" / "other.json")
+    document = tmp_path / "results.md"
+    document.write_text(DOCUMENT)
+    render(document, experiments=tmp_path, results=tmp_path / "results")
+    section = part(document.read_text(), "experiment")
+    assert "total. Runs shared with other experiments, not repeated: 4 with other." in section
 
 
 @pytest.mark.parametrize(

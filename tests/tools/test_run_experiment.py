@@ -51,7 +51,7 @@ def test_a_search_comes_before_what_it_chooses_for(
     assert process.returncode == 0, err + out
     assert "Warning" not in err
     assert "[1/4] all, shaken, 0.5, seed 11" in out and "[2/2] all, shaken, seed 1" in out
-    assert "Chosen: shaken 0." in (tmp_path / "output" / "experiment.md").read_text()
+    assert "Chosen by the search: shaken 0." in (tmp_path / "output" / "experiment.md").read_text()
     assert sorted(path.name for path in results.iterdir()) == ["which.json", "which_search.json"]
 
 
