@@ -64,7 +64,7 @@ def predictions(
     }
     found = [
         Prediction(
-            f"Displacements are no rounding errors: their median size is at least {LEAST_SIZE:g} "
+            f"Displacements are not negligible: their median size is at least {LEAST_SIZE:g} "
             "of the features' spread",
             f"{np.median(sizes):.3f}",
             bool(np.median(sizes) >= LEAST_SIZE),
@@ -75,14 +75,13 @@ def predictions(
             by_kind["perturbed"] - by_kind["random"],
         ),
         _positive(
-            "It has about as many as half way to a neighbour of its class, less "
-            f"{MARGIN:g} at most",
+            f"Its share of neighbours of its class is at most {MARGIN:g} below that of the "
+            "midpoint to a neighbour of its class",
             by_kind["perturbed"] - by_kind["interpolated"],
             above=-MARGIN,
         ),
         _positive(
-            "The gradient of a perturbed step points to the side of the clean one's: the cosine is "
-            "positive",
+            "The gradient of a perturbed step has a positive cosine with that of the clean step",
             angles.network["both"],
         ),
     ]
