@@ -24,7 +24,8 @@ _MANY_SETTINGS = 4
 
 
 def draw_experiment(comparison: Comparison, output: Path) -> None:
-    """Plot the means by setting and variant, and next to them the differences to the baseline.
+    """Plot the means by setting and variant, and next to them the differences to the baseline, if
+    there are other variants.
 
     Args:
         comparison: the experiment and its results. Only the first metric is plotted.
@@ -33,16 +34,16 @@ def draw_experiment(comparison: Comparison, output: Path) -> None:
     plan = comparison.plan
     metric = plan.metrics[0]
     figure = Figure(figsize=(10, 4), dpi=150, layout="constrained")
-    means, differences = figure.subplots(1, 2)
+    means, *others = figure.subplots(1, 2 if plan.variants_compared else 1, squeeze=False)[0]
     _draw(means, comparison, list(plan.variants), comparison.values)
     means.set_title(metric, fontsize=10)
-    _draw(differences, comparison, plan.variants_compared, comparison.differences)
-    differences.axhline(0, color="C0", linewidth=1)
-    differences.set_title(
-        textwrap.fill(f"difference to {plan.baseline}, same seeds", 50), fontsize=10
-    )
+    for differences in others:
+        _draw(differences, comparison, plan.variants_compared, comparison.differences)
+        differences.axhline(0, color="C0", linewidth=1)
+        title = textwrap.fill(f"difference to {plan.baseline}, same seeds", 50)
+        differences.set_title(title, fontsize=10)
     rotated = {"rotation": 20, "ha": "right"} if len(plan.settings) > _MANY_SETTINGS else {}
-    for axes in (means, differences):
+    for axes in (means, *others):
         axes.set_xticks(range(len(plan.settings)), list(plan.settings), fontsize=8, **rotated)
         axes.set_xlim(-0.5, len(plan.settings) - 0.5)
         axes.grid(axis="y", alpha=0.3)
