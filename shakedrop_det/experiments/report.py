@@ -17,11 +17,11 @@ from .statistics import Estimate
 
 EXPLANATION = (
     "Means are over the seeds, with half the width of their 95 % confidence intervals (Student's "
-    "t) if there are three runs or more. Differences are between runs with the same seed, with the confidence interval of the "
-    "paired t test, in bold if it excludes 0. In brackets: the smallest difference that a test of "
-    "this many pairs with this spread detects with 80 % power. The intervals describe the "
-    "variation between seeds, not between test images, and are not corrected for multiple "
-    "comparisons."
+    "t) if there are three runs or more. Differences are between runs with the same seed, with the "
+    "confidence interval of the paired t test, in bold if it excludes 0. In brackets: the "
+    "smallest difference that a test of this many pairs with this spread detects with 80 % power. "
+    "The intervals describe the variation between seeds, not between test images, and are not "
+    "corrected for multiple comparisons."
 )
 
 
