@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """What ShakeDrop does in a trained classifier: is it data augmentation in feature space?
 
-Prints, and writes to OUTPUT/perturbation.md and .png:
+Prints, and writes to OUTPUT/perturbation.md, .json and .png:
 
   size        of what ShakeDrop adds to the features of each block, against the features' spread
   neighbours  how many of a displaced feature's neighbours share its class, against a random
@@ -11,7 +11,8 @@ Prints, and writes to OUTPUT/perturbation.md and .png:
   minimum     how fast the loss rises around the weights, and the Hessian's largest eigenvalue;
               with --plain, beside the network that was trained without ShakeDrop
 
-The first table holds what "augmentation in feature space" predicts against the numbers.
+The first table holds what "augmentation in feature space" predicts against the numbers. The JSON
+files of several networks can be rendered side by side: see tools/render_results.py.
 """
 
 from __future__ import annotations
@@ -54,12 +55,18 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
+    import datetime
+    import json
+    import time
+
     from shakedrop_det.analysis import perturbation
     from shakedrop_det.engine import load_config, reported_to_user
     from shakedrop_det.engine.setup import fall_back_to_cpu
     from shakedrop_det.utils.output_folder import make_output_folder
+    from shakedrop_det.utils.provenance import code_version, machine_and_versions
     from shakedrop_det.utils.written import write_text
 
+    begin = time.process_time()
     with reported_to_user():
         cfg = load_config(args.config_file, args.opts, overlays=args.overlay)
         fall_back_to_cpu(cfg)
@@ -73,7 +80,18 @@ def main() -> None:
             allow_pickle=args.allow_pickle,
         )
         text = perturbation.report(measured)
+        record = {
+            **perturbation.as_record(measured),
+            "num_images": args.num_images,
+            "draws": args.draws,
+            "seed": args.seed,
+            "seconds": round(time.process_time() - begin, 2),
+            "code": code_version(),
+            "machine": machine_and_versions(cfg.MODEL.DEVICE),
+            "date": datetime.date.today().isoformat(),
+        }
         write_text(args.output / "perturbation.md", text)
+        write_text(args.output / "perturbation.json", json.dumps(record, indent=1) + "\n")
         perturbation.draw(measured, args.output / "perturbation.png")
     print(f"{text}\nWritten to {args.output}/")
 

@@ -99,9 +99,9 @@ def measure_data(parser: ToolParser, only: str, output: Path) -> None:
 
     from shakedrop_det.benchmark import LARGE_DATA, build, measure_start
     from shakedrop_det.benchmark.large_data import OURS, STOCK, table
-    from shakedrop_det.benchmark.report import machine_and_versions
     from shakedrop_det.engine import reported_to_user
     from shakedrop_det.utils.output_folder import make_output_folder
+    from shakedrop_det.utils.provenance import machine_and_versions
     from shakedrop_det.utils.written import write_text
 
     chosen = [data for data in LARGE_DATA if only in f"data, {data.name}"]

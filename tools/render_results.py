@@ -1,7 +1,8 @@
 #!/usr/bin/env python
 """Render the tables and plots of documents from the JSON files of experiments.
 
-Replaces the text between <!-- begin KIND NAME ... --> and <!-- end -->, and nothing else. Trains
+Replaces the text between <!-- begin KIND NAME ... --> and <!-- end -->, and nothing else. A name is
+that of an experiment, or of a folder in RESULTS with files of tools/analyze_perturbation.py. Trains
 nothing: see tools/run_experiment.py.
 """
 

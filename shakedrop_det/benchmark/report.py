@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-import platform
 from collections.abc import Mapping
 from pathlib import Path
 
-import detectron2
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from tabulate import tabulate
 
+from shakedrop_det.utils.provenance import machine_and_versions
 from shakedrop_det.utils.written import save_figure, write_text
 
 from .memory import Memory
@@ -31,22 +30,6 @@ PICTURES = {
 def machine(device: str) -> str:
     """Describe in one line what times depend on: threads, machine and versions."""
     return f"{torch.get_num_threads()} thread(s) of {machine_and_versions(device)}"
-
-
-def machine_and_versions(device: str) -> str:
-    """Describe machine and versions in one line."""
-    where = _processor() if torch.device(device).type == "cpu" else torch.cuda.get_device_name()
-    return (
-        f"{where}, Python {platform.python_version()}, torch {torch.__version__}, "
-        f"detectron2 {detectron2.__version__}"
-    )
-
-
-def _processor() -> str:
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.is_file() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
 
 
 def table(results: Results) -> str:

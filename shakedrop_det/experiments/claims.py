@@ -10,7 +10,7 @@ from .plan import Claim, Plan, Run
 from .samples import images_factor
 from .statistics import Estimate, estimate_difference, estimate_mean, holm
 
-_LEVEL = 0.05
+LEVEL = 0.05
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def _verdict(comparison: Comparison, claim: Claim, effect: Estimate, adjusted: f
     if len(finished) < len(runs):
         begun = any(run.variant == claim.variant for run in finished)
         return "unfinished" if begun else "not run"
-    if math.isnan(effect.low) or adjusted >= _LEVEL:
+    if math.isnan(effect.low) or adjusted >= LEVEL:
         return "undecided"
     return "supported" if effect.mean > (1.0 if claim.as_images else 0.0) else "refuted"
 

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 from tabulate import tabulate
 
-from .claims import Finding, findings
-from .comparison import Comparison
-from .plan import Plan, file_name
-from .plan_file import load_plan
+from .analyses import Analyses
+from .experiment import Experiment, read_experiment
+from .plan import file_name
 from .plot import draw_curve, draw_experiment
-from .report import drawn_curves, effect_text, minutes, tables, what_ran, where_it_ran
-from .search import choose
+from .report import drawn_curves, tables, what_ran, where_it_ran
 from .store import Store
 
 _EFFECT = "effect (95 % interval) [detectable]"
@@ -27,74 +24,14 @@ _BLOCK = re.compile(
 )
 
 
-@dataclass(frozen=True)
-class Experiment:
-    """An experiment with its results.
-
-    Attributes:
-        plan: the experiment as read from its file.
-        comparison: the results, with the searched values filled in.
-        search: the results of the search; None if the experiment has no search.
-        chosen: the searched values, by variant.
-        shared: numbers of runs that other experiments have, too, by their names.
-    """
-
-    plan: Plan
-    comparison: Comparison
-    search: Comparison | None
-    chosen: Mapping[str, float]
-    shared: Mapping[str, int]
-
-    @property
-    def minutes(self) -> float:
-        """Minutes that all runs took, including the search."""
-        search = minutes(self.search) if self.search is not None else 0.0
-        return minutes(self.comparison) + search
-
-    @property
-    def num_missing(self) -> int:
-        """Number of runs without a result."""
-        missing = len(self.plan.runs) - len(self.comparison.results)
-        if self.search is not None:
-            missing += len(self.search.plan.runs) - len(self.search.results)
-        return missing
-
-    @property
-    def num_runs(self) -> int:
-        """Number of runs, including those of the search."""
-        return len(self.plan.runs) + (len(self.search.plan.runs) if self.search else 0)
-
-    @property
-    def command(self) -> str:
-        """Command that trains the missing runs."""
-        return f"tools/run_experiment.py configs/Experiments/{self.plan.name}.yaml"
-
-
-def read_experiment(path: Path, store: Store) -> Experiment:
-    """Read an experiment and its results.
-
-    Args:
-        path: path of the experiment's yaml file.
-        store: the store that holds the results.
-    """
-    plan = load_plan(path)
-    search = None
-    chosen: dict[str, float] = {}
-    if plan.search_plan is not None:
-        search = Comparison(plan.search_plan, store.results(plan.search_plan))
-        chosen = choose(plan, search.results)
-    final = plan.with_values(chosen)
-    comparison = Comparison(final, store.results(final))
-    return Experiment(plan, comparison, search, chosen, store.shared(final))
-
-
 def render(document: Path, *, experiments: Path, results: Path) -> None:
     """Update the parts of a document that show experiments, and draw their plots.
 
     A part begins with ``<!-- begin KIND NAME ... -->`` and ends with ``<!-- end -->``. The kinds
     are ``claims``, a table of the claims of the named experiments, with commands and minutes;
     ``verdicts``, the same without commands and minutes; ``experiment``, the tables and plot of each
-    named experiment; ``missing``, a table of the experiments with missing runs.
+    named experiment; ``missing``, a table of the experiments with missing runs. For the first
+    three, a name may also be that of a folder in ``results``, see :class:`.Analyses`.
 
     Args:
         document: path of a markdown file.
@@ -110,10 +47,12 @@ def render(document: Path, *, experiments: Path, results: Path) -> None:
     store = Store(results)
 
     @cache
-    def read(name: str) -> Experiment:
+    def read(name: str) -> Experiment | Analyses:
+        if (results / name).is_dir():
+            return Analyses(results / name)
         return read_experiment(experiments / f"{name}.yaml", store)
 
-    kinds: Mapping[str, Callable[[list[Experiment]], str]] = {
+    kinds: Mapping[str, Callable[[list[Experiment | Analyses]], str]] = {
         "claims": claims_of,
         "verdicts": verdicts_of,
         "experiment": lambda given: "\n\n".join(_section(e, results, document) for e in given),
@@ -135,71 +74,43 @@ def render(document: Path, *, experiments: Path, results: Path) -> None:
     document.write_text(_BLOCK.sub(fill, text))
 
 
-def claims_of(experiments: Iterable[Experiment]) -> str:
+def claims_of(given: Iterable[Experiment | Analyses]) -> str:
     """Return a markdown table of all claims, with the commands that test them."""
     rows = []
-    for experiment in experiments:
-        name = f"[{experiment.plan.name}](#{experiment.plan.name})"
-        command, spent = f"`{experiment.command}`", f"{experiment.minutes:.0f}"
-        for finding in findings(experiment.comparison):
-            row = [finding.claim.text, name, _effect(experiment, finding)]
-            rows.append(
-                [*row, _pairs(experiment, finding), _verdict(experiment, finding), command, spent]
-            )
+    for tested in given:
+        name = f"[{tested.name}](#{tested.name})"
+        command, spent = f"`{tested.command}`", f"{tested.minutes:.0f}"
+        for text, *found in tested.claim_rows():
+            rows.append([text, name, *found, command, spent])
             name = command = spent = ""
     headers = ["claim", "experiment", _EFFECT, "pairs", "verdict", "command", "minutes"]
     return _table(rows, headers)
 
 
-def verdicts_of(experiments: Iterable[Experiment]) -> str:
+def verdicts_of(given: Iterable[Experiment | Analyses]) -> str:
     """Return a markdown table of claims, effects and verdicts."""
-    rows = [
-        [
-            finding.claim.text,
-            _effect(experiment, finding),
-            _pairs(experiment, finding),
-            _verdict(experiment, finding),
-        ]
-        for experiment in experiments
-        for finding in findings(experiment.comparison)
-    ]
+    rows = [row for tested in given for row in tested.claim_rows()]
     return _table(rows, ["claim", _EFFECT, "pairs", "verdict"])
 
 
-def _effect(experiment: Experiment, finding: Finding) -> str:
-    text = effect_text(finding)
-    if not finding.measured or finding.claim.as_images:
-        return text
-    return f"{text} {experiment.plan.metrics[0]}"
-
-
-def _pairs(experiment: Experiment, finding: Finding) -> str:
-    if not finding.measured:
-        return "-"
-    return f"{finding.effect.count} of {len(experiment.plan.seeds)}"
-
-
-def _verdict(experiment: Experiment, finding: Finding) -> str:
-    needs = experiment.plan.needs if finding.verdict == "not run" else ""
-    return f"{finding.verdict}: needs {needs}" if needs else finding.verdict
-
-
-def missing_of(experiments: Iterable[Experiment]) -> str:
+def missing_of(given: Iterable[Experiment | Analyses]) -> str:
     """Return a markdown table of the experiments with missing runs."""
     rows = [
         [
-            experiment.plan.name,
+            experiment.name,
             f"{experiment.num_missing} of {experiment.num_runs}",
             f"{experiment.plan.core_hours * experiment.num_missing / experiment.num_runs:.1f}",
             f"`{experiment.command}`",
         ]
-        for experiment in experiments
-        if experiment.num_missing
+        for experiment in given
+        if isinstance(experiment, Experiment) and experiment.num_missing
     ]
     return _table(rows, ["experiment", "runs missing", "hours", "command"])
 
 
-def _section(experiment: Experiment, results: Path, document: Path) -> str:
+def _section(experiment: Experiment | Analyses, results: Path, document: Path) -> str:
+    if isinstance(experiment, Analyses):
+        return f"{experiment.table()}\n\n({experiment.where})"
     plan = experiment.plan
     parts = [plan.question]
     if plan.chosen:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime
 import json
 import os
-import subprocess
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -17,19 +16,15 @@ from detectron2.config import CfgNode
 from detectron2.engine import default_argument_parser
 from detectron2.evaluation.testing import flatten_results_dict
 
-import shakedrop_det
-from shakedrop_det.benchmark.report import machine_and_versions
 from shakedrop_det.engine import reported_to_user, setup, train
 from shakedrop_det.evaluation.curves import read_metrics
 from shakedrop_det.utils.atomic import write_atomically
+from shakedrop_det.utils.provenance import code_version, machine_and_versions
 
 from .store import Result
 
 RESULT = "result.json"
 """Name of the file that a finished run writes into its folder."""
-
-ARCHIVAL = ".git_archival.txt"
-"""File in which ``git archive`` writes the commit, since a tree without git has no other record."""
 
 _LAST_PART = 0.1
 
@@ -73,26 +68,6 @@ def train_and_record(cfg: CfgNode, *, allow_pickle: bool = False) -> Result:
 def _last_loss(path: Path) -> float:
     iterations, losses = read_metrics(path)["total_loss"].T
     return float(np.mean(losses[iterations >= (1 - _LAST_PART) * iterations[-1]]))
-
-
-def code_version() -> str:
-    """Return the commit of this package, with a trailing "+" if tracked files are modified; of a
-    tree made by ``git archive``, the commit that it was made of; otherwise the version."""
-    folder = Path(shakedrop_det.__file__).parent
-    command = ["git", "-C", str(folder), "describe", "--always", "--exclude=*"]
-    command += ["--abbrev=12", "--dirty=+"]
-    tracked = ["git", "-C", str(folder), "ls-files", "--error-unmatch", "__init__.py"]
-    try:
-        subprocess.run(tracked, capture_output=True, check=True)
-        return subprocess.run(command, capture_output=True, check=True, text=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return _archived_commit(folder.parent) or shakedrop_det.__version__
-
-
-def _archived_commit(root: Path) -> str | None:
-    path = root / ARCHIVAL
-    commit = path.read_text().partition("node: ")[2].split() if path.is_file() else []
-    return commit[0][:12] if commit and not commit[0].startswith("$") else None
 
 
 def run_alone(

@@ -23,10 +23,10 @@ class Estimate:
         mean: mean in the unit of the values; NaN without values.
         low, high: ends of the interval; NaN with fewer than two values.
         count: number of values.
-        p_value: p-value of the two-sided t-test of the hypothesis that the expectation is 0; NaN
-            if there is no interval.
-        detectable: smallest expectation that this test detects with 80 % power, given this number
-            of values and their spread; NaN if there is no interval.
+        p_value: p-value of the two-sided t-test of the hypothesis that the expectation is 0, or
+            another value that :func:`estimate_mean` was given; NaN if there is no interval.
+        detectable: smallest distance from that value that this test detects with 80 % power, given
+            this number of values and their spread; NaN if there is no interval.
     """
 
     mean: float
@@ -53,28 +53,29 @@ class Estimate:
         return self.low > 0 or self.high < 0
 
 
-def estimate_mean(values: Sequence[float]) -> Estimate:
+def estimate_mean(values: Sequence[float], *, expected: float = 0.0) -> Estimate:
     """Estimate the expectation by the mean, with Student's 95 % confidence interval.
 
     The interval is exact for independent, normally distributed values.
 
     Args:
         values: one value per run.
+        expected: expectation according to the hypothesis to test.
     """
     if len(values) < 2:
         return Estimate(values[0] if values else math.nan, math.nan, math.nan, len(values))
     with warnings.catch_warnings():
         # scipy warns if all values are equal, which can happen with runs.
         warnings.simplefilter("ignore", RuntimeWarning)
-        test = stats.ttest_1samp(values, popmean=0.0)
+        test = stats.ttest_1samp(values, popmean=expected)
     interval = test.confidence_interval(CONFIDENCE)
     return Estimate(
         mean=float(np.mean(values)),
         low=float(interval.low),
         high=float(interval.high),
         count=len(values),
-        # scipy returns NaN if all values are 0, which is no evidence against 0.
-        p_value=1.0 if not np.any(values) else float(test.pvalue),
+        # scipy returns NaN if all values are as expected, which is no evidence against it.
+        p_value=1.0 if np.all(np.equal(values, expected)) else float(test.pvalue),
         detectable=detectable_mean(float(np.std(values, ddof=1)), len(values)),
     )
 

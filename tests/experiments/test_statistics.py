@@ -74,6 +74,17 @@ def test_the_p_value_is_that_of_the_paired_test_in_students_own_example() -> Non
     assert estimate_mean([0.0, 0.0, 0.0]).p_value == 1.0
 
 
+def test_another_expectation_can_be_tested() -> None:
+    """The interval excludes an expectation exactly if its p-value is below 5 %."""
+    values = [0.3, 0.9, 0.8, 0.4]
+    estimate = estimate_mean(values)
+    for expected, below in [(estimate.low - 1e-6, True), (estimate.low + 1e-6, False)]:
+        tested = estimate_mean(values, expected=expected)
+        assert (tested.mean, tested.low) == (estimate.mean, estimate.low)
+        assert (tested.p_value < 0.05) is below
+    assert estimate_mean([0.5, 0.5], expected=0.5).p_value == 1
+
+
 def test_the_detectable_difference_is_that_of_published_sample_sizes() -> None:
     """Cohen, Statistical Power Analysis, and G*Power: 34 pairs for half a deviation, 15 for 0.8, at
     5 % and a power of 80 %."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -46,6 +47,14 @@ def test_tables_and_picture(
     assert rows[8 + 15][:2] == ["backbone.bottom_up.res5.2", "0.500"]
     assert [row[0] for row in rows[-2:]] == ["with ShakeDrop", "plain"]
     assert (tmp_path / "out" / "perturbation.md").read_text() in out
+    record = json.loads((tmp_path / "out" / "perturbation.json").read_text())
+    assert [prediction["text"] for prediction in record["predictions"]] == [
+        row[0] for row in rows[1:7]
+    ]
+    assert f'{record["blocks"][-1]["size"]:.3f}' == rows[8 + 15][2]
+    assert list(record["minima"]) == ["with ShakeDrop", "plain"]
+    assert (record["num_images"], record["draws"], record["seed"]) == (30, 2, 0)
+    assert record["seconds"] > 0 and "torch" in record["machine"] and record["code"]
     assert (tmp_path / "out" / "perturbation.png").stat().st_size > 20_000
 
 

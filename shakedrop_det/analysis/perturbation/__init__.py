@@ -8,9 +8,10 @@ from .checkpoint import measure_checkpoint
 from .features import BlockFeatures, perturbed_features
 from .gradients import GradientAngles, gradient_angles
 from .images import LabelledImages, load_images
+from .measure import Measured, measure
 from .neighbours import Neighbours, compare_neighbours
 from .predictions import Prediction, predictions
-from .report import Measured, draw, measure, report
+from .report import as_record, draw, report
 from .sharpness import Sharpness, filter_normalized, largest_eigenvalue, sharpness
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "Neighbours",
     "Prediction",
     "Sharpness",
+    "as_record",
     "compare_neighbours",
     "draw",
     "filter_normalized",

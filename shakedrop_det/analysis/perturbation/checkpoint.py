@@ -8,7 +8,7 @@ from shakedrop_det.modeling.classification import ImageClassifier
 from shakedrop_det.prediction.predictor import Predictor
 
 from .images import load_images
-from .report import Measured, measure
+from .measure import Measured, measure
 
 
 def measure_checkpoint(

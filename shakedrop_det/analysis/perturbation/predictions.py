@@ -21,7 +21,9 @@ MARGIN = 0.05
 """Share of neighbours by which interpolation may be better than ShakeDrop at most."""
 
 LEAST_SIZE = 0.1
-"""Minimum size of a displacement, relative to the features' spread, to count as augmentation."""
+"""Size of a displacement, relative to the features' spread, above which it is not negligible."""
+
+_TINY = 1e-12
 
 
 @dataclass(frozen=True)
@@ -30,13 +32,30 @@ class Prediction:
 
     Attributes:
         text: the prediction as a sentence.
-        measured: the measured value with its 95 % interval.
-        holds: whether the prediction holds; None if the interval leaves it open.
+        value: the measured value.
+        limit: the prediction holds if the value is above this.
+        low, high: ends of the 95 % interval; None if there is none.
     """
 
     text: str
-    measured: str
-    holds: bool | None
+    value: float
+    limit: float = 0.0
+    low: float | None = None
+    high: float | None = None
+
+    @property
+    def holds(self) -> bool | None:
+        """Whether the prediction holds; None if the interval leaves it open."""
+        if self.low is None or self.high is None:
+            return self.value > self.limit
+        return True if self.low > self.limit else False if self.high < self.limit else None
+
+    @property
+    def measured(self) -> str:
+        """The value, with its interval if there is one."""
+        if self.low is None or self.high is None:
+            return f"{self.value:.3f}"
+        return f"{self.value:+.4f} ({self.low:+.4f} to {self.high:+.4f})"
 
 
 def predictions(
@@ -64,30 +83,30 @@ def predictions(
     }
     found = [
         Prediction(
-            f"Displacements are not negligible: their median size is at least {LEAST_SIZE:g} "
-            "of the features' spread",
-            f"{np.median(sizes):.3f}",
-            bool(np.median(sizes) >= LEAST_SIZE),
+            f"Displacements are not negligible: their median size is above {LEAST_SIZE:g} of the "
+            "features' spread",
+            float(np.median(sizes)),
+            LEAST_SIZE,
         ),
-        _positive(
+        _above(
             "A displaced feature has more neighbours of its class than after a random displacement "
             "of equal length",
             by_kind["perturbed"] - by_kind["random"],
         ),
-        _positive(
-            f"Its share of neighbours of its class is at most {MARGIN:g} below that of the "
+        _above(
+            f"Its share of neighbours of its class is less than {MARGIN:g} below that of the "
             "midpoint to a neighbour of its class",
             by_kind["perturbed"] - by_kind["interpolated"],
-            above=-MARGIN,
+            limit=-MARGIN,
         ),
-        _positive(
+        _above(
             "The gradient of a perturbed step has a positive cosine with that of the clean step",
             angles.network["both"],
         ),
     ]
     if plain is not None:
         found.append(
-            _positive(
+            _above(
                 "The minimum is flatter: the loss of the plain network rises more along random "
                 "directions",
                 plain.rise - shaken.rise,
@@ -95,20 +114,19 @@ def predictions(
         )
         found.append(
             Prediction(
-                "The largest eigenvalue of the Hessian is smaller than the plain network's",
-                f"{shaken.largest_eigenvalue:.3g} against {plain.largest_eigenvalue:.3g}",
-                shaken.largest_eigenvalue < plain.largest_eigenvalue,
+                "The largest eigenvalue of the Hessian is smaller than the plain network's: their "
+                "ratio, plain to ShakeDrop, is above 1",
+                abs(plain.largest_eigenvalue) / max(abs(shaken.largest_eigenvalue), _TINY),
+                1.0,
             )
         )
     return found
 
 
-def _positive(text: str, values: Tensor, *, above: float = 0.0) -> Prediction:
+def _above(text: str, values: Tensor, *, limit: float = 0.0) -> Prediction:
     numbers = values.double().numpy(force=True)
     mean = float(numbers.mean())
     low = high = mean  # If all are equal.
     if np.ptp(numbers) > 0:
-        low, high = stats.ttest_1samp(numbers, above).confidence_interval()
-    measured = f"{mean:+.4f} ({low:+.4f} to {high:+.4f})"
-    holds = True if low > above else False if high < above else None
-    return Prediction(text, measured, holds)
+        low, high = map(float, stats.ttest_1samp(numbers, limit).confidence_interval())
+    return Prediction(text, mean, limit, low, high)

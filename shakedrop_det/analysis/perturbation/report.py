@@ -1,28 +1,21 @@
-"""Run all measurements on one network, and report them as a table and a plot."""
+"""Report the measurements on one network as tables, as data, and as a plot."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict
+from typing import Any
 
-import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from tabulate import tabulate
 
-from shakedrop_det.modeling.classification import ImageClassifier
 from shakedrop_det.utils.written import save_figure
 
 from .blocks import SIDES
-from .features import BlockFeatures, perturbed_features
-from .gradients import GradientAngles, gradient_angles
-from .images import LabelledImages
-from .neighbours import Neighbours, compare_neighbours
-from .predictions import Prediction, predictions
-from .sharpness import Sharpness, sharpness
+from .measure import STEPS, Measured
 
-STEPS = (-0.5, -0.4, -0.3, -0.2, -0.1, 0.1, 0.2, 0.3, 0.4, 0.5)
 _KINDS = {
     "clean": "not displaced",
     "perturbed": "by ShakeDrop",
@@ -31,112 +24,70 @@ _KINDS = {
 }
 
 
-@dataclass(frozen=True)
-class Measured:
-    """The measurements on one network.
-
-    Attributes:
-        features: features of each block.
-        neighbours: neighbours in each block.
-        angles: gradient angles.
-        shaken: sharpness of the network.
-        plain: sharpness of the network trained without ShakeDrop; None if not available.
-    """
-
-    features: list[BlockFeatures]
-    neighbours: list[Neighbours]
-    angles: GradientAngles
-    shaken: Sharpness
-    plain: Sharpness | None
-
-    @property
-    def predictions(self) -> list[Prediction]:
-        sizes = [block.relative_size for block in self.features]
-        return predictions(sizes, self.neighbours, self.angles, self.shaken, self.plain)
-
-
-def measure(
-    model: ImageClassifier,
-    held_out: LabelledImages,
-    training: LabelledImages,
-    *,
-    plain: ImageClassifier | None = None,
-    draws: int = 8,
-    num_neighbours: int = 10,
-    batch_size: int = 64,
-    directions: int = 10,
-    iterations: int = 50,
-    seed: int = 0,
-) -> Measured:
-    """Measure a trained classifier with ShakeDrop.
-
-    Args:
-        model: a classifier in eval mode.
-        held_out: images for the comparison of features.
-        training: images for gradients and loss.
-        plain: the same network trained without ShakeDrop, in eval mode.
-        draws: number of draws of the noise, for each block and image, and for gradients.
-        num_neighbours: see :func:`compare_neighbours`.
-        batch_size: batch size for gradients.
-        directions, iterations: see :func:`sharpness`.
-        seed: seed of all random numbers.
-
-    Raises:
-        ValueError: if no block is perturbed, or a class has only one image.
-    """
-    torch.manual_seed(seed)
-    generator = torch.Generator().manual_seed(seed)
-    features = perturbed_features(model, held_out.images, draws=draws)
-    neighbours = [
-        compare_neighbours(
-            block.clean,
-            block.displacement,
-            held_out.labels,
-            num_neighbours=num_neighbours,
-            generator=generator,
-        )
-        for block in features
-    ]
-    angles = gradient_angles(model, training, batch_size=batch_size, draws=draws)
-
-    def minimum(network: ImageClassifier) -> Sharpness:
-        same = torch.Generator().manual_seed(seed)
-        return sharpness(
-            network,
-            training,
-            steps=STEPS,
-            directions=directions,
-            iterations=iterations,
-            generator=same,
-        )
-
-    return Measured(
-        features, neighbours, angles, minimum(model), None if plain is None else minimum(plain)
-    )
-
-
 def report(measured: Measured) -> str:
     """Format markdown tables of the predictions, the blocks, and the loss around the minimum."""
     verdicts = {True: "holds", False: "does not hold", None: "open"}
     rows = [[p.text, p.measured, verdicts[p.holds]] for p in measured.predictions]
     parts = [_table(["prediction", "measured (95 % interval)", "verdict"], rows)]
-    blocks = []
-    for block, near in zip(measured.features, measured.neighbours, strict=True):
-        shares = [f"{getattr(near, kind).mean():.3f}" for kind in _KINDS]
-        cosines = [f"{measured.angles.blocks[side][block.name]:.3f}" for side in SIDES]
-        prob, size = f"{block.survival_prob:.3f}", f"{block.relative_size:.3f}"
-        blocks.append([block.name, prob, size, *shares, *cosines])
+    blocks = [
+        [
+            block["name"],
+            *(
+                f"{value:.3f}"
+                for value in (
+                    block["survival_prob"],
+                    block["size"],
+                    *block["neighbours"].values(),
+                    *block["cosines"].values(),
+                )
+            ),
+        ]
+        for block in _blocks(measured)
+    ]
     headers = ["block", "p_l", "size", *_KINDS, *(f"cosine, {side}" for side in SIDES)]
     parts.append(_table(headers, blocks))
-    networks = {"with ShakeDrop": measured.shaken, "plain": measured.plain}
     minima = [
         [name, f"{s.loss:.4f}", f"{s.rise.mean():.4f}", f"{s.largest_eigenvalue:.4g}"]
-        for name, s in networks.items()
-        if s is not None
+        for name, s in measured.minima.items()
     ]
     headers = ["network", "training loss", f"rise at a step of {STEPS[-1]}", "largest eigenvalue"]
     parts.append(_table(headers, minima))
     return "\n\n".join(parts) + "\n"
+
+
+def as_record(measured: Measured) -> dict[str, Any]:
+    """Return the measurements as plain data for a JSON file.
+
+    Returns:
+        dict: "predictions", the fields of each :class:`.Prediction`; "blocks", for each block its
+        size, shares of neighbours and cosines; "minima", the loss around the minimum, by network.
+    """
+    return {
+        "predictions": [asdict(prediction) for prediction in measured.predictions],
+        "blocks": _blocks(measured),
+        "minima": {
+            name: {
+                "loss": minimum.loss,
+                "steps": minimum.steps.tolist(),
+                "losses": minimum.losses.mean(dim=0).tolist(),
+                "largest_eigenvalue": minimum.largest_eigenvalue,
+            }
+            for name, minimum in measured.minima.items()
+        },
+    }
+
+
+def _blocks(measured: Measured) -> list[dict[str, Any]]:
+    return [
+        {
+            "name": block.name,
+            "survival_prob": block.survival_prob,
+            "size": block.relative_size,
+            "neighbours": {kind: float(getattr(near, kind).mean()) for kind in _KINDS},
+            "cosines": {side: measured.angles.blocks[side][block.name] for side in SIDES},
+        }
+        for block, near in zip(measured.features, measured.neighbours, strict=True)
+    ]
 
 
 def _table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -163,9 +114,8 @@ def draw(measured: Measured, output: str | os.PathLike[str]) -> None:
         values = list(measured.angles.blocks[side].values())
         cosines.plot(blocks, values, "o-", markersize=3, label=f"{side} random")
     _label(cosines, "Perturbed against clean gradient", "cosine")
-    for name, minimum in {"with ShakeDrop": measured.shaken, "plain": measured.plain}.items():
-        if minimum is not None:
-            losses.plot(minimum.steps, minimum.losses.mean(dim=0), "o-", markersize=3, label=name)
+    for name, minimum in measured.minima.items():
+        losses.plot(minimum.steps, minimum.losses.mean(dim=0), "o-", markersize=3, label=name)
     _label(losses, "Training loss around the minimum", "loss")
     losses.set_xlabel("step along filter-normalized directions")
     for axes in (sizes, shares, cosines):

@@ -61,6 +61,12 @@ def test_nothing_is_said_of_a_minimum_that_has_no_match() -> None:
     assert found[0].holds is False and found[0].measured == "0.050"
 
 
+def test_eigenvalues_are_compared_by_their_ratio() -> None:
+    """A difference would be that of the largest of all networks."""
+    assert made()[5].value == 5 / 3
+    assert made()[5].limit == 1
+
+
 @pytest.mark.parametrize("value", [0.3, 0.0])
 def test_equal_numbers_have_no_interval(value: float) -> None:
     same = torch.full((5,), value)
