@@ -10,7 +10,7 @@ from torch import Tensor
 
 from .eager_function import apply
 from .junction import relu_gradient, zeros_of
-from .scales import Scales, SeededScale, can_read, runs_python
+from .scales import Scales, SeededScale, runs_python
 
 
 def supports(scales: Scales) -> bool:
@@ -90,8 +90,6 @@ class _FrozenJunction(torch.autograd.Function):
             mask = residual.masked_fill_ if inplace else residual.masked_fill
             residual = mask(dropped, 0)
         out = torch.addcmul(shortcut, residual, factor, out=residual if inplace else None)
-        if relu and inplace and can_read(out) and out.dtype in (torch.float32, torch.float64):
-            return torch.ops.aten._add_relu_.Tensor(out, offset)  # one pass on CPUs
         out.add_(offset)
         return out.relu_() if relu else out
 

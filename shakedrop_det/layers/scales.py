@@ -92,9 +92,9 @@ def draw_gate(
     """
     # rand is in [0, 1): p = 0 never survives and p = 1 always does.
     if gate_level == "batch" and runs_python(device):
-        return torch.rand((), device="cpu").item() < survival_prob
-    images = 1 if gate_level == "batch" else shape[0]
-    return torch.rand((images, *[1] * (len(shape) - 1)), device=device) < survival_prob
+        return torch.rand((), dtype=torch.float32, device="cpu").item() < survival_prob
+    sizes = (1 if gate_level == "batch" else shape[0], *[1] * (len(shape) - 1))
+    return torch.rand(sizes, dtype=torch.float32, device=device) < survival_prob
 
 
 def draw_scales(
@@ -149,7 +149,11 @@ def _draw_scale(
         sizes = [size if axis < kept_axes else 1 for axis, size in enumerate(shape)]
         uniform = torch.rand(sizes, dtype=torch.float32, device=device)
         closed = uniform.mul_(high - low).add_(low)
-    return closed if isinstance(gate, bool) else torch.where(gate, open_scale, closed)
+    if isinstance(gate, bool):
+        return closed
+    if not isinstance(closed, Tensor):
+        closed = torch.full((), closed, dtype=torch.float32, device=device)
+    return torch.where(gate, open_scale, closed)
 
 
 def runs_python(device: torch.device) -> bool:
