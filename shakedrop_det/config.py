@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 from detectron2.config import CfgNode
@@ -84,7 +85,8 @@ def _backbone_keys() -> CfgNode:
     _C.MODEL.SHAKEDROP.SKIP = "exact"
     # What to scale in blocks with two branches: "sum", their sum (type A of the paper); "each",
     # each branch with its own scales (type B); or "shake_shake", the branches by a and 1 - a
-    # without gates, which needs SURVIVAL_PROB 0.0, DECAY "constant" and INVERTED False.
+    # without gates, which needs ALPHA [0.0, 1.0], SURVIVAL_PROB 0.0, DECAY "constant" and INVERTED
+    # False.
     _C.MODEL.SHAKEDROP.BRANCHES = "sum"
 
     # Initialize the weight of the last norm in each residual branch to 0, so that blocks start as
@@ -219,6 +221,13 @@ def spec_from_config(cfg: CfgNode) -> ShakeDropSpec:
     node = cfg.MODEL.SHAKEDROP
     if not isinstance(node.ENABLED, bool):
         raise ValueError(f"MODEL.SHAKEDROP.ENABLED must be True or False, got {node.ENABLED!r}")
+    known = {field.name.upper() for field in dataclasses.fields(ShakeDropSpec)}
+    unknown = sorted(node.keys() - known - {"ENABLED"})
+    if unknown:
+        raise ValueError(
+            f"MODEL.SHAKEDROP.{unknown[0]} is no key of this package: remove it; there are "
+            f"ENABLED, {', '.join(sorted(known))}"
+        )
     fields: Any = {key.lower(): value for key, value in node.items() if key != "ENABLED"}
     try:
         return ShakeDropSpec(**fields)

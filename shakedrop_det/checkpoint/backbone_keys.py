@@ -149,7 +149,9 @@ def _misfits(state: Mapping[str, Tensor], model_state: Mapping[str, Tensor]) -> 
     in_file = {_child(key, prefixes) for key in keys if names[key] is not None}
     problems = []
     for key in keys:
-        if key.endswith(".num_batches_tracked") or (not has_statistics and key.endswith(STATISTICS)):
+        if key.endswith(".num_batches_tracked") or (
+            not has_statistics and key.endswith(STATISTICS)
+        ):
             continue
         name, shape = names[key], tuple(model_state[key].shape)
         if name is None:
@@ -176,7 +178,9 @@ def _is_new(child: str, key: str, in_file: set[str]) -> bool:
     such as the norms of a transformer's feature maps."""
     if _OFFSET in key:
         return True
-    return bool(in_file) and child not in in_file and not child.startswith(("stem", "res", RES5_HEAD))
+    return (
+        bool(in_file) and child not in in_file and not child.startswith(("stem", "res", RES5_HEAD))
+    )
 
 
 def _name_in_file(state: Mapping[str, Tensor], key: str) -> str | None:

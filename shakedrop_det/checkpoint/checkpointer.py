@@ -25,6 +25,7 @@ from .conventions import (
     STRIDE_KEY,
     check_pixel_conventions,
     conventions_in,
+    has_test_scale,
     pixel_conventions,
     shakedrop_in,
     shakedrop_remedy,
@@ -104,7 +105,9 @@ class Checkpointer(DetectionCheckpointer):
     def save(self, name: str, **kwargs: Any) -> None:
         """Save as the stock checkpointer does, together with the pixel conventions and ShakeDrop
         settings of the weights, and the names and ids of their classes."""
-        extra: dict[str, Any] = {SHAKEDROP: shakedrop_settings(self.model)}
+        extra: dict[str, Any] = {}
+        if (settings := shakedrop_settings(self.model)) is not None:
+            extra[SHAKEDROP] = settings
         if self._conventions is not None:
             extra[CONVENTIONS] = self._conventions
         if self._cfg is not None and (classes := classes_of(self._cfg)):
@@ -286,14 +289,24 @@ class Checkpointer(DetectionCheckpointer):
             has_bottlenecks = any(".conv3." in key for key in model_state)
             keys = [key for key in PIXEL_KEYS if has_bottlenecks or key != STRIDE_KEY]
             check_pixel_conventions(conventions, self._conventions, source=self._source, keys=keys)
-        settings = shakedrop_in(checkpoint, source=self._source)
-        remedy = settings and shakedrop_remedy(settings, shakedrop_settings(self.model))
+        self._check_shakedrop(shakedrop_in(checkpoint, source=self._source))
+
+    def _check_shakedrop(self, of_file: dict[str, Any] | None) -> None:
+        of_model = shakedrop_settings(self.model)
+        remedy = shakedrop_remedy(of_file, of_model)
         if remedy:
             self.logger.warning(
                 "The weights in %r were trained with other ShakeDrop settings than this network's, "
                 "so it computes a different function at test time; set %s",
                 self._source,
                 remedy,
+            )
+        elif of_file is None and has_test_scale(of_model):
+            self.logger.warning(
+                "%r does not say whether its weights were trained with ShakeDrop, and this network "
+                "scales residuals at test time, which is right only for weights that were; for "
+                "others set MODEL.SHAKEDROP.INVERTED True",
+                self._source,
             )
 
 

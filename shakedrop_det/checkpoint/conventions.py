@@ -9,7 +9,7 @@ from typing import Any, Iterable, Mapping
 from detectron2.config import CfgNode
 from torch import nn
 
-from shakedrop_det.layers import ShakeDropSpec
+from shakedrop_det.layers import ShakeDrop, ShakeDropSpec
 from shakedrop_det.modeling import ShakenBlock
 
 CONVENTIONS = "conventions"
@@ -114,12 +114,14 @@ def _agree(a: Any, b: Any) -> bool:
     return bool(a == b)
 
 
-def shakedrop_settings(model: nn.Module) -> dict[str, Any]:
-    """Return a network's keys under ``MODEL.SHAKEDROP``; for a stock one, ``ENABLED`` False."""
+def shakedrop_settings(model: nn.Module) -> dict[str, Any] | None:
+    """Return a network's keys under ``MODEL.SHAKEDROP``; for a stock one, ``ENABLED`` False; None
+    for one with layers ``ShakeDrop``, which such keys cannot describe."""
     blocks = (module for module in model.modules() if isinstance(module, ShakenBlock))
     block = next(blocks, None)
     if block is None:
-        return {ENABLED: False}
+        has_layers = any(isinstance(module, ShakeDrop) for module in model.modules())
+        return None if has_layers else {ENABLED: False}
     found: dict[str, Any] = {ENABLED: True}
     for name, value in vars(block.spec).items():
         is_range = isinstance(value, (list, tuple))
@@ -164,20 +166,27 @@ def keys_for(settings: Mapping[str, Any]) -> dict[str, Any]:
     return dict(settings) if settings[ENABLED] else {"MODEL.SHAKEDROP.INVERTED": True}
 
 
-def shakedrop_remedy(of_file: Mapping[str, Any], of_model: Mapping[str, Any]) -> str:
+def has_test_scale(settings: Mapping[str, Any] | None) -> bool:
+    """Whether a network with these :func:`shakedrop_settings` scales residuals at test time."""
+    return settings is not None and _scales(settings) != ()
+
+
+def shakedrop_remedy(of_file: Mapping[str, Any] | None, of_model: Mapping[str, Any] | None) -> str:
     """Return what to set if a network computes another function at test time than its weights need.
 
     Settings that matter only in training, such as the levels, are ignored.
 
     Args:
-        of_file, of_model: Results of :func:`shakedrop_settings`.
+        of_file, of_model: Results of :func:`shakedrop_settings`; None if they are unknown.
 
     Returns:
-        Keys with their values; "" if there is nothing to set.
+        Keys with their values; "" if there is nothing to set, or something is unknown.
     """
+    if of_file is None or of_model is None:
+        return ""
     if _scales(of_file) == _scales(of_model) and _erases(of_file) == _erases(of_model):
         return ""
-    names = ("ENABLED", "ALPHA", "SURVIVAL_PROB", "DECAY", "INVERTED", "ERASE_RELU")
+    names = ("ENABLED", "ALPHA", "SURVIVAL_PROB", "DECAY", "INVERTED", "ERASE_RELU", "BRANCHES")
     keys = [f"MODEL.SHAKEDROP.{name}" for name in names]
     other = [key for key in keys if key in of_file and of_file[key] != of_model.get(key)]
     remedy = ", ".join(f"{key} {of_file[key]}" for key in other)
@@ -197,4 +206,6 @@ def _scales(settings: Mapping[str, Any]) -> tuple[Any, ...]:
     if not is_on or value["SURVIVAL_PROB"] == 1.0:
         return ()
     mean = sum(value["ALPHA"] or ()) / 2
-    return (mean, value["SURVIVAL_PROB"], settings.get("MODEL.SHAKEDROP.DECAY"))
+    # Shake-Shake scales its branches by E[a] and 1 - E[a].
+    of_two = settings.get("MODEL.SHAKEDROP.BRANCHES") == "shake_shake"
+    return (mean, value["SURVIVAL_PROB"], settings.get("MODEL.SHAKEDROP.DECAY"), of_two)

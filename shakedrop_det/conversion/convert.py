@@ -69,10 +69,10 @@ def to_detectron2(source: Source, *, images: Sequence[Tensor], folded: bool = Fa
 
     Args and errors: see :func:`convert`.
     """
-    state = {key: value for key, value in source.state.items() if not key.endswith(COUNTER)}
-    settings = source.shakedrop
+    state, settings = source.state, source.shakedrop
     if folded:
         state, settings = folded_state(source), STOCK
+    state = {key: value for key, value in state.items() if not key.endswith(COUNTER)}
     backbone = build_backbone(source.architecture, source.conventions, settings)
     load_exactly(backbone, backbone_state(state))
     differences = largest_differences(source.features, detectron2_features(backbone, state), images)

@@ -144,7 +144,7 @@ def _load(cfg: CfgNode, *, use_ema: bool, allow_pickle: bool) -> tuple[nn.Module
     conventions = conventions_in(file.extra, source=path)
     check_pixel_conventions(conventions, pixel_conventions(cfg), source=path, keys=keys)
     settings = shakedrop_in(file.extra, source=path)
-    remedy = settings and shakedrop_remedy(settings, shakedrop_settings(model))
+    remedy = shakedrop_remedy(settings, shakedrop_settings(model))
     if remedy:
         raise ValueError(
             f"the weights in {path!r} were trained with other ShakeDrop settings than those of "

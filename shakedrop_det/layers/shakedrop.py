@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Optional
+from typing import Any, NoReturn, Optional
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +12,8 @@ from .eager_function import apply
 from .junction import as_tensor, scaled
 from .scales import Scale, draw_gate, draw_scales, runs_python
 from .spec import ShakeDropSpec
+
+_DEFAULT = ShakeDropSpec()
 
 
 def shakedrop(
@@ -42,7 +44,19 @@ def shakedrop(
     Raises:
         ValueError: for a value that is not allowed.
     """
-    spec = ShakeDropSpec(
+    spec = _spec(survival_prob, alpha, beta, level, gate_level, inverted)
+    return _shaken(residual, spec, training=training)
+
+
+def _spec(
+    survival_prob: float,
+    alpha: Sequence[float],
+    beta: Sequence[float],
+    level: str,
+    gate_level: str,
+    inverted: bool,
+) -> ShakeDropSpec:
+    return ShakeDropSpec(
         alpha=alpha,  # type: ignore[arg-type]
         beta=beta,  # type: ignore[arg-type]
         survival_prob=survival_prob,
@@ -51,13 +65,17 @@ def shakedrop(
         gate_level=gate_level,
         inverted=inverted,
     )
+
+
+def _shaken(residual: Tensor, spec: ShakeDropSpec, *, training: bool) -> Tensor:
+    survival_prob = spec.survival_prob
     if not training:
         test_scale = spec.test_scale(survival_prob)
         return residual if test_scale == 1.0 else residual * test_scale
     if survival_prob == 1.0:
         return residual
     shape, device = residual.shape, residual.device
-    gate = draw_gate(survival_prob, gate_level=gate_level, shape=shape, device=device)
+    gate = draw_gate(survival_prob, gate_level=spec.gate_level, shape=shape, device=device)
     scales = draw_scales(spec, survival_prob, gate, shape, device)
     if scales.are_one:
         return residual
@@ -67,17 +85,40 @@ def shakedrop(
 class ShakeDrop(nn.Module):
     """:func:`shakedrop` as a module, in the manner of ``torchvision.ops.StochasticDepth``."""
 
-    def __init__(self, survival_prob: float = 0.9, **settings: Any) -> None:
+    noise: bool
+    """Whether training draws scales; see :func:`shakedrop_det.without_noise`."""
+
+    def __init__(
+        self,
+        survival_prob: float = 0.9,
+        *,
+        alpha: Sequence[float] = (0.0, 0.0),
+        beta: Sequence[float] = (0.0, 1.0),
+        level: str = "image",
+        gate_level: str = "batch",
+        inverted: bool = True,
+    ) -> None:
         """
         Args:
             survival_prob: p_l of this layer.
-            settings: ``alpha``, ``beta``, ``level``, ``gate_level``, ``inverted``: see
-                :func:`shakedrop`.
+            alpha, beta, level, gate_level, inverted: see :func:`shakedrop`.
+
+        Raises:
+            ValueError: for a value that is not allowed.
         """
         super().__init__()
-        self.survival_prob = survival_prob
-        self.settings = settings
-        shakedrop(torch.empty(0), survival_prob, **settings)  # says what is wrong with them
+        self.spec = _spec(survival_prob, alpha, beta, level, gate_level, inverted)
+        self.noise = True
+
+    @property
+    def survival_prob(self) -> float:
+        """p_l, the probability that the residual is left alone."""
+        return self.spec.survival_prob
+
+    @property
+    def test_scale(self) -> float:
+        """The factor on the residual at test time."""
+        return self.spec.test_scale(self.survival_prob)
 
     def forward(self, residual: Tensor) -> Tensor:
         """
@@ -87,11 +128,20 @@ class ShakeDrop(nn.Module):
         Returns:
             Tensor: of the same shape and dtype.
         """
-        return shakedrop(residual, self.survival_prob, **self.settings, training=self.training)
+        return _shaken(residual, self.spec, training=self.training and self.noise)
+
+    def __prepare_scriptable__(self) -> NoReturn:
+        raise TypeError(
+            "torch.jit.script cannot compile the random part of ShakeDrop: script "
+            "shakedrop_det.fold(copy.deepcopy(model)), which computes the same at test time. "
+            "torch.jit.trace needs no such step."
+        )
 
     def extra_repr(self) -> str:
-        fields = {"survival_prob": self.survival_prob, **self.settings}
-        return ", ".join(f"{name}={value!r}" for name, value in fields.items())
+        names = ("survival_prob", "alpha", "beta", "level", "gate_level", "inverted")
+        changed = (name for name in names if getattr(self.spec, name) != getattr(_DEFAULT, name))
+        shown = dict.fromkeys(("survival_prob", *changed))
+        return ", ".join(f"{name}={getattr(self.spec, name)!r}" for name in shown)
 
 
 class _Rescale(torch.autograd.Function):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
 DECAYS = ("linear", "constant")
@@ -42,8 +43,8 @@ class ShakeDropSpec:
         branches: what to scale in blocks with two branches: their "sum" (type A of the paper), or
             "each" with scales of its own (type B); or "shake_shake", ``y = x + a F1 + (1 - a) F2``
             (Gastaldi 2017), with ``a`` and its backward counterpart uniform in ``alpha`` and
-            ``beta``. No block survives then: it needs survival_prob 0 with constant decay, and
-            inverted False.
+            ``beta``, [0, 1] in Shake-Shake. No block survives then: it needs survival_prob 0 with
+            constant decay, and inverted False.
 
     Raises:
         ValueError: for an invalid value; the message names the field and the value.
@@ -104,6 +105,11 @@ class ShakeDropSpec:
                     f"{name} must be {' or '.join(map(repr, allowed))} with branches "
                     f"'shake_shake', got {getattr(self, name)!r}"
                 )
+        if self.alpha in ((0.0, 0.0), (1.0, 1.0)):
+            raise ValueError(
+                f"alpha must not be {list(self.alpha)} with branches 'shake_shake', or one of the "
+                "two branches never counts; Shake-Shake has [0.0, 1.0]"
+            )
 
     @property
     def drops_branches(self) -> bool:
@@ -152,7 +158,7 @@ def survival_probs(
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _as_range(name: str, value: Any) -> tuple[float, float]:

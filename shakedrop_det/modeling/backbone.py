@@ -50,7 +50,6 @@ def _shake_backbone(backbone: Backbone, cfg: CfgNode) -> Backbone:
     shaken = shake_backbone(backbone, cfg, num_residual_blocks(cfg.MODEL.RESNETS.DEPTH))
     if cfg.MODEL.SHAKEDROP.ENABLED:
         _check_res5_head(cfg)
-        warn_of_frozen_norms(cfg, shaken)
     return shaken
 
 
@@ -59,7 +58,8 @@ def shake_backbone(backbone: Backbone, cfg: CfgNode, num_blocks: int) -> Backbon
 
     Args:
         backbone: with stock residual blocks.
-        cfg: read are ``MODEL.SHAKEDROP`` and ``MODEL.RESNETS.ZERO_INIT_RESIDUAL``.
+        cfg: read are ``MODEL.SHAKEDROP``, ``MODEL.RESNETS.ZERO_INIT_RESIDUAL`` and
+            ``SOLVER.CLIP_GRADIENTS``.
         num_blocks: L of the whole network, also if ``backbone`` ends early.
 
     Returns:
@@ -70,7 +70,9 @@ def shake_backbone(backbone: Backbone, cfg: CfgNode, num_blocks: int) -> Backbon
         zero_init_residual(backbone)
     if not cfg.MODEL.SHAKEDROP.ENABLED:
         return backbone
-    return shake(backbone, spec, num_blocks)
+    shake(backbone, spec, num_blocks)
+    warn_of_frozen_norms(cfg, backbone)
+    return backbone
 
 
 def _check_res5_head(cfg: CfgNode) -> None:

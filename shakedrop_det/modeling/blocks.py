@@ -11,23 +11,26 @@ from detectron2.layers import CNNBlockBase, Conv2d
 from detectron2.modeling.backbone.resnet import BasicBlock, BottleneckBlock, DeformBottleneckBlock
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.modules.module import _has_any_global_hook
 
 from shakedrop_det.layers import (
     Scales,
     ShakeDropSpec,
-    can_fuse,
     can_skip,
     draw_gate,
     draw_scales,
     expected_junction,
-    is_hooked,
     junction,
     skip_branch,
 )
 
 from .linear_blocks import LinearBasicBlock, LinearBottleneckBlock, LinearDeformBottleneckBlock
-from .residual_branch import BasicBranch, BottleneckBranch, DeformBottleneckBranch, ResidualBranch
+from .residual_branch import (
+    BasicBranch,
+    BottleneckBranch,
+    DeformBottleneckBranch,
+    ResidualBranch,
+    before_norm,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -43,6 +46,8 @@ class ShakenBlock(ResidualBranch, CNNBlockBase):
     spec: ShakeDropSpec
     survival_prob: float
     frozen: bool
+    """Whether no parameter is trained, when :meth:`train` was last called. Noise would be of no use
+    then."""
     noise: bool
     advice: str
     """What the first training step of this block warns of; "" for nothing."""
@@ -86,8 +91,7 @@ class ShakenBlock(ResidualBranch, CNNBlockBase):
         block.survival_prob = survival_prob
         block.noise = True
         block.advice = ""
-        parameters = list(block.parameters())
-        block.frozen = bool(parameters) and not any(p.requires_grad for p in parameters)
+        block.frozen = _is_frozen(block)
 
     def unshake(self) -> None:
         """Turn back into the plain block, in place; see :meth:`plain_type`."""
@@ -125,6 +129,12 @@ class ShakenBlock(ResidualBranch, CNNBlockBase):
         self.frozen = True
         return self
 
+    def train(self, mode: bool = True) -> "ShakenBlock":
+        """Set the mode as ``nn.Module.train`` does, and note whether the block is frozen now."""
+        super().train(mode)
+        self.frozen = _is_frozen(self)
+        return self
+
     def forward(self, x: Tensor) -> Tensor:
         """
         Args:
@@ -136,6 +146,9 @@ class ShakenBlock(ResidualBranch, CNNBlockBase):
         if self.survival_prob == 1.0:
             return self._plain(x)
         if self.training and self.noise and not self.frozen:
+            if self.advice and not torch.compiler.is_compiling():
+                logger.warning(self.advice)
+                self.advice = ""
             return self._perturbed(x)
         return self._expected(x)
 
@@ -160,9 +173,6 @@ class ShakenBlock(ResidualBranch, CNNBlockBase):
 
     def _perturbed(self, x: Tensor) -> Tensor:
         """One training step."""
-        if self.advice and not torch.compiler.is_compiling():
-            logger.warning(self.advice)
-            self.advice = ""
         gate = self._draw_gate(x)
         if gate is False and self.spec.drops_branches and self._can_skip():
             modules = self.branch_modules()
@@ -205,26 +215,9 @@ class ShakenBlock(ResidualBranch, CNNBlockBase):
         return f"survival_prob={self.survival_prob:.4g}, test_scale={' and '.join(scales)}{frozen}"
 
 
-def before_norm(branch: ResidualBranch, x: Tensor) -> tuple[Tensor, Optional[nn.Module]]:
-    """A residual, and the norm that the junction still has to apply; None if it was applied.
-
-    The norm is left to the junction if that can compute both at once, and neither the convolution
-    nor the norm has a hook. Subclasses and quantized modules may compute anything, so they run.
-
-    Args:
-        branch: a branch that ends in a convolution with a norm.
-        x: its input, (N, C, H, W).
-    """
-    conv = branch.last_conv
-    is_plain = type(conv) is Conv2d and conv.activation is None and not is_hooked(conv)
-    if not is_plain or not can_fuse(conv.norm, x.device):
-        return branch.residual(x), None
-    if is_hooked(conv.norm) or _has_any_global_hook():
-        return branch.residual(x), None
-    f = branch.residual_input(x)
-    # Like detectron2's Conv2d, which ignores padding_mode and pads with zeros.
-    args = conv.stride, conv.padding, conv.dilation, conv.groups
-    return F.conv2d(f, conv.weight, conv.bias, *args), conv.norm
+def _is_frozen(block: nn.Module) -> bool:
+    parameters = list(block.parameters())
+    return bool(parameters) and not any(p.requires_grad for p in parameters)
 
 
 SHAKEN_BLOCKS: dict[type[CNNBlockBase], type[ShakenBlock]] = {}

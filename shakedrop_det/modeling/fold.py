@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
-from torch import nn
+from torch import Tensor, nn
+
+from shakedrop_det.layers import ShakeDrop
 
 from .blocks import ShakenBlock
 
@@ -16,42 +20,97 @@ def fold(module: nn.Module) -> nn.Module:
     residual branch, or into the last convolution if there is no norm. Blocks that keep their final
     ReLU become detectron2's own, so the state dict is that of a stock network with the same keys.
     Blocks without it become blocks that differ from detectron2's only in that ReLU. Blocks of this
-    package's networks for CIFAR, which have no such ReLU, become its plain ones.
+    package's networks for CIFAR, which have no such ReLU, become its plain ones. Layers
+    :class:`~shakedrop_det.layers.ShakeDrop`, which do nothing at test time if they are inverted,
+    become ``nn.Identity``.
 
     The result is for inference: further training would start from scaled norms, without noise.
 
     Args:
-        module: a model that :func:`shakedrop_det.shake` was applied to; changed in place.
+        module: a model that :func:`shakedrop_det.shake` or
+            :func:`shakedrop_det.replace_drop_path` was applied to; changed in place.
 
     Returns:
         nn.Module: ``module``.
 
     Raises:
-        ValueError: if there is no block with ShakeDrop, or if one cannot take its scale. Nothing
-            is changed in that case.
+        ValueError: if there is nothing with ShakeDrop, or if a block or layer cannot be replaced.
+            Nothing is changed in that case.
     """
-    blocks = [child for child in module.modules() if isinstance(child, ShakenBlock)]
-    if not blocks:
-        raise ValueError(f"{type(module).__name__} holds no block with ShakeDrop to fold")
-    scales = [(_scaled_module(conv), scale) for b in blocks for conv, scale in b.test_scales()]
-    for block in blocks:
+    named = dict(module.named_modules())
+    blocks = {name: child for name, child in named.items() if isinstance(child, ShakenBlock)}
+    layers = {name: child for name, child in named.items() if isinstance(child, ShakeDrop)}
+    if not blocks and not layers or module in layers.values():
+        raise ValueError(
+            f"{type(module).__name__} holds no block or layer with ShakeDrop to fold: it is a "
+            "plain network already, or shake() was not applied to it"
+        )
+    _check_layers(layers)
+    scaled = _scaled_tensors(blocks)
+    for block in blocks.values():
         block.plain_type()  # Before anything is changed.
-    for target, scale in scales:
-        for tensor in (target.weight, target.bias):
-            if isinstance(tensor, torch.Tensor):
-                tensor.mul_(scale)
-    for block in blocks:
+    for tensor, scale in scaled:
+        tensor.mul_(scale)
+    for block in blocks.values():
         block.unshake()
+    for parent in named.values():
+        for name, child in parent._modules.items():  # A layer may be shared by several parents.
+            if isinstance(child, ShakeDrop):
+                setattr(parent, name, nn.Identity())
     return module
 
 
-def _scaled_module(conv: nn.Module) -> nn.Module:
-    """The module to multiply the scale into: the last convolution's norm, or the convolution."""
+def _check_layers(layers: Mapping[str, ShakeDrop]) -> None:
+    for name, layer in layers.items():
+        if layer.test_scale != 1.0:
+            raise ValueError(
+                f"{name} is a ShakeDrop layer that multiplies by {layer.test_scale:.4g} at test "
+                "time, and what comes before it is unknown: keep the layer, or train with "
+                "inverted=True, which needs no test scale"
+            )
+
+
+def _scaled_tensors(blocks: Mapping[str, ShakenBlock]) -> list[tuple[Tensor, float]]:
+    """The tensors that take a test scale, with the scale."""
+    found: list[tuple[Tensor, float]] = []
+    owner: dict[int, str] = {}
+    for name, block in blocks.items():
+        for conv, scale in block.test_scales():
+            if scale == 1.0:
+                continue
+            for tensor in _weight_and_bias(conv, name):
+                if id(tensor) in owner:
+                    raise ValueError(
+                        f"the blocks {owner[id(tensor)]!r} and {name!r} share the weights that "
+                        "would take their test scales: give each block weights of its own"
+                    )
+                owner[id(tensor)] = name
+                found.append((tensor, scale))
+    return found
+
+
+def _weight_and_bias(conv: nn.Module, block: str) -> list[Tensor]:
+    """The tensors to multiply: those of the last convolution's norm, or of the convolution."""
     norm = getattr(conv, "norm", None)
-    target = conv if norm is None else norm
+    target = conv if norm is None or type(norm) is nn.Identity else norm
+    kind = type(target).__name__
     if getattr(target, "weight", None) is None:
         raise ValueError(
-            f"The last norm of a residual branch, {type(target).__name__}, has no weight that "
-            "could take the test scale: use a norm with affine parameters"
+            f"The last norm of the residual branch of block {block!r}, {kind}, has no weight that "
+            "could take the test scale: use a norm with affine parameters, or train with "
+            "inverted=True, which needs no test scale"
         )
-    return target
+    found: list[Tensor] = []
+    for name in ("weight", "bias"):
+        tensor = getattr(target, name, None)
+        if not isinstance(tensor, Tensor):
+            continue
+        if tensor is not target._parameters.get(name, target._buffers.get(name)):
+            raise ValueError(
+                f"the {name} of the {kind} that would take the test scale of block {block!r} is "
+                "computed from other tensors, as by weight_norm or a parametrization: remove that "
+                "before folding, with torch.nn.utils.parametrize.remove_parametrizations or "
+                "torch.nn.utils.remove_weight_norm"
+            )
+        found.append(tensor)
+    return found

@@ -6,12 +6,15 @@ up to the last convolution.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Optional
 
 import torch
 from detectron2.layers import Conv2d
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.modules.module import _has_any_global_hook
+
+from shakedrop_det.layers import can_fuse, is_hooked
 
 
 class ResidualBranch:
@@ -85,3 +88,25 @@ class DeformBottleneckBranch(BottleneckBranch):
             return F.relu_(self.conv2(out, offset))
         offset_x, offset_y, mask = torch.chunk(offset, 3, dim=1)
         return F.relu_(self.conv2(out, torch.cat((offset_x, offset_y), dim=1), mask.sigmoid()))
+
+
+def before_norm(branch: ResidualBranch, x: Tensor) -> tuple[Tensor, Optional[nn.Module]]:
+    """A residual, and the norm that the junction still has to apply; None if it was applied.
+
+    The norm is left to the junction if that can compute both at once, and neither the convolution
+    nor the norm has a hook. Subclasses and quantized modules may compute anything, so they run.
+
+    Args:
+        branch: a branch that ends in a convolution with a norm.
+        x: its input, (N, C, H, W).
+    """
+    conv = branch.last_conv
+    is_plain = type(conv) is Conv2d and conv.activation is None and not is_hooked(conv)
+    if not is_plain or not can_fuse(conv.norm, x.device):
+        return branch.residual(x), None
+    if is_hooked(conv.norm) or _has_any_global_hook():
+        return branch.residual(x), None
+    f = branch.residual_input(x)
+    # Like detectron2's Conv2d, which ignores padding_mode and pads with zeros.
+    args = conv.stride, conv.padding, conv.dilation, conv.groups
+    return F.conv2d(f, conv.weight, conv.bias, *args), conv.norm

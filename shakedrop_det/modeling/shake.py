@@ -9,7 +9,7 @@ from typing import Iterator, Optional
 from detectron2.layers import CNNBlockBase
 from torch import nn
 
-from shakedrop_det.layers import ShakeDropSpec, survival_probs
+from shakedrop_det.layers import ShakeDrop, ShakeDropSpec, survival_probs
 
 from .blocks import SHAKEN_BLOCKS, ShakenBlock
 
@@ -72,6 +72,12 @@ def _find_blocks(module: nn.Module) -> list[CNNBlockBase]:
                 "to a newly built model"
             )
         if type(child) in SHAKEN_BLOCKS:
+            if "forward" in vars(child):
+                raise ValueError(
+                    f"{name or type(module).__name__} has a forward method of its own, as wrappers "
+                    "for gradient checkpointing set it, which would hide ShakeDrop: apply `shake` "
+                    "before such wrappers"
+                )
             found.append(child)
         elif isinstance(child, CNNBlockBase) and name.rpartition(".")[2] != "stem":
             unknown.setdefault(type(child).__name__, name)
@@ -94,11 +100,12 @@ def _find_blocks(module: nn.Module) -> list[CNNBlockBase]:
 
 @contextlib.contextmanager
 def without_noise(module: nn.Module) -> Iterator[None]:
-    """Let the blocks in ``module`` behave as at test time, even in training mode.
+    """Let ShakeDrop in ``module`` behave as at test time, even in training mode.
 
-    Use it for forward passes that only gather statistics, such as those of fvcore's ``PreciseBN``.
+    Use it for forward passes that only gather statistics, such as those of fvcore's ``PreciseBN``
+    and of ``torch.optim.swa_utils.update_bn``.
     """
-    blocks = [child for child in module.modules() if isinstance(child, ShakenBlock)]
+    blocks = [child for child in module.modules() if isinstance(child, (ShakenBlock, ShakeDrop))]
     before = [block.noise for block in blocks]
     try:
         for block in blocks:

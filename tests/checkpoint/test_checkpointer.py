@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 import torch
 from detectron2.config import CfgNode
+from detectron2.layers import Conv2d
 from detectron2.modeling import build_model
+from detectron2.modeling.backbone import resnet
 from torch import nn
 
 from shakedrop_det.checkpoint import Checkpointer
@@ -154,6 +156,43 @@ def test_names_that_need_heuristics_are_pointed_out(
     load(model, f"{path}?matching_heuristics=True")
     for key, value in resnet_state(classifier).items():
         torch.testing.assert_close(resnet_state(model)[key], value, rtol=0, atol=0)
+
+
+def test_offsets_of_deformable_convolutions_may_be_missing(
+    tiny: Tiny, classifier_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No pretrained file has them; they begin as 0."""
+    for name in ("DeformConv", "ModulatedDeformConv"):
+        monkeypatch.setattr(resnet, name, PlainConv)
+    model = build_model(
+        tiny("mask_rcnn", "MODEL.RESNETS.DEFORM_ON_PER_STAGE", [False, True, True, True])
+    )
+    load(model, classifier_file)
+    block = model.backbone.bottom_up.res3[0]
+    assert not block.conv2_offset.weight.any()
+    state = torch.load(classifier_file)["model"]
+    assert torch.equal(block.conv2.weight, state["backbone.bottom_up.res3.0.conv2.weight"])
+
+
+class PlainConv(Conv2d):
+    """Stands for detectron2's compiled operator."""
+
+    def __init__(self, *args: Any, deformable_groups: int = 1, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+
+
+def test_a_part_that_only_the_detectors_backbone_has_may_be_missing(
+    tiny: Tiny, classifier_file: Path, tmp_path: Path
+) -> None:
+    """As the norms of a Swin's feature maps; not a stage of a ResNet."""
+    model = build_model(tiny("mask_rcnn"))
+    model.backbone.bottom_up.norm2 = nn.LayerNorm(4)
+    load(model, classifier_file)
+    content = torch.load(classifier_file)
+    kept = {key: v for key, v in content["model"].items() if ".res4." not in key}
+    torch.save({**content, "model": kept}, tmp_path / "part.pth")
+    with pytest.raises(ValueError, match="res4.0.conv1.weight: missing in the file"):
+        load(model, tmp_path / "part.pth")
 
 
 def test_heads_may_be_missing(tiny: Tiny, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from detectron2.config import CfgNode
 from detectron2.modeling import build_model
 from torch import nn
 
-from shakedrop_det import fold
+from shakedrop_det import ShakeDrop, fold
 from shakedrop_det.checkpoint import Checkpointer
 from shakedrop_det.checkpoint.conventions import shakedrop_remedy, shakedrop_settings
 from shakedrop_det.conversion.sources import open_source
@@ -180,6 +180,35 @@ def test_a_folded_network_is_a_stock_one(tiny: Tiny) -> None:
     folded = shakedrop_settings(model)
     assert folded == {"MODEL.SHAKEDROP.ENABLED": False}
     assert shakedrop_remedy(folded, shaken) and not shakedrop_remedy(folded, folded)
+
+
+def test_branches_that_are_weighted_otherwise_at_test_time_are_reported() -> None:
+    """Shake-Shake scales its branches by E[a] and 1 - E[a], the others both by E[a]."""
+    settings = {"alpha": (0.0, 0.6), "survival_prob": 0.0, "decay": "constant", "inverted": False}
+    in_file, in_model = (
+        {"MODEL.SHAKEDROP.ENABLED": True}
+        | {f"MODEL.SHAKEDROP.{k.upper()}": v for k, v in {**settings, "branches": b}.items()}
+        for b in ("shake_shake", "sum")
+    )
+    assert shakedrop_remedy(in_file, in_model) == "MODEL.SHAKEDROP.BRANCHES shake_shake"
+    assert not shakedrop_remedy(in_model, {**in_model, "MODEL.SHAKEDROP.BRANCHES": "each"})
+
+
+@pytest.mark.parametrize("inverted", [True, False])
+def test_a_file_that_does_not_say_how_it_was_trained_is_reported_where_it_matters(
+    tiny: Tiny, tmp_path: Path, caplog: pytest.LogCaptureFixture, inverted: bool
+) -> None:
+    """As of detectron2's model zoo: with the paper's form they would compute something else."""
+    cfg = tiny("classifier", "MODEL.SHAKEDROP.INVERTED", inverted)
+    path = tmp_path / "stock.pth"
+    torch.save({"model": build_model(cfg).state_dict()}, path)
+    with caplog.at_level(logging.WARNING):
+        load(cfg, str(path))
+    assert ("does not say whether its weights were trained" in caplog.text) is not inverted
+
+
+def test_nothing_is_recorded_of_layers_that_keys_cannot_describe() -> None:
+    assert shakedrop_settings(nn.Sequential(ShakeDrop(0.5, inverted=False))) is None
 
 
 @pytest.mark.parametrize(

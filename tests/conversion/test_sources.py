@@ -92,6 +92,13 @@ def test_a_classifier_stays_under_shakedrop_in_detectron2(
         assert torch.equal(other.logits(images()), model.logits(images()))
 
 
+def test_folding_leaves_out_what_conversion_leaves_out(tiny: Tiny, tmp_path: Path) -> None:
+    _, path = pretrained(tiny("classifier"), tmp_path)
+    plain, folded = (converted(path, folded=folded) for folded in (False, True))
+    assert plain.content["model"].keys() == folded.content["model"].keys()
+    assert plain.left_out == folded.left_out
+
+
 def test_a_folded_classifier_is_a_stock_one(tiny: Tiny, tmp_path: Path) -> None:
     """In detectron2's own network, loaded by its own checkpointer."""
     model, path = pretrained(tiny("classifier"), tmp_path)

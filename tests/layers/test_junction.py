@@ -151,6 +151,20 @@ def test_only_the_images_whose_scale_is_zero_keep_their_shortcut(norm_name, join
 
 
 @both_ways
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("size", [1, 2, 3, 5, 7, 16])
+@pytest.mark.parametrize("norm_name", ["none", "FrozenBN", "BN in eval"])
+def test_what_is_not_a_number_stays_so_through_the_relu(norm_name, size, dtype, join) -> None:
+    """Or a network that diverged would show a finite loss."""
+    x = torch.randn(2, C, size, size, dtype=dtype)
+    norm = make_norm(norm_name)
+    norm = norm if norm is None else norm.to(dtype)
+    for s in (1.0, 0.9):
+        f = torch.full_like(x, float("nan"))
+        assert join(x, f, Scales(s, s), norm=norm, relu=True).isnan().all()
+
+
+@both_ways
 @pytest.mark.parametrize("relu", [True, False])
 @pytest.mark.parametrize("s", [0.0, 1.0, 0.5])
 @pytest.mark.parametrize("norm_name", ["FrozenBN", "BN", "GN"])

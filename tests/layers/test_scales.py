@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import pytest
@@ -150,11 +151,27 @@ def test_scales_are_drawn_in_float32_whatever_the_default_dtype(dtype) -> None:
     before = torch.get_default_dtype()
     torch.set_default_dtype(dtype)
     try:
-        for level in LEVEL_SHAPES:
-            scales = draw(0.4, alpha=(-1, 1), level=level, gate_level="image")
+        for level, alpha in itertools.product(LEVEL_SHAPES, [(-1, 1), (0, 0)]):
+            scales = draw(0.4, alpha=alpha, level=level, gate_level="image")
             assert {tensor(scale).dtype for scale in scales} == {torch.float32}
     finally:
         torch.set_default_dtype(before)
+
+
+@pytest.mark.parametrize("gate_level", ["batch", "image"])
+def test_gates_that_rarely_close_do_so_whatever_the_default_dtype(gate_level) -> None:
+    """A bfloat16 number is rounded to 1 - 1/256 at most, and then often."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.bfloat16)
+    torch.manual_seed(0)
+    try:
+        shape = torch.Size((20_000 if gate_level == "image" else 1, 1))
+        draws = range(1 if gate_level == "image" else 20_000)
+        gates = [draw_gate(0.999, gate_level=gate_level, shape=shape, device=CPU) for _ in draws]
+        closed = 20_000 - sum(int(torch.as_tensor(gate).sum()) for gate in gates)
+    finally:
+        torch.set_default_dtype(before)
+    assert 5 <= closed <= 40, "20 are expected"
 
 
 def test_scales_of_pixels_are_made_from_a_seed_and_hold_no_feature_map() -> None:

@@ -76,16 +76,22 @@ def test_the_layer_is_the_function_and_holds_nothing_to_save(duplicate) -> None:
     torch.manual_seed(0)
     assert torch.equal(layer(residual), expected)
     assert not layer.state_dict() and not list(layer.parameters())
-    assert "survival_prob=0.3, alpha=(-1, 1)" in repr(layer)
+    assert "(survival_prob=0.3, alpha=(-1.0, 1.0))" in repr(layer)
 
 
-def test_the_defaults_are_those_of_the_spec() -> None:
-    defaults = {name: p.default for name, p in inspect.signature(shakedrop).parameters.items()}
+@pytest.mark.parametrize("function", [shakedrop, ShakeDrop])
+def test_the_defaults_are_those_of_the_spec(function) -> None:
+    defaults = {name: p.default for name, p in inspect.signature(function).parameters.items()}
     spec = dataclasses.asdict(ShakeDropSpec())
     names = defaults.keys() & spec.keys() - {"survival_prob"}
     assert {name: defaults[name] for name in names} == {name: spec[name] for name in names}
     assert names == {"alpha", "beta", "level", "gate_level", "inverted"}
     assert ShakeDrop().survival_prob == spec["survival_prob"]
+
+
+def test_script_is_refused_with_the_remedy() -> None:
+    with pytest.raises(TypeError, match=r"script shakedrop_det.fold\(copy.deepcopy\(model\)\)"):
+        torch.jit.script(ShakeDrop().eval())
 
 
 def test_bad_arguments_are_named() -> None:

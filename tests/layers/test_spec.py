@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from fractions import Fraction
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -112,3 +113,16 @@ def test_a_probability_of_one_perturbs_no_block() -> None:
 def test_bad_arguments_are_named(kwargs, message) -> None:
     with pytest.raises(ValueError, match=message):
         survival_probs(**kwargs)
+
+
+@pytest.mark.parametrize("value", [np.float32(0.5), np.float64(0.5), np.int64(1), 1])
+def test_numbers_of_numpy_are_numbers(value) -> None:
+    assert ShakeDropSpec(survival_prob=value).survival_prob == float(value)
+
+
+@pytest.mark.parametrize("alpha", [(0.0, 0.0), (1.0, 1.0)])
+def test_shake_shake_needs_both_branches(alpha) -> None:
+    settings = {"survival_prob": 0.0, "decay": "constant", "inverted": False}
+    with pytest.raises(ValueError, match=r"alpha must not be \[.*\] with branches 'shake_shake'"):
+        ShakeDropSpec(alpha=alpha, branches="shake_shake", **settings)
+    ShakeDropSpec(alpha=(0.5, 0.5), branches="shake_shake", **settings)

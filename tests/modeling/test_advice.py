@@ -68,3 +68,18 @@ def test_the_warning_comes_once_with_the_first_training_step_and_not_in_evaluati
     run(network)
     run(network)
     assert len(warnings_in(caplog)) == 1
+
+
+@pytest.mark.parametrize("branches", ["sum", "each"])
+def test_networks_for_cifar_warn_as_well(caplog: pytest.LogCaptureFixture, branches: str) -> None:
+    cfg = get_cfg()
+    add_shakedrop_config(cfg)
+    cfg.MODEL.BACKBONE.NAME = "build_shake_shake_backbone"
+    cfg.MODEL.RESNETS.DEPTH = 26
+    cfg.MODEL.RESNETS.OUT_FEATURES = ["res4"]
+    cfg.MODEL.SHAKEDROP.BRANCHES = branches
+    cfg.merge_from_list(FROZEN)
+    with torch.device("meta"):
+        network = build_backbone(cfg)
+    network(torch.empty(2, 3, 32, 32, device="meta"))
+    assert len(warnings_in(caplog)) == 1

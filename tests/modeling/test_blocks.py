@@ -10,9 +10,9 @@ import torch
 from detectron2.modeling.backbone.resnet import BasicBlock, BottleneckBlock
 from torch import Tensor, nn
 
-from shakedrop_det import shake, without_noise
+from shakedrop_det import ShakeDrop, shake, without_noise
 from shakedrop_det.modeling import ShakenBlock
-from shakedrop_det.modeling.blocks import before_norm
+from shakedrop_det.modeling.residual_branch import before_norm
 
 from ..paper_form import paper_form
 from .networks import (
@@ -189,6 +189,15 @@ def test_without_noise_a_training_pass_is_that_of_test_time_but_for_batch_statis
         quiet = network(x)["res5"]
     assert torch.equal(quiet, network.eval()(x)["res5"])
     assert not torch.equal(quiet, network.train()(x)["res5"])
+
+
+def test_without_noise_layers_behave_as_at_test_time_too() -> None:
+    layer = ShakeDrop(0.0, inverted=False)
+    network = nn.Sequential(layer).train()
+    x = torch.randn(2, 3, 4, 4)
+    with without_noise(network):
+        assert torch.equal(network(x), x * layer.test_scale)
+    assert layer.noise
 
 
 def test_hooks_on_blocks_and_convolutions_still_fire() -> None:

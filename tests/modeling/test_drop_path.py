@@ -128,8 +128,9 @@ def test_settings_reach_each_layer() -> None:
     spec = paper_form(alpha=(0, 1), level="batch", gate_level="image", inverted=True)
     network = replace_drop_path(torchvision_convnext(0.1), spec)
     for layer in (m for m in network.modules() if isinstance(m, ShakeDrop)):
-        settings = {"alpha": (0.0, 1.0), "beta": (0.0, 1.0), "level": "batch"}
-        assert layer.settings == {**settings, "gate_level": "image", "inverted": True}
+        assert (layer.spec.alpha, layer.spec.beta) == ((0.0, 1.0), (0.0, 1.0))
+        assert (layer.spec.level, layer.spec.gate_level) == ("batch", "image")
+        assert layer.spec.inverted
 
 
 def test_a_network_without_stochastic_depth_is_refused() -> None:

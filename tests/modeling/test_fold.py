@@ -10,7 +10,7 @@ from detectron2.layers import FrozenBatchNorm2d
 from detectron2.modeling import build_model
 from detectron2.modeling.backbone.resnet import BasicBlock, BottleneckBlock
 
-from shakedrop_det import fold, shake
+from shakedrop_det import ShakeDrop, fold, shake
 from shakedrop_det.modeling import ShakenBlock
 from tests.modeling.networks import group_norm, images, narrow_resnet
 
@@ -83,13 +83,13 @@ def test_a_bare_block_is_replaced() -> None:
 
 
 def test_nothing_to_fold_is_an_error() -> None:
-    with pytest.raises(ValueError, match="holds no block with ShakeDrop to fold"):
+    with pytest.raises(ValueError, match="no block or layer with ShakeDrop to fold: it is a plain"):
         fold(narrow_resnet(18))
 
 
 def test_a_norm_without_weight_is_refused() -> None:
     norm = lambda channels: torch.nn.BatchNorm2d(channels, affine=False)  # noqa: E731
-    with pytest.raises(ValueError, match="BatchNorm2d, has no weight that could take"):
+    with pytest.raises(ValueError, match="'res2.0', BatchNorm2d, has no weight that could take"):
         fold(shake(narrow_resnet(18, norm=norm), paper_form()))
 
 
@@ -98,3 +98,63 @@ def test_the_scale_goes_into_a_copy_of_nothing_else() -> None:
     network = shake(narrow_resnet(18), paper_form())
     norms = [m for m in network.modules() if isinstance(m, FrozenBatchNorm2d)]
     assert [m for m in fold(network).modules() if isinstance(m, FrozenBatchNorm2d)] == norms
+
+
+def test_a_norm_without_weight_needs_none_in_the_inverted_form() -> None:
+    norm = lambda channels: torch.nn.BatchNorm2d(channels, affine=False)  # noqa: E731
+    network = shake(narrow_resnet(18, norm=norm), paper_form(inverted=True)).eval()
+    expected = network(images())
+    for name, value in fold(network)(images()).items():
+        assert torch.equal(value, expected[name])
+
+
+def test_an_identity_in_place_of_the_norm_lets_the_convolution_take_the_scale() -> None:
+    block = BasicBlock(4, 4, norm="")
+    block.conv2.norm = torch.nn.Identity()
+    shake(block, paper_form()).eval()
+    x = torch.randn(2, 4, 5, 5)
+    expected = block(x)
+    torch.testing.assert_close(fold(block)(x), expected)
+
+
+@pytest.mark.parametrize("how", ["parametrization", "hook"])
+def test_weights_that_are_computed_are_refused_and_named(how) -> None:
+    """To multiply them would be without effect."""
+    block = BasicBlock(4, 4, norm="")
+    reparametrize = {
+        "parametrization": torch.nn.utils.parametrizations.weight_norm,
+        "hook": torch.nn.utils.weight_norm,
+    }[how]
+    reparametrize(block.conv2)
+    network = shake(torch.nn.Sequential(block), paper_form())
+    with pytest.raises(ValueError, match="weight of the .* of block '0' is computed from other"):
+        fold(network)
+    assert isinstance(network[0], ShakenBlock)
+
+
+def test_blocks_that_share_what_would_take_their_scales_are_refused_and_named() -> None:
+    network = torch.nn.Sequential(BasicBlock(4, 4, norm=""), BasicBlock(4, 4, norm=""))
+    network[1].conv2 = network[0].conv2
+    before = network[0].conv2.weight.detach().clone()
+    with pytest.raises(ValueError, match="blocks '0' and '1' share the weights"):
+        fold(shake(network, paper_form()))
+    assert torch.equal(network[0].conv2.weight, before)
+
+
+def test_layers_that_do_nothing_at_test_time_are_removed() -> None:
+    layer = ShakeDrop(0.5)
+    network = torch.nn.Sequential(torch.nn.Linear(3, 3), layer, torch.nn.Sequential(layer))
+    folded = fold(network)
+    assert [type(m).__name__ for m in folded.modules() if m is not folded] == [
+        "Linear",
+        "Identity",
+        "Sequential",
+        "Identity",
+    ]
+    torch.jit.script(folded)
+
+
+def test_a_layer_with_a_test_scale_is_refused_and_named() -> None:
+    network = torch.nn.Sequential(torch.nn.Linear(3, 3), ShakeDrop(0.5, inverted=False))
+    with pytest.raises(ValueError, match="1 is a ShakeDrop layer that multiplies by 0.5 at test"):
+        fold(network)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 
 import pytest
 import torch
 import torchvision
 from detectron2.layers import CNNBlockBase
-from detectron2.modeling.backbone.resnet import BottleneckBlock
+from detectron2.modeling.backbone.resnet import BasicBlock, BottleneckBlock
 from torch import nn
 
-from shakedrop_det import shake
+from shakedrop_det import ShakeDropSpec, shake
 from shakedrop_det.modeling import ShakenBlock, ShakenBottleneckBlock
 
 from ..paper_form import paper_form
@@ -213,3 +214,22 @@ def test_blocks_draw_independently() -> None:
     forward, backward = (torch.stack(values).view(60, 6).T for values in zip(*scales, strict=True))
     correlation = torch.cat([forward, backward]).corrcoef()
     assert (correlation.triu(1).abs() < 0.5).all()
+
+
+def test_a_block_that_a_wrapper_gave_a_forward_of_its_own_is_refused_and_named() -> None:
+    """The new class would not be asked."""
+    network = narrow_resnet(18)
+    block = network.res3[1]
+    block.forward = functools.partial(type(block).forward, block)
+    with pytest.raises(ValueError, match="res3.1 has a forward method of its own"):
+        shake(network, ShakeDropSpec())
+    assert not any(isinstance(module, ShakenBlock) for module in network.modules())
+
+
+def test_blocks_that_are_frozen_or_released_later_are_so_from_the_next_train_on() -> None:
+    block = shake(BasicBlock(4, 4, norm="BN"), ShakeDropSpec())
+    assert block.requires_grad_(False).train().is_perturbed() is False
+    assert block.requires_grad_(True).train().is_perturbed() is True
+    frozen = BasicBlock(4, 4, norm="BN").requires_grad_(False)
+    assert shake(frozen, ShakeDropSpec()).is_perturbed() is False
+    assert frozen.requires_grad_(True).train().is_perturbed() is True

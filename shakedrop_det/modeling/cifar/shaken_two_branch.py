@@ -11,7 +11,8 @@ from torch.nn import functional as F
 
 from shakedrop_det.layers import complement, expected_junction, junction
 
-from ..blocks import ShakenBlock, before_norm, shakes
+from ..blocks import ShakenBlock, shakes
+from ..residual_branch import before_norm
 from .two_branch_blocks import TwoBranchBlock
 
 
