@@ -10,7 +10,7 @@ from .junction import expected_junction, reference_junction
 from .scales import Scales, SeededScale, draw_gate, draw_scales
 from .shake_shake import complement
 from .shakedrop import ShakeDrop, shakedrop
-from .skip import can_skip, is_hooked, skip_branch
+from .skip import can_skip, has_global_hook, is_hooked, skip_branch
 from .spec import DECAYS, GATE_LEVELS, LEVELS, ShakeDropSpec, survival_probs
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "draw_gate",
     "draw_scales",
     "expected_junction",
+    "has_global_hook",
     "is_hooked",
     "junction",
     "reference_junction",

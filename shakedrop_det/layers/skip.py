@@ -8,7 +8,7 @@ from typing import Any, Optional
 import torch
 from detectron2.layers import Conv2d, DeformConv, FrozenBatchNorm2d, ModulatedDeformConv
 from torch import Tensor, nn
-from torch.nn.modules.module import _has_any_global_hook
+from torch.nn.modules import module as module_hooks
 
 from .junction import relu_gradient
 
@@ -59,7 +59,7 @@ def can_skip(modules: Iterable[nn.Module], *, skip: str) -> bool:
         modules: all modules of the branch.
         skip: "exact", or "always" to ignore running statistics.
     """
-    return not _has_any_global_hook() and all(_is_skippable(m, skip) for m in modules)
+    return not has_global_hook() and all(_is_skippable(m, skip) for m in modules)
 
 
 def _is_skippable(module: nn.Module, skip: str) -> bool:
@@ -71,6 +71,16 @@ def _is_skippable(module: nn.Module, skip: str) -> bool:
 
 def _moves_statistics(module: nn.Module) -> bool:
     return isinstance(module, nn.BatchNorm2d) and module.training and module.track_running_stats
+
+
+def has_global_hook() -> bool:
+    """Whether a hook is registered for all modules."""
+    return bool(
+        module_hooks._global_forward_hooks
+        or module_hooks._global_forward_pre_hooks
+        or module_hooks._global_backward_hooks
+        or module_hooks._global_backward_pre_hooks
+    )
 
 
 def is_hooked(module: nn.Module) -> bool:

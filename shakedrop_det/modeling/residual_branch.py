@@ -12,9 +12,8 @@ import torch
 from detectron2.layers import Conv2d
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.modules.module import _has_any_global_hook
 
-from shakedrop_det.layers import can_fuse, is_hooked
+from shakedrop_det.layers import can_fuse, has_global_hook, is_hooked
 
 
 class ResidualBranch:
@@ -104,7 +103,7 @@ def before_norm(branch: ResidualBranch, x: Tensor) -> tuple[Tensor, Optional[nn.
     is_plain = type(conv) is Conv2d and conv.activation is None and not is_hooked(conv)
     if not is_plain or not can_fuse(conv.norm, x.device):
         return branch.residual(x), None
-    if is_hooked(conv.norm) or _has_any_global_hook():
+    if is_hooked(conv.norm) or has_global_hook():
         return branch.residual(x), None
     f = branch.residual_input(x)
     # Like detectron2's Conv2d, which ignores padding_mode and pads with zeros.

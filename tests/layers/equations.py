@@ -11,7 +11,7 @@ def junction_by_equations(x: Tensor, f: Tensor, s: Tensor, t: Tensor, *, relu: b
     value = x + s.double() * f
     gradient_only = (t.double() - s.double()) * (f - f.detach())  # is 0
     out = value + gradient_only
-    return out.clamp(min=0) if relu else out
+    return out.relu() if relu else out
 
 
 def random_map(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> Tensor:

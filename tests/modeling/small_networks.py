@@ -107,16 +107,16 @@ def pyramid_residual(block: nn.Module, x: Tensor, stride: int) -> Tensor:
     """Han et al., figure 6d: BN - conv - BN - ReLU - conv - BN; the bottleneck has one more."""
     x = batch_norm(x, block.norm1)
     if not hasattr(block, "conv3"):
-        return conv_bn(conv_bn(x, block.conv1, stride=stride).clamp(min=0), block.conv2)
-    x = conv_bn(x, block.conv1).clamp(min=0)
-    return conv_bn(conv_bn(x, block.conv2, stride=stride).clamp(min=0), block.conv3)
+        return conv_bn(conv_bn(x, block.conv1, stride=stride).relu(), block.conv2)
+    x = conv_bn(x, block.conv1).relu()
+    return conv_bn(conv_bn(x, block.conv2, stride=stride).relu(), block.conv3)
 
 
 def wide_block(block: nn.Module, x: Tensor, stride: int) -> tuple[Tensor, Tensor]:
     """Shortcut and residual of Zagoruyko and Komodakis: BN - ReLU - conv - BN - ReLU - conv, and BN
     where the block has one; a new shape by a 1x1 convolution after the first ReLU."""
-    active = batch_norm(x, block.norm1).clamp(min=0)
-    f = conv_bn(active, block.conv1, stride=stride).clamp(min=0)
+    active = batch_norm(x, block.norm1).relu()
+    f = conv_bn(active, block.conv1, stride=stride).relu()
     f = F.conv2d(f, block.conv2.weight, padding=1)
     if block.conv2.norm is not None:
         f = batch_norm(f, block.conv2.norm)
@@ -137,9 +137,9 @@ def pyramid_shortcut(x: Tensor, out_channels: int, stride: int) -> Tensor:
 def branch_residual(branch: nn.Module, active: Tensor, stride: int, groups: int) -> Tensor:
     """Gastaldi: conv - BN - ReLU - conv - BN of relu(x); the bottleneck has one more."""
     if not hasattr(branch, "conv3"):
-        return conv_bn(conv_bn(active, branch.conv1, stride=stride).clamp(min=0), branch.conv2)
-    f = conv_bn(active, branch.conv1).clamp(min=0)
-    f = conv_bn(f, branch.conv2, stride=stride, groups=groups).clamp(min=0)
+        return conv_bn(conv_bn(active, branch.conv1, stride=stride).relu(), branch.conv2)
+    f = conv_bn(active, branch.conv1).relu()
+    f = conv_bn(f, branch.conv2, stride=stride, groups=groups).relu()
     return conv_bn(f, branch.conv3)
 
 
@@ -147,7 +147,7 @@ def two_path_shortcut(block: nn.Module, x: Tensor, stride: int) -> Tensor:
     """Every ``stride``-th pixel of relu(x), and of relu(x) moved right and down by one."""
     if block.shortcut is None:
         return x
-    active = x.clamp(min=0)
+    active = x.relu()
     moved = torch.zeros_like(active)
     moved[..., 1:, 1:] = active[..., :-1, :-1]
     first = F.conv2d(active[..., ::stride, ::stride], block.shortcut.conv1.weight)

@@ -61,11 +61,11 @@ def equations(
         convs = [block.conv1, block.conv2] + ([block.conv3] if hasattr(block, "conv3") else [])
         f = x
         for conv in convs[:-1]:
-            f = conv(f).clamp(min=0)
+            f = conv(f).relu()
         f = convs[-1](f)
         f = s * f + (t - s) * (f - f.detach())
         x = (x if block.shortcut is None else block.shortcut(x)) + f
-        x = x.clamp(min=0) if relu else x
+        x = x.relu() if relu else x
     return x
 
 
