@@ -37,8 +37,8 @@ setup(
     package_dir={CONFIGS: "configs"},
     package_data={CONFIGS: ["**/*.yaml", "**/*.py"]},
     install_requires=[
-        "torch>=2.1",
-        "torchvision>=0.16",
+        "torch>=2.3",
+        "torchvision>=0.18",
         "fvcore",
         "pycocotools",
         "matplotlib",
