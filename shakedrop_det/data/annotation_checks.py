@@ -219,7 +219,8 @@ def _add_up(counts: list[Any] | str, size: list[Any]) -> bool:
     if len(size) != 2 or not _are_finite(size):
         return False
     if isinstance(counts, list):
-        return _are_finite(counts) and sum(counts) == math.prod(size)
+        are_lengths = _are_finite(counts) and all(n >= 0 and n % 1 == 0 for n in counts)
+        return are_lengths and sum(counts) == math.prod(size)
     try:
         lengths = run_lengths(counts)
     except ValueError:

@@ -81,7 +81,9 @@ def find_problems(
     good_images = [image for index, image in enumerate(images) if index not in bad_images]
     # A bad image does not make its annotations bad.
     sizes: dict[Any, tuple[float, float] | None] = {
-        image["id"]: None for image in images if isinstance(image, dict) and "id" in image
+        image["id"]: None
+        for image in images
+        if isinstance(image, dict) and isinstance(image.get("id"), (int, str))
     }
     sizes |= {image["id"]: (image["height"], image["width"]) for image in good_images}
     check = AnnotationCheck(needs, sizes=sizes, categories=[c["id"] for c in content["categories"]])

@@ -57,8 +57,10 @@ def _annotation_problems(
         box = list(BoxMode.convert(list(box), annotation["bbox_mode"], BoxMode.XYWH_ABS))
     # As in a COCO file, with the fields that detectron2 adds when it creates one.
     visible = {"num_keypoints": 0} if "keypoints" in annotation else {}
-    added = {"id": number, "image_id": 0, "area": 0, "iscrowd": 0, **visible}
-    yield from check.problems({**added, **_plain(annotation), "bbox": box})
+    added = {"area": 0, "iscrowd": 0, **visible}
+    # Copies of COCO annotations have ids of their own, which training does not read.
+    ids = {"id": number, "image_id": 0}
+    yield from check.problems({**added, **_plain(annotation), **ids, "bbox": box})
 
 
 def _plain(annotation: dict[str, Any]) -> dict[str, Any]:

@@ -70,6 +70,7 @@ def setup(args: argparse.Namespace, *, quiet: bool = False) -> CfgNode:
     seed_all_rng(None if cfg.SEED < 0 else cfg.SEED + comm.get_rank())
     if not eval_only:
         torch.backends.cudnn.benchmark = cfg.CUDNN_BENCHMARK
+    _set_float32_precision(cfg)
     logger = logging.getLogger(__name__)
     if overlays:
         laid = ", then ".join(overlays)
@@ -91,6 +92,26 @@ def _describe(cfg: CfgNode, args: argparse.Namespace) -> None:
     logger.info("Command line arguments: %s", args, extra=for_file)
     logger.info("Running with full config:\n%s", cfg.dump(), extra=for_file)
     logger.info("Environment, config and network are described in %s/log.txt", cfg.OUTPUT_DIR)
+
+
+def _set_float32_precision(cfg: CfgNode) -> None:
+    """Apply ``FLOAT32_PRECISION``, which only newer versions of detectron2 have, as they do: to
+    matrix products and convolutions on GPUs.
+
+    Raises:
+        ValueError: If torch does not know the value.
+    """
+    precision, known = cfg.get("FLOAT32_PRECISION", ""), ("highest", "high", "medium")
+    if not precision:
+        return
+    if precision not in known:
+        raise ValueError(
+            f"FLOAT32_PRECISION must be one of {', '.join(known)}, or '' for torch's default, got "
+            f"{precision!r}"
+        )
+    if torch.cuda.is_available():
+        torch.set_float32_matmul_precision(precision)
+        torch.backends.cudnn.allow_tf32 = precision != "highest"
 
 
 def _save_config(cfg: CfgNode, *, keep: bool) -> None:

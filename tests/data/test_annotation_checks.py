@@ -21,6 +21,7 @@ from pycocotools import mask as mask_util
 
 from shakedrop_det.data import check_dataset
 from shakedrop_det.data.annotation_checks import AnnotationCheck, Needs
+from shakedrop_det.data.record_checks import find_record_problems
 from tests.own_data import each, write_own_data
 
 NAME = "test_annotations"
@@ -148,6 +149,7 @@ def test_right_annotations_get_the_quick_answer(needs: Needs) -> None:
         (lambda c: c["images"][1].update(height=64.0), "image 2 has height 64.0, .* whole number"),
         (lambda c: c["images"][1].pop("file_name"), "image 2 has no 'file_name'"),
         (lambda c: c["images"][1].update(id=1), "image 1 has the 'id' of another image"),
+        (lambda c: c["images"][1].update(id=[2]), "image .2. has no 'id'"),
         (lambda c: c["images"][2].update(file_name="gone.png"), "image 3 has no file .*gone.png"),
         (
             lambda c: c["images"][2].update(width=64, height=80),
@@ -350,3 +352,30 @@ def test_records_of_a_function_are_checked_too(change: dict[str, Any], message: 
     finally:
         DatasetCatalog.remove(NAME)
         MetadataCatalog.remove(NAME)
+
+
+def test_records_may_have_the_ids_of_the_coco_file_they_were_copied_from() -> None:
+    annotation = {
+        **PLAIN,
+        "image_id": 7,
+        "category_id": 1,
+        "bbox_mode": BoxMode.XYWH_ABS,
+        "segmentation": [[1, 2, 9, 2, 9, 9]],
+    }
+    record = {"file_name": "a.png", "image_id": 7, "height": 64, "width": 80}
+    copies = [annotation, {**annotation, "id": 1}]
+    for needs in (POLYGONS, EVALUATED):
+        problems = find_record_problems(
+            [{**record, "annotations": copies}], num_classes=2, needs=needs
+        )
+        assert not problems.number, problems
+
+
+@pytest.mark.parametrize("counts", [[-10, 40, 5090], [10.5, 19.5, 5090]])
+def test_run_lengths_are_whole_and_not_negative(counts: list[float]) -> None:
+    check = AnnotationCheck(MASKS, **KNOWN)
+    mask = {"size": [64, 80], "counts": counts}
+    (problem,) = check.problems({**PLAIN, "segmentation": mask})
+    assert problem == "has a mask whose 'counts' do not match its size [64, 80]"
+    mask["counts"] = [10, 20, 5090]
+    assert not list(check.problems({**PLAIN, "id": 2, "segmentation": mask}))

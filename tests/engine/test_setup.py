@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from detectron2.config import CfgNode
 
 from shakedrop_det.engine import load_config, setup
+from shakedrop_det.engine.setup import _set_float32_precision
 
 
 def arguments(tmp_path: Path, *opts: str) -> argparse.Namespace:
@@ -130,3 +132,21 @@ def test_the_last_line_is_about_the_file_that_a_full_disk_did_not_take(tmp_path:
     assert done.returncode == 2
     last = done.stderr.strip().splitlines()[-1]
     assert last.startswith(f"error: cannot write '{tmp_path}/run/config.yaml': File too large")
+
+
+def test_the_precision_of_newer_detectron2_is_applied(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = torch.get_float32_matmul_precision()
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    try:
+        for precision, is_tf32 in (("highest", False), ("high", True)):
+            _set_float32_precision(CfgNode({"FLOAT32_PRECISION": precision}))
+            assert torch.get_float32_matmul_precision() == precision
+            assert torch.backends.cudnn.allow_tf32 == is_tf32
+        for absent in (CfgNode({"FLOAT32_PRECISION": ""}), CfgNode()):
+            _set_float32_precision(absent)
+            assert torch.get_float32_matmul_precision() == "high"
+        with pytest.raises(ValueError, match="FLOAT32_PRECISION must be one of .* got 'tf32'"):
+            _set_float32_precision(CfgNode({"FLOAT32_PRECISION": "tf32"}))
+    finally:
+        torch.set_float32_matmul_precision(before)
