@@ -196,7 +196,8 @@ def _training_keys() -> CfgNode:
     # disables it.
     _C.SOLVER.EMA_DECAY = 0.0
     # Save the weights with the highest value of this metric, such as "classification/top1" or
-    # "bbox/AP", as model_best.pth. "" disables this.
+    # "bbox/AP", as model_best.pth. "" disables this. The file has averaged weights, which are
+    # preferred when it is used, only if the metric is theirs, such as "bbox_ema/AP".
     _C.SOLVER.BEST_CHECKPOINT_METRIC = ""
     # Make a resumed run continue as if it had never stopped, on a CPU bit for bit. The random
     # augmentation of an image then depends on its position in the run.

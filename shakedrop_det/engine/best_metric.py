@@ -57,6 +57,12 @@ def metric_names(cfg: CfgNode) -> list[str] | None:
     return names
 
 
+def is_of_average(cfg: CfgNode, metric: str) -> bool:
+    """Return whether a metric is one of the averaged weights of ``SOLVER.EMA_DECAY``."""
+    name = metric.partition("/")[0]
+    return bool(cfg.SOLVER.EMA_DECAY) and name.endswith("_ema") and name not in cfg.DATASETS.TEST
+
+
 def _tasks(cfg: CfgNode, dataset: str) -> dict[str, tuple[str, ...]] | None:
     """Return the names of the metrics of each task."""
     kind = find_evaluator_type(dataset)

@@ -32,12 +32,20 @@ class CheckFinite(HookBase):
         next_iter = self.trainer.iter + 1
         if next_iter % self._period and next_iter < self.trainer.max_iter:
             return
-        for name, parameter in self._model.named_parameters():
-            if parameter.requires_grad and not is_finite(parameter):
-                raise FloatingPointError(
-                    f"iteration {self.trainer.iter}: {name!r} has values that are not finite "
-                    "after this step"
-                )
+        check_weights_finite(self._model, iteration=self.trainer.iter)
+
+
+def check_weights_finite(model: nn.Module, *, iteration: int) -> None:
+    """Check that all trained weights are finite.
+
+    Raises:
+        FloatingPointError: If some are not. The message names the iteration and the parameter.
+    """
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad and not is_finite(parameter):
+            raise FloatingPointError(
+                f"iteration {iteration}: {name!r} has values that are not finite after this step"
+            )
 
 
 def remedies(cfg: CfgNode, error: FloatingPointError, *, checkpoint: str) -> str:

@@ -20,7 +20,8 @@ class ExactResume(HookBase):
     """Save and restore the random number generators and the position in the training data.
 
     detectron2's checkpoints already have the model, optimizer and schedule. The state of all
-    processes is gathered when a checkpoint is due. Register this hook before the one that saves.
+    processes is gathered when a checkpoint is due. Register this hook before those that save or
+    stop a run.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class ExactResume(HookBase):
         self._loader = loader if isinstance(loader, ResumableLoader) else None
         self._model = model
         self._device = device
+        self._finished: tuple[int, dict[str, Any]] = (-1, {})
         self._gathered: tuple[int, list[dict[str, Any]]] = (-1, [])
         self._loaded: dict[str, Any] = {}
 
@@ -53,6 +55,8 @@ class ExactResume(HookBase):
             set_rng_state(self._loaded["rng"], self._device)
 
     def after_step(self) -> None:
+        # A signal may stop a run while the next batch is being read, which changes both.
+        self._finished = (self.trainer.iter, self._reading_state())
         next_iter = self.trainer.iter + 1
         is_due = self._period > 0 and next_iter % self._period == 0
         if is_due or next_iter >= self.trainer.max_iter:
@@ -63,10 +67,15 @@ class ExactResume(HookBase):
         this."""
         self._gathered = (self.trainer.iter, comm.gather(self._local_state()))
 
-    def _local_state(self) -> dict[str, Any]:
+    def _reading_state(self) -> dict[str, Any]:
         state: dict[str, Any] = {"rng": rng_state(self._device)}
         if self._loader is not None:
             state["loader"] = self._loader.state_dict()
+        return state
+
+    def _local_state(self) -> dict[str, Any]:
+        iteration, finished = self._finished
+        state = dict(finished) if iteration == self.trainer.iter else self._reading_state()
         # detectron2's RetinaNet and FCOS keep this running average in a plain attribute.
         normalizer = getattr(self._model, "loss_normalizer", None)
         if normalizer is not None:

@@ -15,6 +15,7 @@ import torch.distributed as dist
 from detectron2.engine import HookBase
 from detectron2.utils import comm
 
+from .divergence import check_weights_finite
 from .exact_resume import ExactResume
 from .slurm_job import is_slurm_job
 from .trained import Trained
@@ -158,10 +159,14 @@ def save_interrupted(trainer: Trained) -> str:
 
     Returns:
         One line that says how to continue.
+
+    Raises:
+        FloatingPointError: If the weights are not finite. Nothing is saved then.
     """
     done, checkpointer = trainer.interruption.completed, trainer.checkpointer
     is_new = trainer.iter < trainer.max_iter and done != checkpointer.last_iteration
     if done is not None and is_new and not trainer.interruption.forced:
+        check_weights_finite(checkpointer.model, iteration=done)
         trainer.iter = done  # The next step may have begun.
         for hook in trainer._hooks:
             if isinstance(hook, ExactResume):

@@ -168,18 +168,22 @@ class Trainer(DefaultTrainer):
             stack.enter_context(self.interruption.handled())
             stack.enter_context(one_line_errors())
             try:
-                super().train()
-            except Interrupted as stop:
-                raise Interrupted(stop.signum, save_interrupted(self)) from None
+                self._train_or_save()
+            except FloatingPointError as error:
+                help = remedies(self.cfg, error, checkpoint=self.checkpointer.last_saved)
+                raise FloatingPointError(f"{error}. {help}") from error
             except Exception as error:
                 # A signal to the process group also ends data workers and other ranks.
                 if (signum := self.interruption.received) is not None:
                     raise Interrupted(signum, how_to_go_on(self)) from error
-                if not isinstance(error, FloatingPointError):
-                    raise
-                help = remedies(self.cfg, error, checkpoint=self.checkpointer.last_saved)
-                raise FloatingPointError(f"{error}. {help}") from error
+                raise
         return getattr(self, "_last_eval_results", None)
+
+    def _train_or_save(self) -> None:
+        try:
+            super().train()
+        except Interrupted as stop:
+            raise Interrupted(stop.signum, save_interrupted(self)) from None
 
     def after_train(self) -> None:
         """Run the hooks, except evaluation if the run was stopped, even in its last step."""

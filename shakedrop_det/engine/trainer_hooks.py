@@ -12,10 +12,12 @@ from shakedrop_det.checkpoint import Checkpointer
 from shakedrop_det.modeling import without_noise
 
 from .best_checkpoint import BestCheckpointer
+from .best_metric import is_of_average
 from .divergence import CheckFinite
 from .ema import EMAHook
 from .exact_resume import ExactResume
 from .interruption import StopBetweenSteps
+from .missed_evaluation import MissedEvaluation
 from .policy_search import PolicyUpdate
 from .resumable_loader import ResumableLoader, resumable
 from .trained import Trained
@@ -29,9 +31,9 @@ def complete_hooks(trainer: Trained, stock: Sequence[HookBase | None]) -> list[H
         stock: Hooks from ``DefaultTrainer.build_hooks``, which saves before it evaluates.
 
     Returns:
-        All hooks. Weights are averaged before they are saved and evaluated; signals are handled,
-        weights checked and the state for resuming gathered right before saving; metrics are written
-        last.
+        All hooks. Weights are averaged before they are saved and evaluated; the state for resuming
+        is gathered, signals are handled and weights checked right before saving; metrics are
+        written last.
     """
     cfg = trainer.cfg
     period, model = cfg.SOLVER.CHECKPOINT_PERIOD, trainer.checkpointer.model
@@ -47,22 +49,24 @@ def complete_hooks(trainer: Trained, stock: Sequence[HookBase | None]) -> list[H
     for hook in found:
         if isinstance(hook, hooks.EvalHook):
             hook._func = trainer.interruption.allowed()(hook._func)
-    before: list[HookBase] = [StopBetweenSteps(trainer.interruption), CheckFinite(period, model)]
+    before: list[HookBase] = []
     if trainer.policies is not None:
         sizes = {
             "num_images": trainer.data_loader.num_images,
             "batch_size": cfg.SOLVER.IMS_PER_BATCH,
         }
         # First, so that a checkpoint of an interrupted run includes the update.
-        before.insert(0, PolicyUpdate(trainer.policies, **sizes))
+        before.append(PolicyUpdate(trainer.policies, **sizes))
     if cfg.SOLVER.EXACT_RESUME:
         before.append(
             ExactResume(period, trainer.data_loader, model, trainer.device, trainer.policies)
         )
+    before += [StopBetweenSteps(trainer.interruption), CheckFinite(period, model)]
     # Only the main process has a hook that saves.
     later = (hooks.PeriodicCheckpointer, hooks.EvalHook)
     place = next(i for i, hook in enumerate(found) if isinstance(hook, later))
     found[place:place] = before
+    found.append(MissedEvaluation())
     return found
 
 
@@ -108,7 +112,9 @@ def evaluation_hooks(trainer: Trained) -> list[HookBase]:
         found.append(hooks.EvalHook(0, lambda: me.test_with_TTA(me.cfg, me.model)))
     metric = cfg.SOLVER.BEST_CHECKPOINT_METRIC
     if metric and comm.is_main_process():
-        averaged: dict[str, Any] = {} if trainer.ema is None else {"ema": trainer.ema}
+        # Evaluations and predictions use the average of a file that has one, so a file that is best
+        # by the metric of the weights themselves has none.
+        averaged: dict[str, Any] = {"ema": trainer.ema} if is_of_average(cfg, metric) else {}
         model = trainer.checkpointer.model
         weights = Checkpointer(model, cfg.OUTPUT_DIR, cfg=cfg, tag_last=False, **averaged)
         found.append(BestCheckpointer(cfg.TEST.EVAL_PERIOD, weights, metric))

@@ -141,10 +141,22 @@ def test_best_weights_are_kept(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> N
     # A resumed run leaves a better one alone; one from the start does not.
     # Runs go on from their last checkpoint, also where the best came after it.
     for resume, given, value in ((True, 2.5, 3.0), (False, 0.5, 0.5), (True, 4.0, 4.0)):
-        scores = iter([0.0] * (1 if resume else 3) + [given])
+        # A resumed run begins with the evaluation that its checkpoint is from before.
+        scores = iter([0.0] * (2 if resume else 3) + [given])
         Path(cfg.OUTPUT_DIR, "last_checkpoint").write_text("model_0000001.pth")
         trainer = Trainer(cfg)
         trainer.resume_or_load(resume=resume)
         trainer.train()
         assert torch.load(path, weights_only=True)["value"] == value
         assert Path(trainer.checkpointer.get_checkpoint_file()).name == "model_final.pth"
+
+
+@pytest.mark.parametrize("metric", ["classification/top1", "classification_ema/top1"])
+def test_the_best_file_has_the_weights_that_were_measured(tiny: Tiny, metric: str) -> None:
+    cfg = tiny("classifier", "SOLVER.BEST_CHECKPOINT_METRIC", metric, "SOLVER.EMA_DECAY", 0.9)
+    trainer = Trainer(cfg)
+    trainer.train()
+    cfg.MODEL.WEIGHTS = str(Path(cfg.OUTPUT_DIR, "model_best.pth"))
+    best = torch.load(cfg.MODEL.WEIGHTS, weights_only=True)
+    assert ("ema" in best) == ("_ema" in metric)
+    assert evaluate(cfg)["classification"]["top1"] == pytest.approx(best["value"])

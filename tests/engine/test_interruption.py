@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from collections.abc import Callable
@@ -13,7 +14,7 @@ import torch
 from detectron2.config import CfgNode
 from detectron2.utils.env import seed_all_rng
 
-from shakedrop_det.engine import Trainer, evaluate
+from shakedrop_det.engine import Trainer, evaluate, rng
 from shakedrop_det.engine.interruption import Interrupted
 
 Tiny = Callable[..., CfgNode]
@@ -46,14 +47,24 @@ def once(place: Callable[..., Any], condition: Callable[[], bool], number: int) 
     return wrapped
 
 
-@pytest.mark.parametrize("place", ["forward pass", "waiting for images", "evaluation"])
+def evaluated(cfg: CfgNode) -> dict[int, float]:
+    """The accuracy of each evaluation in metrics.json, by iteration."""
+    key = "classification/top1"
+    lines = map(json.loads, Path(cfg.OUTPUT_DIR, "metrics.json").read_text().splitlines())
+    return {line["iteration"]: line[key] for line in lines if key in line}
+
+
+@pytest.mark.parametrize(
+    "place", ["forward pass", "waiting for images", "images were read", "evaluation"]
+)
 def test_an_interrupted_run_goes_on_as_if_it_had_not_been(
-    cfg: CfgNode, tmp_path: Path, place: str
+    cfg: CfgNode, tmp_path: Path, place: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     unbroken = prepared(cfg)
     unbroken.train()
     expected = {key: value.clone() for key, value in unbroken.model.state_dict().items()}
 
+    accuracies = evaluated(cfg)
     cfg.OUTPUT_DIR = str(tmp_path / "interrupted")
     trainer = prepared(cfg)
     model = trainer.model
@@ -61,6 +72,9 @@ def test_an_interrupted_run_goes_on_as_if_it_had_not_been(
         model.forward = once(model.forward, lambda: trainer.iter == 1, signal.SIGTERM)
     elif place == "evaluation":
         model.forward = once(model.forward, lambda: not model.training, signal.SIGTERM)
+    elif place == "images were read":
+        restore = once(rng.set_rng_state, lambda: trainer.iter == 2, signal.SIGTERM)
+        monkeypatch.setattr(rng, "set_rng_state", restore)
     else:
         images = iter(trainer._trainer._data_loader_iter)
         read = once(images.__next__, lambda: trainer.iter == 2, signal.SIGTERM)
@@ -74,6 +88,38 @@ def test_an_interrupted_run_goes_on_as_if_it_had_not_been(
     assert resumed.start_iter == 2
     resumed.train()
     torch.testing.assert_close(resumed.model.state_dict(), expected, rtol=0, atol=0)
+    # Two evaluations were due, the first after the step that the interrupted run ended with.
+    assert evaluated(cfg) == accuracies and list(accuracies) == [1, 4]
+
+
+def test_an_evaluation_that_was_finished_is_not_repeated(cfg: CfgNode) -> None:
+    trainer = prepared(cfg)
+    model = trainer.model
+    model.forward = once(model.forward, lambda: trainer.iter == 2 and model.training, signal.SIGINT)
+    with pytest.raises(Interrupted, match="after iteration 2"):
+        trainer.train()
+    assert list(evaluated(cfg)) == [1]
+    resumed = prepared(cfg, resume=True)
+    forward, iterations = resumed.model.forward, []
+    resumed.model.forward = lambda *args: (iterations.append(resumed.iter), forward(*args))[1]
+    resumed.train()
+    assert min(iterations) == 3 and list(evaluated(cfg)) == [1, 4]
+
+
+def test_weights_that_are_not_finite_are_not_saved(cfg: CfgNode) -> None:
+    trainer = prepared(cfg)
+    step = trainer._trainer.optimizer.step
+
+    def diverge(*args: Any, **kwargs: Any) -> None:
+        step(*args, **kwargs)
+        with torch.no_grad():
+            next(p for p in trainer.model.parameters() if p.requires_grad).fill_(torch.nan)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    trainer._trainer.optimizer.step = diverge
+    with pytest.raises(FloatingPointError, match="iteration 0: 'backbone.*not finite.*BASE_LR"):
+        trainer.train()
+    assert not list(Path(cfg.OUTPUT_DIR).glob("*.pth"))
 
 
 def test_before_the_first_step_there_is_nothing_to_save(cfg: CfgNode) -> None:
