@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 from pathlib import Path
 from typing import Mapping
@@ -73,22 +74,32 @@ def read_metrics(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
 
     Raises:
         FileNotFoundError: if the file does not exist.
-        ValueError: if a line is invalid, naming it.
+        ValueError: if no line is valid. If some are not, e.g. of a run that was killed while it
+            wrote, they are skipped with a warning.
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"{path} does not exist: name the metrics.json of a training run")
     series: dict[str, dict[int, float]] = {}
+    skipped = []
     for number, line in enumerate(Path(path).read_text().splitlines(), start=1):
         try:
-            scalars = json.loads(line)
+            scalars = {key: float(value) for key, value in json.loads(line).items()}
             iteration = int(scalars["iteration"])
-        except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(
-                f"line {number} of {path} is not a JSON object with an 'iteration': "
-                "name the metrics.json of a training run"
-            ) from error
+        except (ValueError, KeyError, TypeError, AttributeError):
+            skipped.append(number)
+            continue
         for key, value in scalars.items():
-            series.setdefault(key, {})[iteration] = float(value)
+            series.setdefault(key, {})[iteration] = value
+    if skipped and not series:
+        raise ValueError(
+            f"{path} has no line that is a JSON object with an 'iteration': name the metrics.json "
+            "of a training run"
+        )
+    if skipped:
+        logging.getLogger(__name__).warning(
+            "Skipped lines of %s that are not JSON objects with an 'iteration': %s",
+            *(path, ", ".join(map(str, skipped[:10])) + (", ..." if len(skipped) > 10 else "")),
+        )
     return {key: np.array(sorted(values.items())) for key, values in series.items()}
 
 

@@ -99,10 +99,26 @@ def test_curves_of_no_run_are_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("line", ["hello", "[]", '{"total_loss": 3}', "3"])
 def test_file_of_another_kind(tmp_path: Path, line: str) -> None:
-    path = write(tmp_path / "metrics.json", {"iteration": 1, "total_loss": 3})
-    path.write_text(path.read_text() + line)
-    with pytest.raises(ValueError, match=f"line 2 of {path}"):
+    path = tmp_path / "metrics.json"
+    path.write_text(line)
+    with pytest.raises(ValueError, match=f"{path} has no line that is"):
         read_metrics(path)
+
+
+def test_a_line_that_was_not_finished_is_skipped(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "metrics.json"
+    lines = [
+        '{"iteration": 1, "total_loss": 3}',
+        '{"iteration": 2, "tot',
+        '{"iteration": 3, "x": 1}',
+    ]
+    path.write_text("\n".join(lines))
+    metrics = read_metrics(path)
+    assert metrics["total_loss"].tolist() == [[1, 3]] and metrics["x"].tolist() == [[3, 1]]
+    assert f"Skipped lines of {path} that are not JSON objects" in caplog.text
+    assert caplog.text.rstrip().endswith(": 2")
 
 
 def test_run_without_a_loss(tmp_path: Path) -> None:
