@@ -6,11 +6,14 @@ import logging
 import multiprocessing
 import os
 import signal
+import socket
 import sys
 from collections.abc import Callable
 from types import FrameType
 from typing import Any
+from urllib.parse import urlsplit
 
+import torch
 from detectron2.engine import launch as launch_stock
 from torch.multiprocessing import ProcessExitedException
 
@@ -39,6 +42,10 @@ def launch(main: Callable[[Any], Any], args: Any, *, num_gpus: int, **options: A
         join(main, args, begun=had_begun())
         return
     if num_gpus * options.get("num_machines", 1) > 1:
+        with reported_to_user():
+            check_devices(num_gpus)
+            if options.get("machine_rank", 0) == 0:
+                check_port_is_free(options.get("dist_url") or "")
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, _hand_on)
         # It warns that it ends the other processes, after the first has printed its error.
@@ -49,6 +56,45 @@ def launch(main: Callable[[Any], Any], args: Any, *, num_gpus: int, **options: A
         # That process has already reported why.
         code = error.exit_code
         sys.exit(code if code >= 0 else 128 - code)
+
+
+def check_devices(num_gpus: int) -> None:
+    """Check that there is a GPU for each process, unless there are none at all.
+
+    Raises:
+        ValueError: If there is not. The message has both numbers.
+    """
+    if torch.cuda.is_available() and num_gpus > torch.cuda.device_count():
+        raise ValueError(
+            f"--num-gpus {num_gpus}: each process needs a GPU, but this machine has "
+            f"{torch.cuda.device_count()}: lower --num-gpus, or list more in CUDA_VISIBLE_DEVICES "
+            "if that hides some"
+        )
+
+
+def check_port_is_free(dist_url: str) -> None:
+    """Check that the first process can wait for the others at its address.
+
+    Args:
+        dist_url: Address such as "tcp://127.0.0.1:1234". Addresses of other kinds are not checked.
+
+    Raises:
+        ValueError: If another process uses the port. The message names it.
+    """
+    address = urlsplit(dist_url)
+    if address.scheme != "tcp" or not address.port:
+        return
+    with socket.socket() as probe:
+        # As torch does, for the port of a run that has just ended.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("", address.port))
+        except OSError as error:
+            raise ValueError(
+                f"--dist-url {dist_url}: port {address.port} cannot be used ({error.strerror}): "
+                "end the processes that are left of an earlier run, or choose another port "
+                "(--dist-url auto on a single machine)"
+            ) from error
 
 
 def _hand_on(signum: int, frame: FrameType | None) -> None:
