@@ -54,7 +54,8 @@ def evaluate(cfg: CfgNode, *, resume: bool = False, allow_pickle: bool = False) 
 
     Raises:
         FileNotFoundError, ValueError: See :func:`check_config` and :class:`Checkpointer`. Also
-            raised if the file lacks weights of the model, or has other shapes or classes.
+            raised if there is no file, or it lacks weights of the model, or has other shapes or
+            classes.
     """
     check_config(cfg, train=False)
     with errors_of_config(cfg):
@@ -66,9 +67,17 @@ def evaluate(cfg: CfgNode, *, resume: bool = False, allow_pickle: bool = False) 
         heads_may_be_missing=False,
         allow_pickle=allow_pickle,
     )
+    source = cfg.MODEL.WEIGHTS
+    if resume and checkpointer.has_checkpoint():
+        source = checkpointer.get_checkpoint_file()
+    if not source:
+        raise ValueError(
+            "MODEL.WEIGHTS is empty, so random weights would be evaluated: set it to a checkpoint, "
+            "or use --resume with an OUTPUT_DIR that has one"
+        )
     content = checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=resume)
-    classes = checked_classes(content.get(CLASSES), source=cfg.MODEL.WEIGHTS)
-    check_same_classes(classes, cfg.DATASETS.TEST, source=cfg.MODEL.WEIGHTS)
+    classes = checked_classes(content.get(CLASSES), source=source)
+    check_same_classes(classes, cfg.DATASETS.TEST, source=source)
     results = Trainer.test(cfg, model)
     if cfg.TEST.AUG.ENABLED:
         results.update(Trainer.test_with_TTA(cfg, model))

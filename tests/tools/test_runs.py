@@ -43,7 +43,8 @@ def test_a_run_has_its_folder_to_itself_says_little_and_ends_by_ctrl_c(
     assert (code, text.startswith(message)) == (2, True), text
     assert len(text.splitlines()) == 1 and (tmp_path / "config.yaml").read_text() == config
     # An evaluation may write there.
-    code, text = leave(TRAIN_NET, *again, "--eval-only", "MODEL.WEIGHTS", "none.pth")
+    data = ["DATASETS.TEST", "('tiny_scenes_val',)", "MODEL.WEIGHTS", "none.pth"]
+    code, text = leave(TRAIN_NET, *again, *data, "--eval-only")
     assert (code, text.splitlines()[-1][:40]) == (
         2,
         "error: MODEL.WEIGHTS: there is no file 'none.pth'"[:40],
