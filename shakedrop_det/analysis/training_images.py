@@ -57,6 +57,7 @@ def draw_training_images(
     cfg.defrost()
     cfg.DATALOADER.NUM_WORKERS = 0
     cfg.DATASETS.TEST = ()
+    cfg.OUTPUT_DIR = str(folder)  # A run may be reading what it left out of bad annotations.
     check_datasets(cfg, train=True)
     seed_all_rng(None if cfg.SEED < 0 else cfg.SEED)
     batches = Trainer.build_train_loader(cfg)

@@ -7,7 +7,6 @@ import os
 from difflib import get_close_matches
 
 from detectron2.data import DatasetCatalog, Metadata, MetadataCatalog
-from detectron2.utils.file_io import PathManager
 
 from .annotation_checks import Needs
 from .classes import class_difference, class_names
@@ -15,9 +14,14 @@ from .cleaned_files import cleaned_file, original_file, read_from, write_cleaned
 from .coco_checks import find_problems, read_checked
 from .coco_files import is_coco_file
 from .coco_json import read_categories
+from .missing_files import check_files
 from .record_checks import find_record_problems
 
 SKIP = "DATASETS.SKIP_BAD_ANNOTATIONS"
+_OTHER_FILES = (
+    *("pascal_voc", "cityscapes_instance", "cityscapes_sem_seg", "sem_seg", "coco_panoptic_seg"),
+)
+"""Evaluator types of detectron2's datasets whose content is not checked here."""
 
 
 def check_dataset(
@@ -28,6 +32,7 @@ def check_dataset(
     needs: Needs | None = None,
     skip_bad: bool = False,
     folder: str = "",
+    again: bool = False,
 ) -> None:
     """Check that a dataset can be used, and raise an error with the remedy if not.
 
@@ -41,13 +46,16 @@ def check_dataset(
         needs: Requirements of the run on annotations, by default boxes to train on. Images to
             evaluate or predict on may lack annotations, as in COCO's test-dev.
         skip_bad: Whether to leave out bad annotations of COCO files. The dataset is then read from
-            a file in ``folder``.
-        folder: Output folder of the run.
+            a file in ``folder``. All images to evaluate on are then decoded, since the metrics
+            count objects in images that are left out later as missed.
+        folder: Folder of the run for that file.
+        again: Whether the run has checked the dataset for something else too, such as training.
+            What that check left out remains left out.
 
     Raises:
         ValueError: If the name is unknown, the annotation file is not a COCO file or has no
             annotations, some of them are invalid, or the model has another number of classes.
-        FileNotFoundError: If the annotation file or the image folder is missing.
+        FileNotFoundError: If the annotation file or a folder is missing.
     """
     needs = Needs() if needs is None else needs
     if name not in DatasetCatalog.list():
@@ -61,10 +69,15 @@ def check_dataset(
     if "prepare" in metadata.as_dict():
         metadata.prepare()
     if is_coco(metadata):
-        _check_coco(name, metadata, needs=needs, skip_bad=skip_bad, folder=folder)
+        if not again:
+            read_from(name, original_file(name))
+        cleaned = cleaned_file(name, folder) if skip_bad else None
+        _check_coco(name, metadata, needs=needs, cleaned=cleaned, again=again)
     elif metadata.get("json_file") and metadata.get("evaluator_type") == "lvis":
-        _check_there(name, metadata, metadata.json_file)
+        check_files(name)
         read_checked(metadata.json_file, name=name, training=needs.training)
+    elif metadata.get("evaluator_type") in _OTHER_FILES:
+        check_files(name)
     elif metadata.get("evaluator_type") in (None, "coco"):
         _check_records(name, num_classes=num_classes, needs=needs)
     classes = class_names(name)
@@ -90,22 +103,21 @@ def use_cleaned(name: str, folder: str) -> None:
 
 
 def _check_coco(
-    name: str, metadata: Metadata, *, needs: Needs, skip_bad: bool, folder: str
+    name: str, metadata: Metadata, *, needs: Needs, cleaned: str | None, again: bool
 ) -> None:
-    json_file = original_file(name)
-    read_from(name, json_file)
-    _check_there(name, metadata, json_file)
-    content = read_checked(json_file, name=name, training=needs.training)
-    _check_registered_classes(name, metadata, json_file)
-    image_root = metadata.get("image_root") or ""
-    problems, usable = find_problems(content, image_root=image_root, needs=needs)
-    cleaned = cleaned_file(name, folder)
+    """Check a COCO file. What is bad is left out in ``cleaned``; if that is None, it is an
+    error."""
+    check_files(name)
+    content = read_checked(metadata.json_file, name=name, training=needs.training)
+    _check_registered_classes(name, metadata, metadata.json_file)
+    image_root, decode = metadata.get("image_root") or "", bool(cleaned) and not needs.training
+    problems, usable = find_problems(content, image_root=image_root, needs=needs, decode=decode)
     if not problems.number:
-        if skip_bad and os.path.isfile(cleaned):
+        if cleaned and not again and os.path.isfile(cleaned):
             os.remove(cleaned)  # The original has been corrected since.
         return
-    subject = f"{json_file} of dataset {name!r}"
-    if not skip_bad:
+    subject = f"{original_file(name)} of dataset {name!r}"
+    if not cleaned:
         raise ValueError(
             f"{subject} has {problems.title}:\n{problems}\nCorrect them, or set {SKIP} "
             "True to leave out these images and annotations"
@@ -143,21 +155,3 @@ def _check_registered_classes(name: str, metadata: Metadata, json_file: str) -> 
             f"{difference}. Instead of the name, give the file and its image folder: "
             f"{json_file}:{metadata.get('image_root')}"
         )
-
-
-def _check_there(name: str, metadata: Metadata, json_file: str) -> None:
-    if not PathManager.isfile(json_file):
-        raise FileNotFoundError(_missing("annotation file", json_file, name))
-    if metadata.get("image_root") and not PathManager.isdir(metadata.image_root):
-        raise FileNotFoundError(_missing("image folder", metadata.image_root, name))
-
-
-def _missing(what: str, path: str, name: str) -> str:
-    if is_coco_file(name):
-        return f"{what} {path} of dataset {name!r} does not exist: correct DATASETS.COCO_FILES"
-    root = os.environ.get("DETECTRON2_DATASETS")
-    now = "is not set" if root is None else f"is {root!r}"
-    return (
-        f"{what} {path} of dataset {name!r} does not exist: put it there, or set the environment "
-        f"variable DETECTRON2_DATASETS, which {now}, to the folder that contains the datasets"
-    )

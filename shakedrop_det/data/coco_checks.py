@@ -59,7 +59,7 @@ def _check_categories(categories: list[Any], subject: str) -> None:
 
 
 def find_problems(
-    content: dict[str, Any], *, image_root: str, needs: Needs
+    content: dict[str, Any], *, image_root: str, needs: Needs, decode: bool = False
 ) -> tuple[Problems, dict[str, Any]]:
     """Check the images and annotations of a COCO file.
 
@@ -67,6 +67,7 @@ def find_problems(
         content: Content from :func:`read_checked`.
         image_root: Folder of the images; "" to not check the files.
         needs: Requirements of the run.
+        decode: Whether to decode all images; see :func:`image_problems`.
 
     Returns:
         The mistakes, and the content without the images and annotations that have them.
@@ -74,7 +75,7 @@ def find_problems(
     problems = Problems()
     images = content["images"]
     bad_images = set()
-    for index, what in image_problems(images, image_root) if image_root else ():
+    for index, what in image_problems(images, image_root, decode=decode) if image_root else ():
         bad_images.add(index)
         number = images[index].get("id") if isinstance(images[index], dict) else f"at {index}"
         problems.add(f"image {number}", what)

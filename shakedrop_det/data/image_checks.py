@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from PIL import Image
@@ -14,23 +15,28 @@ from shakedrop_det.utils.reading import DEEP
 SAMPLE = 300
 """Approximate number of images whose header is read, spread evenly over the list."""
 
+_READERS = 8
 _ORIENTATION = 0x0112
 _TURNED = (5, 6, 7, 8)  # EXIF orientations that swap height and width.
 
 
-def image_problems(images: Sequence[Any], image_root: str) -> Iterator[tuple[int, str]]:
+def image_problems(
+    images: Sequence[Any], image_root: str, *, decode: bool = False
+) -> Iterator[tuple[int, str]]:
     """Find bad records, missing files and, in a sample, files of another size or type than needed.
 
     Args:
         images: Image records of the COCO file.
         image_root: Folder that contains the files.
+        decode: Whether to decode all images instead, to find all that are damaged.
 
     Yields:
         The index of an image and a description of the mistake.
     """
-    there = _Files(image_root)
+    there = Files()
     seen: set[Any] = set()
-    step = max(len(images) // SAMPLE, 1)
+    step = 1 if decode else max(len(images) // SAMPLE, 1)
+    opened: list[tuple[int, str]] = []
     for index, image in enumerate(images):
         problem = _record_problem(image, seen)
         if problem is None and is_local(image_root):
@@ -38,9 +44,15 @@ def image_problems(images: Sequence[Any], image_root: str) -> Iterator[tuple[int
             if path not in there:
                 problem = f"has no file {path}"
             elif index % step == 0:
-                problem = file_problem(path, image)
+                opened.append((index, path))
         if problem is not None:
             yield index, problem
+    # Threads, since Pillow decodes without Python's lock.
+    with ThreadPoolExecutor(_READERS) as pool:
+        found = pool.map(lambda at: file_problem(at[1], images[at[0]], decode=decode), opened)
+        for (index, _), problem in zip(opened, found, strict=True):
+            if problem is not None:
+                yield index, problem
 
 
 def _record_problem(image: Any, seen: set[Any]) -> str | None:
@@ -62,18 +74,21 @@ def _record_problem(image: Any, seen: set[Any]) -> str | None:
     return None
 
 
-def file_problem(path: str, image: dict[str, Any]) -> str | None:
+def file_problem(path: str, image: dict[str, Any], *, decode: bool = False) -> str | None:
     """Read the header of an image file and describe what is wrong with it; None if nothing is.
 
     Args:
         path: Path of the file.
         image: Record of the image, with ``height`` and ``width``.
+        decode: Whether to read the pixels too.
     """
     try:
         with Image.open(path) as file:
             orientation = file.getexif().get(_ORIENTATION)
             size = file.size[::-1] if orientation in _TURNED else file.size
             mode = file.mode
+            if decode:
+                file.load()
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         return f"has a file {path} that cannot be read ({error})"
     if mode.startswith(DEEP):
@@ -85,18 +100,17 @@ def file_problem(path: str, image: dict[str, Any]) -> str | None:
     return None
 
 
-class _Files:
+class Files:
     """Set of existing files, which lists whole folders at once."""
 
-    def __init__(self, root: str) -> None:
-        self._root = root
+    def __init__(self) -> None:
         self._folders: dict[str, set[str]] = {}
 
     def __contains__(self, path: str) -> bool:
         folder, name = os.path.split(path)
         if folder not in self._folders:
             try:
-                self._folders[folder] = set(os.listdir(folder))
+                self._folders[folder] = set(os.listdir(folder or os.curdir))
             except OSError:
                 self._folders[folder] = set()
         return name in self._folders[folder]

@@ -7,6 +7,8 @@ from typing import Any
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
+from .missing_files import check_files
+
 
 def register_category(name: str, source: str, category: str) -> None:
     """Register the images of a dataset with the annotations of one category.
@@ -29,10 +31,15 @@ def load_category(source: str, category: str) -> list[dict[str, Any]]:
         source, category: See :func:`register_category`.
 
     Raises:
+        FileNotFoundError: If the files of the dataset are missing.
         ValueError: If the dataset does not have the category.
     """
+    metadata = MetadataCatalog.get(source)
+    if "prepare" in metadata.as_dict():
+        metadata.prepare()
+    check_files(source)
     records = DatasetCatalog.get(source)
-    classes = list(MetadataCatalog.get(source).thing_classes)
+    classes = list(metadata.thing_classes)
     if category not in classes:
         raise ValueError(
             f"dataset {source!r} has no category {category!r}: choose one of {', '.join(classes)}"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Sequence
 
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog
@@ -14,8 +15,10 @@ from shakedrop_det.data.checks import use_cleaned
 from shakedrop_det.data.classes import check_same_classes
 from shakedrop_det.data.coco_files import is_coco_file
 from shakedrop_det.data.keypoints import check_keypoints
+from shakedrop_det.data.label_checks import check_labels
 from shakedrop_det.evaluation import check_coco_backend
 from shakedrop_det.utils.config_values import check_values
+from shakedrop_det.utils.errors import raised_here
 from shakedrop_det.utils.output_folder import make_output_folder
 
 from .best_metric import check_best_metric
@@ -34,11 +37,13 @@ def check_config(cfg: CfgNode, *, train: bool = True) -> None:
 
     Args:
         cfg: Config of the run.
-        train: Whether the run trains, which requires ``DATASETS.TRAIN``.
+        train: Whether the run trains, which requires ``DATASETS.TRAIN``. Otherwise, it evaluates,
+            which requires ``DATASETS.TEST``.
 
     Raises:
         ValueError: Names the key, its value and the remedy if ``OUTPUT_DIR`` is not writable; a
-            dataset is unknown, unreadable or empty, has unusable annotations, or has classes other
+            dataset is unknown, unreadable or empty, has unusable annotations or labels, or classes
+            other
             than those of the model or the other datasets; a file of proposals could run code;
             ``TEST.AUG`` is set for a model without it; ``TEST.COCO_BACKEND`` is unknown or not
             installed; a batch cannot be divided evenly; ``SOLVER.CHECKPOINT_PERIOD`` is not
@@ -66,7 +71,7 @@ def check_config(cfg: CfgNode, *, train: bool = True) -> None:
     comm.synchronize()
     if cfg.DATASETS.SKIP_BAD_ANNOTATIONS and comm.get_local_rank() > 0:
         for name in (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST):
-            use_cleaned(name, cfg.OUTPUT_DIR)
+            use_cleaned(name, folder_of_cleaned(cfg, train=train))
 
 
 def check_tta(cfg: CfgNode) -> None:
@@ -159,27 +164,40 @@ def check_datasets(cfg: CfgNode, *, train: bool) -> None:
     check_proposal_files(cfg, train=train)
     if train and not cfg.DATASETS.TRAIN:
         raise ValueError("DATASETS.TRAIN is empty: set it to the datasets to train on")
+    if not train and not cfg.DATASETS.TEST:
+        raise ValueError("DATASETS.TEST is empty: set it to the datasets to evaluate on")
     errors: list[Exception] = []
-    first: str | None = None
+    checked: list[str] = []
     for part in ("TRAIN", "TEST") if train else ("TEST",):
         for name in cfg.DATASETS[part]:
-            for check in _dataset_checks(cfg, name, training=part == "TRAIN", first=first):
+            for check in _dataset_checks(cfg, name, part=part, train=train, checked=checked):
                 try:
                     check()
                 except (ValueError, FileNotFoundError) as error:
-                    errors.append(type(error)(f"DATASETS.{part}: {error}"))
-            first = first or name
+                    if not raised_here(error):
+                        raise  # A bug in a function that loads a dataset.
+                    kind = ValueError if isinstance(error, ValueError) else FileNotFoundError
+                    errors.append(kind(f"DATASETS.{part}: {error}"))
+            checked.append(name)
     if len(errors) > 1:
         raise ValueError("\n".join(map(str, errors)))
     if errors:
         raise errors[0]
 
 
+def folder_of_cleaned(cfg: CfgNode, *, train: bool) -> str:
+    """Return the folder for the files of ``DATASETS.SKIP_BAD_ANNOTATIONS``. An evaluation leaves
+    those of a run that trains in the same ``OUTPUT_DIR`` alone."""
+    return cfg.OUTPUT_DIR if train else os.path.join(cfg.OUTPUT_DIR, "inference")
+
+
 def _dataset_checks(
-    cfg: CfgNode, name: str, *, training: bool, first: str | None
+    cfg: CfgNode, name: str, *, part: str, train: bool, checked: Sequence[str]
 ) -> list[Callable[[], None]]:
-    """Return the checks of a dataset. Its classes must equal those of the dataset ``first``."""
+    """Return the checks of a dataset. Its classes must equal those of the first that was
+    checked."""
     key, number = num_classes(cfg)
+    training, first = part == "TRAIN", next(iter(checked), None)
     checks: list[Callable[[], None]] = [
         lambda: check_dataset(
             name,
@@ -188,17 +206,26 @@ def _dataset_checks(
             key=key,
             needs=needs_of(cfg, training=training),
             skip_bad=cfg.DATASETS.SKIP_BAD_ANNOTATIONS,
-            folder=cfg.OUTPUT_DIR,
+            folder=folder_of_cleaned(cfg, train=train),
+            again=name in checked,
         )
     ]
     if name in DatasetCatalog:
         checks.append(lambda: check_keypoints(cfg, name, training=training))
         checks.append(lambda: check_semantics(cfg, name))
+        if is_classifier(cfg):
+            checks.append(lambda: _check_labels(cfg, name))
         if not training:
             checks.append(lambda: _check_evaluator(name))
         if first in DatasetCatalog and first is not None:
             checks.append(lambda: check_same_classes(first, name))
     return checks
+
+
+def _check_labels(cfg: CfgNode, name: str) -> None:
+    number = cfg.MODEL.IMAGE_CLASSIFIER.NUM_CLASSES
+    # Missing files are skipped where unreadable ones are.
+    check_labels(name, num_classes=number, files=cfg.DATALOADER.UNREADABLE_IMAGES != "skip")
 
 
 def _check_evaluator(name: str) -> None:

@@ -69,7 +69,7 @@ def message_for_user(error: Exception) -> str | None:
         return None
     if _IN_WORKER.match(str(error)):
         return _of_worker(str(error))
-    return str(error) if _raised_here(error) else None
+    return str(error) if raised_here(error) else None
 
 
 def _of_worker(text: str) -> str | None:
@@ -81,8 +81,8 @@ def _of_worker(text: str) -> str | None:
     return found[1].strip() if found else None
 
 
-def _raised_here(error: BaseException) -> bool:
-    """Whether the innermost function of the traceback belongs to this package."""
+def raised_here(error: BaseException) -> bool:
+    """Return whether the innermost function of the traceback belongs to this package."""
     traceback = error.__traceback__
     while traceback is not None and traceback.tb_next is not None:
         traceback = traceback.tb_next

@@ -16,7 +16,9 @@ from matplotlib.axes import Axes
 from PIL import Image
 
 from shakedrop_det.analysis import draw_training_images
+from shakedrop_det.data import use_coco_files
 from shakedrop_det.engine import Trainer
+from tests.own_data import write_own_data
 
 Tiny = Callable[..., CfgNode]
 
@@ -115,3 +117,16 @@ def test_semantic_labels_without_names_of_classes(
 def test_number_of_images(tiny: Tiny, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="--num-images must be at least 1, got 0"):
         draw_training_images(tiny("mask_rcnn"), tmp_path, num_images=0)
+
+
+def test_what_a_run_left_out_of_bad_annotations_is_left_alone(tiny: Tiny, tmp_path: Path) -> None:
+    def spoil(content: dict[str, Any]) -> None:
+        content["annotations"][2]["segmentation"] = None
+
+    cfg = tiny("mask_rcnn", "MODEL.ROI_HEADS.NUM_CLASSES", 2)
+    cfg.DATASETS.SKIP_BAD_ANNOTATIONS = True
+    cfg.DATASETS.TRAIN = (write_own_data(tmp_path / "own", spoil),)
+    use_coco_files(cfg)
+    draw_training_images(cfg, tmp_path / "pictures", num_images=1)
+    assert not Path(cfg.OUTPUT_DIR).exists()
+    assert (tmp_path / "pictures" / "usable_annotations" / "instances.json").exists()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -63,6 +64,27 @@ def test_missing_annotation_file(register: Callable, monkeypatch: pytest.MonkeyP
     file = register(None)
     with pytest.raises(FileNotFoundError, match=f"{file} .*'{NAME}'.*which is '/somewhere'"):
         check_dataset(NAME, num_classes=None)
+
+
+@pytest.mark.parametrize(
+    "name, path",
+    [
+        ("voc_2007_trainval", "VOC2007/ImageSets/Main/trainval.txt"),
+        ("cityscapes_fine_instance_seg_val", "cityscapes/leftImg8bit/val/"),
+        ("cityscapes_fine_sem_seg_train", "cityscapes/leftImg8bit/train/"),
+        ("coco_2017_val_panoptic", "coco/annotations/instances_val2017.json"),
+        ("coco_2017_val_panoptic_separated", "coco/annotations/instances_val2017.json"),
+        ("coco_2017_val_panoptic_stuffonly", "coco/val2017"),
+        ("coco_2017_val_person", "coco/annotations/instances_val2017.json"),
+        ("ade20k_sem_seg_val", "ADEChallengeData2016/images/validation"),
+    ],
+)
+def test_missing_files_of_built_in_datasets_come_with_the_remedy(name: str, path: str) -> None:
+    where = os.path.join(os.path.expanduser(os.getenv("DETECTRON2_DATASETS", "datasets")), path)
+    if os.path.exists(where):
+        pytest.skip(f"{where} exists")
+    with pytest.raises(FileNotFoundError, match=f"{where} .* set the env.* DETECTRON2_DATASETS"):
+        check_dataset(name, num_classes=None)
 
 
 def test_missing_image_folder(register: Callable, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
@@ -14,6 +15,7 @@ from PIL import Image
 
 from shakedrop_det.data import use_coco_files
 from shakedrop_det.engine import Trainer, build_evaluator, check_config
+from shakedrop_det.utils.errors import message_for_user
 from tests.own_data import write_own_data
 
 Tiny = Callable[..., CfgNode]
@@ -50,6 +52,10 @@ def test_no_data_set(tiny: Tiny) -> None:
     with pytest.raises(ValueError, match="DATASETS.TRAIN is empty"):
         check_config(cfg)
     check_config(cfg, train=False)
+    cfg.DATASETS.TRAIN, cfg.DATASETS.TEST = cfg.DATASETS.TEST, ()
+    check_config(cfg)
+    with pytest.raises(ValueError, match="DATASETS.TEST is empty: set it to"):
+        check_config(cfg, train=False)
 
 
 def test_broken_annotations(tiny: Tiny, coco: Callable[[str], str], tmp_path: Path) -> None:
@@ -177,10 +183,12 @@ def test_bad_annotations_are_left_out_of_a_run(tiny: Tiny, tmp_path: Path) -> No
     """Training and the metrics see the rest."""
 
     def spoil(content: dict[str, Any]) -> None:
-        content["annotations"][2]["segmentation"] = None
+        # Only training on polygons cannot have it.
+        content["annotations"][2]["segmentation"] = {"size": [64, 80], "counts": [10, 20, 5090]}
 
     cfg = tiny("mask_rcnn", "MODEL.ROI_HEADS.NUM_CLASSES", 2)
     cfg.DATASETS.SKIP_BAD_ANNOTATIONS = True
+    cfg.INPUT.MASK_FORMAT = "polygon"
     data = write_own_data(tmp_path / "own", spoil)
     cfg.DATASETS.TRAIN = cfg.DATASETS.TEST = (data,)
     use_coco_files(cfg)
@@ -198,3 +206,86 @@ def test_labels_of_pixels_do_not_come_with_a_coco_file(tiny: Tiny, tmp_path: Pat
         ValueError, match="'PanopticFPN' needs per-pixel labels, which the COCO fil"
     ):
         check_config(cfg)
+
+
+@pytest.fixture
+def register() -> Iterator[Callable[[Callable[[], Any]], str]]:
+    """``register(function)`` registers a dataset with a function."""
+    name = "of_a_function"
+
+    def under_name(function: Callable[[], Any]) -> str:
+        DatasetCatalog.register(name, function)
+        return name
+
+    yield under_name
+    DatasetCatalog.remove(name)
+    MetadataCatalog.pop(name, None)
+
+
+@pytest.mark.parametrize(
+    "bug", [lambda: float("abc"), lambda: json.loads("{"), lambda: b"\xff".decode()]
+)
+def test_a_bug_in_the_function_of_a_dataset_keeps_its_traceback(
+    tiny: Tiny, register: Callable[..., str], bug: Callable[[], Any]
+) -> None:
+    with pytest.raises(Exception) as expected:
+        bug()
+    with pytest.raises(type(expected.value)) as error:
+        check_config(tiny("mask_rcnn", "DATASETS.TRAIN", (register(bug),)))
+    assert error.traceback[-1].path == expected.traceback[-1].path
+    assert message_for_user(error.value) is None
+
+
+LABELS = "label 10, which is not an integer from 0 to 9: MODEL.IMAGE_CLASSIFIER.NUM_CLASSES is 10"
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"label": 10}, LABELS),
+        ({"label": -1}, "has label -1, which is not"),
+        ({"label": "3"}, "has label '3', which is not"),
+        ({"label": 1.0}, "has label 1.0, which is not"),
+        ({"label": None}, "image 5 has no 'label'"),
+        ({"file_name": "gone.png"}, "image 5 has no file gone.png"),
+        ({"file_name": 5}, "has file_name 5, which is not a text"),
+        ({"file_name": None}, "has neither 'file_name' nor 'image'"),
+    ],
+)
+def test_labels_and_files_of_a_function_are_checked(
+    tiny: Tiny,
+    register: Callable[..., str],
+    tmp_path: Path,
+    change: dict[str, Any],
+    message: str,
+) -> None:
+    file = str(tmp_path / "a.png")
+    Image.new("RGB", (8, 8)).save(file)
+    good = {"file_name": file, "image_id": 5, "label": np.int64(9)}
+    records = [good]
+    cfg = tiny("classifier", "DATASETS.TRAIN", (register(lambda: records),))
+    check_config(cfg)
+    records = [{key: value for key, value in {**good, **change}.items() if value is not None}]
+    with pytest.raises(ValueError, match=f"DATASETS.TRAIN: dataset 'of_a.*\n.*{message}"):
+        check_config(cfg)
+    cfg.DATALOADER.UNREADABLE_IMAGES = "skip"
+    if message.endswith("gone.png"):
+        check_config(cfg)
+
+
+def test_an_evaluation_leaves_the_files_of_a_run_alone(tiny: Tiny, tmp_path: Path) -> None:
+    def spoil(content: dict[str, Any]) -> None:
+        content["annotations"][2]["segmentation"] = None
+
+    cfg = tiny("mask_rcnn", "MODEL.ROI_HEADS.NUM_CLASSES", 2)
+    cfg.DATASETS.SKIP_BAD_ANNOTATIONS = True
+    cfg.DATASETS.TRAIN = cfg.DATASETS.TEST = (write_own_data(tmp_path / "own", spoil),)
+    use_coco_files(cfg)
+    check_config(cfg)
+    (used,) = Path(cfg.OUTPUT_DIR, "usable_annotations").iterdir()
+    used.write_text("as it was")
+    check_config(cfg, train=False)
+    assert used.read_text() == "as it was"
+    assert MetadataCatalog.get("instances").json_file == (
+        f"{cfg.OUTPUT_DIR}/inference/usable_annotations/instances.json"
+    )
