@@ -17,13 +17,13 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
-ROOTS = (
-    *("MODEL", "INPUT", "DATASETS", "DATALOADER", "SOLVER", "TEST", "GLOBAL"),
-    *("OUTPUT_DIR", "SEED", "CUDNN_BENCHMARK", "VIS_PERIOD", "FLOAT32_PRECISION", "VERSION"),
-)
-"""What keys of a config begin with."""
+SECTIONS = ("MODEL", "INPUT", "DATASETS", "DATALOADER", "SOLVER", "TEST", "GLOBAL")
+"""First parts of the keys of a config that have several."""
 
-_KEY = re.compile(rf"({'|'.join(ROOTS)})(\.\w+)*")
+KEYS = (*("OUTPUT_DIR", "SEED", "CUDNN_BENCHMARK", "VIS_PERIOD", "FLOAT32_PRECISION", "VERSION"),)
+"""Keys of a config that have a single part."""
+
+_KEY = re.compile(rf"({'|'.join(SECTIONS)})(\.[A-Z0-9_]+)+|{'|'.join(KEYS)}")
 
 _NOISE = (
     # Of detectron2 and its dependencies, about themselves.
@@ -49,7 +49,8 @@ class ToolParser(argparse.ArgumentParser):
     """A parser of a tool's arguments, in which config options may stand anywhere.
 
     Each word that is a key of a config, such as SOLVER.BASE_LR, and the word after it, whatever
-    that looks like, are an option. ``argparse.REMAINDER``, which detectron2's own parser uses,
+    that looks like, are an option; so is SOLVER.BASE_LR=0.01. An existing file, such as TEST.JPG,
+    is no key. ``argparse.REMAINDER``, which detectron2's own parser uses,
     would take all that follows the first of them, flags of the tool among it.
     """
 
@@ -122,8 +123,11 @@ class ToolParser(argparse.ArgumentParser):
         waiting = list(reversed(words))
         while waiting:
             word = waiting.pop()
-            if not _KEY.fullmatch(word) or (rest and self._takes_value(rest[-1])):
+            key, has_value, _ = word.partition("=")
+            if not _is_key(key) or (rest and self._takes_value(rest[-1])):
                 rest.append(word)
+            elif has_value:
+                options.append(word)
             elif not waiting:
                 self.error(f"{word} has no value: options of the config are pairs of KEY and VALUE")
             else:
@@ -133,6 +137,12 @@ class ToolParser(argparse.ArgumentParser):
     def _takes_value(self, word: str) -> bool:
         action = self._option_string_actions.get(word)
         return action is not None and action.nargs is None
+
+
+def _is_key(word: str) -> bool:
+    if not _KEY.fullmatch(word):
+        return False
+    return word in KEYS or not os.path.isfile(word)
 
 
 class _Formatter(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefaultsHelpFormatter):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import signal
 import warnings
+from pathlib import Path
 
 import pytest
 from command_line import ToolParser, run
@@ -44,6 +45,29 @@ def test_files_and_options_are_told_apart() -> None:
     args = parser(inputs=True).parse_args(line.split())
     assert args.inputs == ["a.jpg", "IMG_1.JPG", "b", "c"]
     assert args.opts == ["SEED", "5", "MODEL.DEVICE", "cpu"]
+
+
+@pytest.mark.parametrize("name", ["TEST.jpg", "INPUT", "MODEL.mp4", "SOLVER", "MODEL.DEVICE.png"])
+def test_inputs_with_names_like_keys_are_inputs(name: str) -> None:
+    args = parser(inputs=True).parse_args([name, "b.jpg", "--config", "f", "--output", "o"])
+    assert (args.inputs, args.opts) == ([name, "b.jpg"], [])
+
+
+def test_an_existing_file_is_no_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    line = ["a.jpg", "TEST.JPG", "b.jpg", "--config", "f", "--output", "o", "SEED", "1"]
+    assert parser(inputs=True).parse_args(line).inputs == ["a.jpg"]
+    for name in ("TEST.JPG", "SEED"):
+        Path(name).touch()
+    args = parser(inputs=True).parse_args(line)
+    assert args.inputs == ["a.jpg", "TEST.JPG", "b.jpg"] and args.opts == ["SEED", "1"]
+
+
+def test_an_option_may_be_one_word() -> None:
+    line = "a.jpg MODEL.DEVICE=cpu --config f SEED=3 --output o b.jpg DATASETS.TEST=a,b=c"
+    args = parser(inputs=True).parse_args(line.split())
+    assert args.inputs == ["a.jpg", "b.jpg"]
+    assert args.opts == ["MODEL.DEVICE=cpu", "SEED=3", "DATASETS.TEST=a,b=c"]
 
 
 @pytest.mark.parametrize(

@@ -7,10 +7,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from command_line import ROOTS
+from command_line import KEYS, SECTIONS
+from detectron2.config import CfgNode
 
 from shakedrop_det.conversion.convert import TARGETS
 from shakedrop_det.engine import load_config
+from shakedrop_det.engine.options import _keys
 from shakedrop_det.export import FORMATS
 
 FOLDER = Path(__file__).parents[2] / "tools"
@@ -52,7 +54,10 @@ def test_help_waits_for_no_import_and_shows_the_flags_of_all_tools(tool: Path) -
 
 
 def test_what_parsers_know_is_what_the_package_has() -> None:
-    assert set(ROOTS) >= set(load_config("")), "keys of configs"
+    cfg = load_config("")
+    sections = {key for key, value in cfg.items() if isinstance(value, CfgNode)}
+    assert set(SECTIONS) >= sections and set(KEYS) >= set(cfg) - sections
+    assert all(key == key.upper() for key in _keys(cfg))
     export = runpy.run_path(str(FOLDER / "export_model.py"))
     assert export["FORMATS"] == FORMATS
     assert runpy.run_path(str(FOLDER / "convert_weights.py"))["TARGETS"] == TARGETS
