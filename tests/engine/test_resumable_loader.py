@@ -18,6 +18,7 @@ from detectron2.data.samplers import (
 from shakedrop_det.engine import resumable_loader
 from shakedrop_det.engine.resumable_loader import ResumableLoader, resumable
 from shakedrop_det.engine.rng import preserved_rng, rng_state, seed_cpu_rng, set_rng_state
+from shakedrop_det.utils.reading import UnreadableImageError
 
 SIZE, BATCH = 10, 3
 # Every third image is wide.
@@ -42,12 +43,13 @@ def loader(
     batch_size: int = BATCH,
     workers: int = 0,
     grouped: bool = False,
+    mapper: Any = augment,
     **ranks: int,
 ) -> Any:
     return resumable(
         build_detection_train_loader(
             RECORDS,
-            mapper=augment,
+            mapper=mapper,
             sampler=SAMPLERS[sampler](),
             total_batch_size=batch_size,
             aspect_ratio_grouping=grouped,
@@ -60,6 +62,11 @@ def loader(
 def read(loader: ResumableLoader, batches: int) -> list[list[dict[str, Any]]]:
     iterator = iter(loader)
     return [next(iterator) for _ in range(batches)]
+
+
+def skip_some(record: dict[str, Any]) -> dict[str, Any] | None:
+    """Skip two images in five, as for unreadable ones; which, follows from the record."""
+    return None if record["id"] % 5 in (1, 2) else augment(record)
 
 
 def resumed(loader_before: ResumableLoader, sampler: str, **options: Any) -> ResumableLoader:
@@ -125,6 +132,22 @@ def test_workers_change_nothing(grouped: bool) -> None:
         fresh.restart_like(alone)
         assert read(fresh, 3) == expected[:3]
         assert read(resumed(fresh, "all", grouped=grouped), 5) == expected[3:]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_replacements_of_skipped_images_follow_from_their_place_too(workers: int) -> None:
+    whole = loader(mapper=skip_some)
+    copy = resumed(whole, "all", mapper=skip_some)
+    expected = read(whole, 12)
+    assert not {image["id"] % 5 for batch in expected for image in batch} & {1, 2}
+    begun = resumed(copy, "all", mapper=skip_some, workers=workers)
+    assert read(begun, 5) == expected[:5]
+    assert read(resumed(begun, "all", mapper=skip_some), 7) == expected[5:]
+
+
+def test_a_dataset_without_a_readable_image_is_an_error() -> None:
+    with pytest.raises(UnreadableImageError, match="100 images in a row were skipped"):
+        read(loader(mapper=lambda record: None), 1)
 
 
 def test_epochs_and_ranks_draw_anew() -> None:
