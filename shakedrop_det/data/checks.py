@@ -18,9 +18,9 @@ from .missing_files import check_files
 from .record_checks import find_record_problems
 
 SKIP = "DATASETS.SKIP_BAD_ANNOTATIONS"
-_OTHER_FILES = (
-    *("pascal_voc", "cityscapes_instance", "cityscapes_sem_seg", "sem_seg", "coco_panoptic_seg"),
-)
+
+_CITYSCAPES = ("cityscapes_instance", "cityscapes_sem_seg")
+_OTHER_FILES = ("pascal_voc", "sem_seg", "coco_panoptic_seg", *_CITYSCAPES)
 """Evaluator types of detectron2's datasets whose content is not checked here."""
 
 

@@ -43,8 +43,7 @@ def check_config(cfg: CfgNode, *, train: bool = True) -> None:
     Raises:
         ValueError: Names the key, its value and the remedy if ``OUTPUT_DIR`` is not writable; a
             dataset is unknown, unreadable or empty, has unusable annotations or labels, or classes
-            other
-            than those of the model or the other datasets; a file of proposals could run code;
+            other than those of the model or the other datasets; a file of proposals could run code;
             ``TEST.AUG`` is set for a model without it; ``TEST.COCO_BACKEND`` is unknown or not
             installed; a batch cannot be divided evenly; ``SOLVER.CHECKPOINT_PERIOD`` is not
             positive; ``DATALOADER.RANDOM_SUBSET_RATIO`` is not in (0, 1]; another value
