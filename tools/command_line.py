@@ -20,7 +20,7 @@ from typing import Any
 SECTIONS = ("MODEL", "INPUT", "DATASETS", "DATALOADER", "SOLVER", "TEST", "GLOBAL")
 """First parts of the keys of a config that have several."""
 
-KEYS = (*("OUTPUT_DIR", "SEED", "CUDNN_BENCHMARK", "VIS_PERIOD", "FLOAT32_PRECISION", "VERSION"),)
+KEYS = ("OUTPUT_DIR", "SEED", "CUDNN_BENCHMARK", "VIS_PERIOD", "FLOAT32_PRECISION", "VERSION")
 """Keys of a config that have a single part."""
 
 _KEY = re.compile(rf"({'|'.join(SECTIONS)})(\.[A-Z0-9_]+)+|{'|'.join(KEYS)}")
