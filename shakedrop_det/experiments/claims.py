@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from .comparison import Comparison
 from .plan import Claim, Plan, Run
-from .samples import images_factor
+from .samples import images_factor, num_images
 from .statistics import Estimate, estimate_difference, estimate_mean, holm
 
 LEVEL = 0.05
@@ -66,21 +66,6 @@ def _effect(comparison: Comparison, claim: Claim) -> Estimate:
     if claim.beyond is not None:
         return estimate_difference(gains(claim.setting), gains(claim.beyond))
     return estimate_mean(list(gains(claim.setting).values()))
-
-
-def num_images(setting: str) -> int:
-    """Return the number of images, with which the name of a setting must begin.
-
-    Raises:
-        ValueError: if the name does not begin with a number.
-    """
-    first = setting.split()[0]
-    if not first.isdecimal():
-        raise ValueError(
-            f"as_images needs settings that begin with the number of images, such as '200 images'; "
-            f"got {setting!r}"
-        )
-    return int(first)
 
 
 def _verdict(comparison: Comparison, claim: Claim, effect: Estimate, adjusted: float) -> str:

@@ -13,6 +13,7 @@ from scipy import optimize, stats
 
 CONFIDENCE = 0.95
 POWER = 0.8
+_ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,8 @@ class Estimate:
         low, high: ends of the interval; NaN with fewer than two values.
         count: number of values.
         p_value: p-value of the two-sided t-test of the hypothesis that the expectation is 0, or
-            another value that :func:`estimate_mean` was given; NaN if there is no interval.
+            another value that :func:`estimate_mean` was given; NaN if there is no interval. If all
+            values are equal, it is that of the sign test.
         detectable: smallest distance from that value that this test detects with 80 % power, given
             this number of values and their spread; NaN if there is no interval.
     """
@@ -49,14 +51,17 @@ class Estimate:
 
     @property
     def excludes_zero(self) -> bool:
-        """Whether 0 lies outside the interval."""
-        return self.low > 0 or self.high < 0
+        """Whether 0 lies outside the interval. An interval without width excludes nothing: equal
+        values, such as rounded accuracies, do not tell how much values spread."""
+        return self.low < self.high and (self.low > 0 or self.high < 0)
 
 
 def estimate_mean(values: Sequence[float], *, expected: float = 0.0) -> Estimate:
     """Estimate the expectation by the mean, with Student's 95 % confidence interval.
 
-    The interval is exact for independent, normally distributed values.
+    The interval and the p-value are exact for independent, normally distributed values. Equal
+    values are not of such a distribution, but rounded, like accuracies on a few images. Then the
+    p-value is that of the sign test, which assumes no distribution: ``2 / 2**len(values)``.
 
     Args:
         values: one value per run.
@@ -74,10 +79,34 @@ def estimate_mean(values: Sequence[float], *, expected: float = 0.0) -> Estimate
         low=float(interval.low),
         high=float(interval.high),
         count=len(values),
-        # scipy returns NaN if all values are as expected, which is no evidence against it.
-        p_value=1.0 if np.all(np.equal(values, expected)) else float(test.pvalue),
+        p_value=_equal_p_value(values, expected) if _are_equal(values) else float(test.pvalue),
         detectable=detectable_mean(float(np.std(values, ddof=1)), len(values)),
     )
+
+
+def _are_equal(values: Sequence[float]) -> bool:
+    # Differences of equal numbers differ by rounding.
+    return bool(np.ptp(values) <= _ROUNDING * np.max(np.abs(values)))
+
+
+def _equal_p_value(values: Sequence[float], expected: float) -> float:
+    """Return the p-value of the sign test of equal values; those as expected do not count."""
+    return 1.0 if math.isclose(values[0], expected, rel_tol=_ROUNDING) else 2.0 ** (1 - len(values))
+
+
+def student_interval(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the ends of Student's 95 % confidence intervals of several expectations.
+
+    Args:
+        values: values of shape (count, N), with count at least 2.
+
+    Returns:
+        tuple: two arrays of shape (N,).
+    """
+    count = len(values)
+    half = stats.t.ppf((1 + CONFIDENCE) / 2, count - 1) * stats.sem(values)
+    mean = values.mean(axis=0)
+    return mean - half, mean + half
 
 
 def detectable_mean(deviation: float, count: int) -> float:

@@ -10,7 +10,7 @@ import pytest
 from scipy import stats
 
 from shakedrop_det.experiments import estimate_difference, estimate_mean
-from shakedrop_det.experiments.statistics import detectable_mean, holm
+from shakedrop_det.experiments.statistics import detectable_mean, holm, student_interval
 
 # Student (1908), "The probable error of a mean": additional hours of sleep with two drugs, the data
 # set `sleep` of R, whose t.test gives the intervals.
@@ -60,6 +60,24 @@ def test_runs_that_agree_have_an_interval_of_no_length_without_a_warning() -> No
         found = estimate_mean([0.0, 0.0, 0.0])
     assert (found.mean, found.low, found.high) == (0.0, 0.0, 0.0)
     assert not found.excludes_zero
+
+
+@pytest.mark.parametrize("count", [2, 3, 5, 8])
+def test_values_that_agree_are_judged_by_their_signs_alone(count: int) -> None:
+    """They are rounded, so their spread, which is 0, says nothing. Four of five numbers are not
+    exact in binary, so such values may differ in their last digits."""
+    found = estimate_mean([float(number) + 0.3 - number for number in range(count)])
+    assert found.p_value == stats.binomtest(count, count).pvalue
+    assert (found.p_value < 0.05) is (count >= 6)
+    assert estimate_mean([0.5] * count).excludes_zero is False
+
+
+def test_intervals_of_several_expectations_are_those_of_each() -> None:
+    values = np.random.default_rng(0).normal(1.0, 2.0, (5, 3))
+    each = [estimate_mean(column) for column in values.T.tolist()]
+    low, high = student_interval(values)
+    assert low == pytest.approx([estimate.low for estimate in each])
+    assert high == pytest.approx([estimate.high for estimate in each])
 
 
 def test_fewer_than_two_runs_have_no_interval() -> None:
