@@ -21,10 +21,13 @@ class Finding:
         claim: the sentence, and the variants and settings it compares.
         effect: the gain, in the unit of the experiment's first metric. For a claim with
             ``as_images``, the factor of :func:`~shakedrop_det.experiments.samples.images_factor`.
-        adjusted: the p-value, adjusted by Holm's method over all claims of the experiment.
+        adjusted: the p-value, adjusted by Holm's method over all claims of the experiment. NaN if
+            the claim is not tested, because runs are missing or diverged; it then counts as 1 in
+            the adjustment of the others, which can only become smaller later.
         verdict: if ``adjusted`` is below 5 %, "supported" or "refuted" by the effect's direction;
             "undecided" otherwise. "unfinished" while runs are missing, because repeating a test as
             runs come in inflates false positives; "not run" if no run of the variant has a result.
+            "undecided: N of M runs diverged" if any did, since the others may be the lucky ones.
     """
 
     claim: Claim
@@ -42,10 +45,13 @@ def findings(comparison: Comparison) -> list[Finding]:
     """Test each claim on the results so far, and return the findings in the order of the claims."""
     claims = comparison.plan.claims
     effects = [_effect(comparison, claim) for claim in claims]
-    adjusted = holm([effect.p_value for effect in effects])
+    untested = [_why_untested(comparison, claim) for claim in claims]
+    adjusted = holm(
+        [math.nan if why else e.p_value for e, why in zip(effects, untested, strict=True)]
+    )
     return [
-        Finding(claim, effect, p_value, _verdict(comparison, claim, effect, p_value))
-        for claim, effect, p_value in zip(claims, effects, adjusted, strict=True)
+        Finding(claim, effect, p_value, why or _verdict(claim, effect, p_value))
+        for claim, effect, p_value, why in zip(claims, effects, adjusted, untested, strict=True)
     ]
 
 
@@ -68,13 +74,19 @@ def _effect(comparison: Comparison, claim: Claim) -> Estimate:
     return estimate_mean(list(gains(claim.setting).values()))
 
 
-def _verdict(comparison: Comparison, claim: Claim, effect: Estimate, adjusted: float) -> str:
+def _why_untested(comparison: Comparison, claim: Claim) -> str:
+    """Return the verdict on a claim that is not tested; "" for any other."""
     runs = _runs(comparison.plan, claim)
     finished = [run for run in runs if run in comparison.results]
     if len(finished) < len(runs):
         begun = any(run.variant == claim.variant for run in finished)
         return "unfinished" if begun else "not run"
-    if math.isnan(effect.low) or adjusted >= LEVEL:
+    diverged = sum(bool(comparison.results[run].diverged) for run in runs)
+    return f"undecided: {diverged} of {len(runs)} runs diverged" if diverged else ""
+
+
+def _verdict(claim: Claim, effect: Estimate, adjusted: float) -> str:
+    if math.isnan(adjusted) or adjusted >= LEVEL:
         return "undecided"
     return "supported" if effect.mean > (1.0 if claim.as_images else 0.0) else "refuted"
 

@@ -112,6 +112,8 @@ class Plan:
         needs: hardware or software required, such as "a GPU"; empty if this package suffices.
         curves: scalars of ``metrics.json``, such as "total_loss", to keep and draw over training.
             The plot of a scalar leaves out runs that do not log it.
+        waiting: names of the variants that cannot run yet, because the search has chosen no value
+            for them.
     """
 
     name: str
@@ -128,6 +130,7 @@ class Plan:
     core_hours: float = 0.0
     needs: str = ""
     curves: tuple[str, ...] = ()
+    waiting: frozenset[str] = frozenset()
 
     @property
     def baseline(self) -> str:
@@ -148,6 +151,11 @@ class Plan:
             for setting in self.settings
             for variant in self.variants
         ]
+
+    @property
+    def ready_runs(self) -> list[Run]:
+        """The runs whose config is known, so all but those of the variants that are waiting."""
+        return [run for run in self.runs if run.variant not in self.waiting]
 
     @property
     def search_plan(self) -> Plan | None:
@@ -176,16 +184,17 @@ class Plan:
         """Return the experiment with the searched values filled in.
 
         Args:
-            chosen: searched values by variant. Searched variants that are missing here are dropped.
+            chosen: searched values by variant. Searched variants that are missing here keep their
+                place, and are :attr:`waiting`.
         """
         if self.search is None:
             return self
         variants = {
             name: {**options, self.search.key: chosen[name]} if name in chosen else options
             for name, options in self.variants.items()
-            if name in chosen or name not in self.search.variants
         }
-        return replace(self, variants=variants, search=None)
+        waiting = frozenset(self.search.variants) - chosen.keys()
+        return replace(self, variants=variants, search=None, waiting=waiting)
 
     def config(self, run: Run) -> CfgNode:
         """Return the config of a run, with its ``SEED`` and the ``OUTPUT_DIR`` of the file.

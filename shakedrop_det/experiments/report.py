@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -107,7 +108,7 @@ def claims_table(comparison: Comparison) -> str:
         [
             finding.claim.text,
             effect_text(finding),
-            "-" if not finding.measured else _p_value(finding.adjusted),
+            _p_value(finding.adjusted),
             finding.verdict,
         ]
         for finding in findings(comparison)
@@ -117,6 +118,8 @@ def claims_table(comparison: Comparison) -> str:
 
 
 def _p_value(value: float) -> str:
+    if math.isnan(value):
+        return "-"
     return f"{value:.2g}" if value >= 0.001 else "< 0.001"
 
 

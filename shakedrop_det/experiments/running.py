@@ -70,12 +70,12 @@ def run_plan(
     if jobs < 1:
         raise ValueError(f"--jobs must be at least 1, got {jobs}")
     finished = store.results(plan)
-    missing = [run for run in plan.runs if run not in finished]
+    missing = [run for run in plan.ready_runs if run not in finished]
     for run in finished:
         store.adopt(plan, run)
     _write_configs(plan, missing, output)
     failed: dict[Run, str] = {}
-    total = len(plan.runs) + later
+    total = len(plan.ready_runs) + later
     if finished:
         say(f"{len(finished)} of {total} runs are already finished")
     begin = time.monotonic()

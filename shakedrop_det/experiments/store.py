@@ -138,7 +138,7 @@ class Store:
             ValueError: see :meth:`find`. Also if a run lacks a metric of the plan, naming the
                 metrics it has.
         """
-        found = {run: self.find(plan, run) for run in plan.runs}
+        found = {run: self.find(plan, run) for run in plan.ready_runs}
         results = {run: result for run, result in found.items() if result is not None}
         for run, result in results.items():
             for metric in plan.metrics:
@@ -151,7 +151,7 @@ class Store:
 
     def shared(self, plan: Plan) -> dict[str, int]:
         """Count the runs of an experiment that are in the file of each other experiment, too."""
-        wanted = {(digest(recorded_keys(plan.config(run))), run.seed) for run in plan.runs}
+        wanted = {(digest(recorded_keys(plan.config(run))), run.seed) for run in plan.ready_runs}
         counts = {}
         for name, content in self._contents.items():
             names = {config: digest(keys) for config, keys in content["configs"].items()}

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 from scipy import stats
 
-from shakedrop_det.experiments import Claim, Comparison, Plan, Result, Run, findings
+from shakedrop_det.experiments import Claim, Comparison, Plan, Result, Run, Search, findings
+from shakedrop_det.experiments.report import difference_table
 
 SMALL = {"plain": [50.0, 60.0, 70.0, 80.0], "better": [53.0, 62.0, 73.0, 82.0]}
 LARGE = {"plain": [50.0, 60.0, 70.0, 80.0], "better": [61.0, 70.0, 81.0, 92.0]}
@@ -98,9 +100,58 @@ def test_there_is_no_verdict_while_runs_are_missing() -> None:
     assert found[0].effect.count == 3
 
 
-def test_runs_that_diverged_are_in_no_pair() -> None:
+def test_there_is_no_verdict_on_those_that_did_not_diverge() -> None:
+    """They may be the lucky ones."""
     given = comparison(Claim("It is better", "better", "plain", "small"))
-    diverged = {Run("small", "better", 4): Result({}, 1.0, diverged="infinite")}
+    lost = [Run("small", "better", 4), Run("small", "plain", 3), Run("small", "better", 3)]
+    for count in (1, 3):
+        diverged = dict.fromkeys(lost[:count], Result({}, 1.0, diverged="infinite"))
+        [found] = findings(Comparison(given.plan, {**given.results, **diverged}))
+        assert found.verdict == f"undecided: {count} of 8 runs diverged"
+        assert math.isnan(found.adjusted)
+    assert found.effect.count == 2 and math.isfinite(found.effect.low), "Pairs without a lost run."
+
+
+def test_if_all_diverged_this_is_said() -> None:
+    given = comparison(Claim("It is better", "better", "plain", "small"))
+    lost = [Run("small", "better", seed) for seed in given.plan.seeds]
+    diverged = dict.fromkeys(lost, Result({}, 1.0, diverged="infinite"))
     [found] = findings(Comparison(given.plan, {**given.results, **diverged}))
-    assert found.effect.count == 3 and math.isfinite(found.effect.low)
-    assert found.verdict != "unfinished"
+    assert found.verdict == "undecided: 4 of 8 runs diverged" and not found.measured
+
+
+def test_a_verdict_is_not_withdrawn_when_further_runs_come_in() -> None:
+    """What is unfinished counts as the least significant."""
+    claims = [
+        Claim("It is better", "better", "plain", "small"),
+        Claim("It is worse", "worse", "plain", "small"),
+        Claim("It gains more on the large", "better", "plain", "large", "small"),
+        Claim("So is this", "noisy", "plain", "small"),
+    ]
+    given = comparison(*claims)
+    adjusted = [found.adjusted for found in findings(given)]
+    for variant in ("better", "worse", "noisy"):
+        missing = Run("small", variant, 4)
+        results = {run: result for run, result in given.results.items() if run != missing}
+        for before, after in zip(findings(Comparison(given.plan, results)), adjusted, strict=True):
+            assert (before.verdict == "unfinished") is math.isnan(before.adjusted)
+            assert math.isnan(before.adjusted) or before.adjusted >= after
+
+
+def test_nothing_is_said_of_a_variant_whose_value_has_not_been_chosen() -> None:
+    """Although all runs that can begin have finished. It remains the baseline, too."""
+    claims = [
+        Claim("It is better", "better", "plain", "small"),
+        Claim("It is better", "noisy", "better", "small"),
+        Claim("It is worse", "worse", "plain", "small"),
+    ]
+    given = comparison(*claims)
+    search = Search("KEY", (0.5, 0.9), ("better", "noisy"), (11,), {}, ("small",))
+    plan = replace(given.plan, search=search, variants=dict.fromkeys(["better", *SMALL], {}))
+    final = plan.with_values({"noisy": 0.9})
+    assert final.baseline == "better" and final.waiting == {"better"}
+    assert {run.variant for run in final.ready_runs} == {*SMALL} - {"better"}
+    results = {run: given.results[run] for run in final.ready_runs if run in given.results}
+    verdicts = [found.verdict for found in findings(Comparison(final, results))]
+    assert verdicts == ["not run", "unfinished", "refuted"]
+    assert "better" in difference_table(Comparison(final, results), "top1").splitlines()[0]

@@ -111,7 +111,9 @@ def test_what_was_chosen_is_reported_on_the_images_of_the_experiment(tmp_path: P
     cfg = final.config(Run("few images", "shaken", 1))
     assert (cfg.MODEL.SHAKEDROP.SURVIVAL_PROB, cfg.DATASETS.TEST) == (0.9, ("digits_val",))
     assert final.config(Run("many", "plain", 1)) == plan.config(Run("many", "plain", 1))
-    assert list(plan.with_values({}).variants) == ["plain"]
+    unknown = plan.with_values({})
+    assert list(unknown.variants) == ["plain", "shaken"] and unknown.waiting == {"shaken"}
+    assert {run.variant for run in unknown.ready_runs} == {"plain"}
 
 
 def test_claims_compare_with_the_baseline_in_the_first_setting_unless_they_say_else(
