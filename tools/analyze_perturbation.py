@@ -8,8 +8,8 @@ Prints, and writes to OUTPUT/perturbation.md, .json and .png:
               displacement of equal length and against interpolation within the class
   gradients   the angle between those of a perturbed and of a clean step, where the forward scale,
               the backward scale, or both are random
-  minimum     how fast the loss rises around the weights, and the Hessian's largest eigenvalue;
-              with --plain, beside the network that was trained without ShakeDrop
+  minimum     how fast the loss rises around the weights, and the Hessian's eigenvalue of largest
+              magnitude; with --plain, beside the network that was trained without ShakeDrop
 
 The first table holds what "augmentation in feature space" predicts against the numbers. The JSON
 files of several networks can be rendered side by side: see tools/render_results.py.
@@ -41,7 +41,7 @@ def parse_args() -> argparse.Namespace:
         "--plain", metavar="FILE", help="checkpoint of the network trained without ShakeDrop"
     )
     parser.add_argument("--num-images", type=int, default=500, help="of each dataset, at most")
-    parser.add_argument("--draws", type=int, default=8, help="of the noise")
+    parser.add_argument("--draws", type=int, default=8, help="of the noise, at least 2")
     parser.add_argument("--seed", type=int, default=0, help="of all that is random")
     parser.add_argument(
         "--output",

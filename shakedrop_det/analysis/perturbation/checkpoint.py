@@ -8,7 +8,7 @@ from shakedrop_det.modeling.classification import ImageClassifier
 from shakedrop_det.prediction.predictor import Predictor
 
 from .images import load_images
-from .measure import Measured, measure
+from .measure import Measured, check_draws, measure
 
 
 def measure_checkpoint(
@@ -31,8 +31,9 @@ def measure_checkpoint(
 
     Raises:
         FileNotFoundError, ValueError: if the model is not a classifier, a dataset is not named, or
-            weights do not fit.
+            weights do not fit, or ``num_images`` or ``draws`` is too low.
     """
+    check_draws(draws)
     if cfg.MODEL.META_ARCHITECTURE != "ImageClassifier":
         raise ValueError(
             f"MODEL.META_ARCHITECTURE {cfg.MODEL.META_ARCHITECTURE!r}: features are compared by "

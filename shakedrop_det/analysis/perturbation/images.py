@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from shakedrop_det.data import build_classification_test_loader
+from shakedrop_det.data.mapped_images import without_skipped
 from shakedrop_det.modeling.classification import ImageClassifier
 
 PER_CLASS = 10
@@ -39,7 +40,8 @@ class LabelledImages:
 def load_images(
     cfg: CfgNode, model: ImageClassifier, dataset_name: str, *, limit: int
 ) -> LabelledImages:
-    """Load images of a dataset, preprocessed as for testing.
+    """Load images of a dataset, preprocessed as for testing. Unreadable ones are left out if
+    ``DATALOADER.UNREADABLE_IMAGES`` is "skip".
 
     Args:
         cfg: config of the model.
@@ -52,7 +54,7 @@ def load_images(
     """
     dataset = build_classification_test_loader(cfg, dataset_name).dataset
     chosen = spread([record["label"] for record in DatasetCatalog.get(dataset_name)], limit)
-    inputs = [dataset[index] for index in chosen]
+    inputs = without_skipped([dataset[index] for index in chosen])
     labels = torch.as_tensor([x["label"] for x in inputs], device=model.device)
     return LabelledImages(model.preprocess_image(inputs), labels)
 

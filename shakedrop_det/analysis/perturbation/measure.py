@@ -48,6 +48,16 @@ class Measured:
         return predictions(sizes, self.neighbours, self.angles, self.shaken, self.plain)
 
 
+def check_draws(draws: int) -> None:
+    """Check that there are at least the two draws of the noise that an interval needs.
+
+    Raises:
+        ValueError: if not.
+    """
+    if draws < 2:
+        raise ValueError(f"--draws must be at least 2, for an interval, got {draws}")
+
+
 def measure(
     model: ImageClassifier,
     held_out: LabelledImages,
@@ -68,15 +78,17 @@ def measure(
         held_out: images for the comparison of features.
         training: images for gradients and loss.
         plain: the same network trained without ShakeDrop, in eval mode.
-        draws: number of draws of the noise, for each block and image, and for gradients.
+        draws: number of draws of the noise, for each block and image, and for gradients; at least
+            2, which an interval needs.
         num_neighbours: see :func:`compare_neighbours`.
         batch_size: batch size for gradients.
         directions, iterations: see :func:`sharpness`.
         seed: seed of all random numbers.
 
     Raises:
-        ValueError: if no block is perturbed, or a class has only one image.
+        ValueError: if no block is perturbed, a class has only one image, or ``draws`` is too low.
     """
+    check_draws(draws)
     torch.manual_seed(seed)
     generator = torch.Generator().manual_seed(seed)
     features = perturbed_features(model, held_out.images, draws=draws)

@@ -6,6 +6,7 @@ an image without changing its class. If that is so, the following holds.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Sequence
 
@@ -114,13 +115,18 @@ def predictions(
         )
         found.append(
             Prediction(
-                "The largest eigenvalue of the Hessian is smaller than the plain network's: their "
-                "ratio, plain to ShakeDrop, is above 1",
-                abs(plain.largest_eigenvalue) / max(abs(shaken.largest_eigenvalue), _TINY),
-                1.0,
+                "The Hessian's eigenvalue of largest magnitude is smaller than the plain "
+                "network's: the logarithm of their ratio, plain to ShakeDrop, is above 0",
+                _log_magnitude(plain) - _log_magnitude(shaken),
             )
         )
     return found
+
+
+def _log_magnitude(minimum: Sharpness) -> float:
+    # Of two networks alike, each ratio is as likely as its inverse; only the mean of the logarithms
+    # is then expected to be that of no difference.
+    return math.log(max(abs(minimum.largest_eigenvalue), _TINY))
 
 
 def _above(text: str, values: Tensor, *, limit: float = 0.0) -> Prediction:

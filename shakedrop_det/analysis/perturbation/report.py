@@ -50,7 +50,8 @@ def report(measured: Measured) -> str:
         [name, f"{s.loss:.4f}", f"{s.rise.mean():.4f}", f"{s.largest_eigenvalue:.4g}"]
         for name, s in measured.minima.items()
     ]
-    headers = ["network", "training loss", f"rise at a step of {STEPS[-1]}", "largest eigenvalue"]
+    rise = f"rise at a step of {STEPS[-1]}"
+    headers = ["network", "training loss", rise, "eigenvalue of largest magnitude"]
     parts.append(_table(headers, minima))
     return "\n\n".join(parts) + "\n"
 

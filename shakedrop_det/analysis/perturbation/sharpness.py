@@ -21,7 +21,7 @@ class Sharpness:
         loss: loss at the weights.
         steps: (S,), step sizes along a direction, in units of the filters' norms.
         losses: (D, S), loss at each step in D directions.
-        largest_eigenvalue: largest eigenvalue of the Hessian of the loss.
+        largest_eigenvalue: eigenvalue of largest magnitude of the Hessian of the loss.
     """
 
     loss: float

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 
 import pytest
+from detectron2.config import get_cfg
+from detectron2.data import DatasetCatalog, MetadataCatalog
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
-from shakedrop_det.analysis.perturbation.images import PER_CLASS, spread
+from shakedrop_det import add_training_config
+from shakedrop_det.analysis.perturbation.images import PER_CLASS, load_images, spread
+from shakedrop_det.data import register_image_folder
+
+from .conftest import Build
+
+NAME = "test_perturbation_images"
 
 
 @given(
@@ -35,3 +45,24 @@ def test_all_classes_are_there_where_the_limit_allows() -> None:
 def test_too_low_a_limit_is_named() -> None:
     with pytest.raises(ValueError, match="--num-images must be at least 10, got 3"):
         spread([0, 1], 3)
+
+
+def test_an_unreadable_image_is_left_out_if_the_config_says_so(
+    classifier: Build, tmp_path: Path
+) -> None:
+    for number in range(3):
+        folder = tmp_path / f"class_{number}"
+        folder.mkdir()
+        Image.new("RGB", (8, 8), (number,) * 3).save(folder / "a.png")
+    (tmp_path / "class_1" / "a.png").write_text("no image")
+    register_image_folder(NAME, tmp_path)
+    cfg = get_cfg()
+    add_training_config(cfg)
+    cfg.DATALOADER.UNREADABLE_IMAGES = "skip"
+    cfg.INPUT.CLASSIFICATION.TEST_SIZE = cfg.INPUT.CLASSIFICATION.TEST_RESIZE = 8
+    try:
+        found = load_images(cfg, classifier(), NAME, limit=30)
+    finally:
+        DatasetCatalog.remove(NAME)
+        MetadataCatalog.remove(NAME)
+    assert found.labels.tolist() == found.images[:, 0, 0, 0].tolist() == [0, 2]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -18,14 +20,18 @@ from shakedrop_det.analysis.perturbation.predictions import Prediction
 
 
 def made(
-    perturbed: float = 0.9, random: float = 0.5, cosine: float = 0.8, rise: float = 1.0
+    perturbed: float = 0.9,
+    random: float = 0.5,
+    cosine: float = 0.8,
+    rise: float = 1.0,
+    eigenvalue: float = 3.0,
 ) -> list[Prediction]:
     noise = torch.linspace(-0.01, 0.01, 20)
     shares = [torch.full((20,), 0.95), perturbed + noise, random - noise, 0.9 + noise / 2]
     angles = GradientAngles({}, dict.fromkeys(SIDES, cosine + noise))
     steps, losses = torch.tensor([0.5]), (rise + noise)[:, None]
     shaken, plain = (
-        Sharpness(0.0, steps, losses, 3.0),
+        Sharpness(0.0, steps, losses, eigenvalue),
         Sharpness(0.0, steps, losses * 0 + 2 + noise[:, None] * 3, 5.0),
     )
     return predictions([0.2, 0.3], [Neighbours(*shares)] * 2, angles, shaken, plain)
@@ -61,10 +67,13 @@ def test_nothing_is_said_of_a_minimum_that_has_no_match() -> None:
     assert found[0].holds is False and found[0].measured == "0.050"
 
 
-def test_eigenvalues_are_compared_by_their_ratio() -> None:
-    """A difference would be that of the largest of all networks."""
-    assert made()[5].value == 5 / 3
-    assert made()[5].limit == 1
+def test_eigenvalues_are_compared_by_the_logarithm_of_their_ratio() -> None:
+    """A difference would be that of the largest of all networks, and a mean ratio that of two
+    networks alike would be above 1, whichever is the numerator."""
+    assert made()[5].value == pytest.approx(math.log(5 / 3))
+    assert made(eigenvalue=-5.0)[5].value == 0
+    assert made(eigenvalue=25 / 3)[5].value == pytest.approx(-made()[5].value)
+    assert made()[5].limit == 0
 
 
 @pytest.mark.parametrize("value", [0.3, 0.0])
