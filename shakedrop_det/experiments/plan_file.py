@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from shakedrop_det.config import spec_from_config
 from shakedrop_det.utils.safe_yaml import read_yaml
 
 from .plan import OVERLAYS, Claim, Options, Plan, Search, file_name
+from .plan_checks import check_plan
 
 _RESERVED = ("SEED", "OUTPUT_DIR")
 
@@ -27,7 +27,7 @@ def load_plan(path: str | os.PathLike[str]) -> Plan:
     Raises:
         FileNotFoundError: if the file or its config does not exist.
         ValueError: if a key is missing, unknown or has an invalid value, naming the key, the value
-            and what is allowed; or if the config of a run is invalid, naming the run.
+            and what is allowed; see also :func:`.check_plan`.
     """
     path = Path(path)
     if not path.is_file():
@@ -36,9 +36,7 @@ def load_plan(path: str | os.PathLike[str]) -> Plan:
         plan = _parse(read_yaml(str(path)), path)
     except ValueError as error:
         raise ValueError(f"experiment {path}: {error}") from None
-    _check_configs(plan)
-    if plan.search_plan is not None:
-        _check_configs(plan.search_plan)
+    check_plan(plan)
     return plan
 
 
@@ -84,7 +82,7 @@ def _parse(content: Any, path: Path) -> Plan:
         settings=settings,
         variants=variants,
         search=search,
-        claims=tuple(_claim(node, variants, settings) for node in content.get("claims", ())),
+        claims=_claims(content.get("claims", []), variants, settings),
         chosen=str(content.get("chosen", "")).strip(),
         needs=str(content.get("needs", "")).strip(),
         core_hours=_core_hours(content.get("core_hours", 0)),
@@ -107,6 +105,14 @@ def _seeds(seeds: Any, key: str) -> tuple[int, ...]:
     return tuple(seeds)
 
 
+def _claims(
+    nodes: Any, variants: Mapping[str, Options], settings: Mapping[str, Options]
+) -> tuple[Claim, ...]:
+    if not isinstance(nodes, list):
+        raise ValueError(f"claims must be a list, got {nodes!r}")
+    return tuple(_claim(node, variants, settings) for node in nodes)
+
+
 def _claim(node: Any, variants: Mapping[str, Options], settings: Mapping[str, Options]) -> Claim:
     required, others = {"claim", "variant"}, {"against", "as_images", "beyond", "setting"}
     if not isinstance(node, dict) or not required <= node.keys() <= required | others:
@@ -114,13 +120,15 @@ def _claim(node: Any, variants: Mapping[str, Options], settings: Mapping[str, Op
             "claims must have claim and variant, and may have against, as_images, beyond, setting; "
             f"got {node!r}"
         )
+    if not isinstance(node.get("as_images", False), bool):
+        raise ValueError(f"claims: as_images must be true or false, got {node['as_images']!r}")
     claim = Claim(
         text=str(node["claim"]).strip(),
         variant=str(node["variant"]),
         against=str(node.get("against", next(iter(variants)))),
         setting=str(node.get("setting", next(iter(settings)))),
         beyond=str(node["beyond"]) if "beyond" in node else None,
-        as_images=bool(node.get("as_images", False)),
+        as_images=node.get("as_images", False),
     )
     for key, name, known in (
         ("variant", claim.variant, variants),
@@ -143,7 +151,12 @@ def _search(
             f"got {node!r}"
         )
     values, where = node["values"], node.get("settings", list(settings))
-    if not isinstance(values, list) or len(set(values)) < max(len(values), 2):
+    if not isinstance(values, list) or any(isinstance(value, (list, dict)) for value in values):
+        raise ValueError(
+            f"search: values must be a list of numbers or names, got {values!r}: write a value "
+            'that is a list in quotes, as in "[0.0, 1.0]"'
+        )
+    if len(set(values)) < max(len(values), 2):
         raise ValueError(f"search: values must be at least two that differ, got {values!r}")
     for key, names, known in (
         ("variants", node["variants"], variants),
@@ -201,18 +214,3 @@ def _options(node: Any, key: str, folder: Path) -> dict[str, Any]:
             for file, name in zip(files, overlays, strict=True)
         ]
     return options
-
-
-def _check_configs(plan: Plan) -> None:
-    first = [run for run in plan.runs if run.seed == plan.seeds[0]]
-    for run in first:
-        try:
-            cfg = plan.config(run)
-            spec_from_config(cfg)
-        except ValueError as error:
-            raise ValueError(f"experiment {plan.name!r}, {run}: {error}") from error
-        if not cfg.DATASETS.TEST:
-            raise ValueError(
-                f"experiment {plan.name!r}, {run}: DATASETS.TEST is empty: name a dataset to "
-                "evaluate on"
-            )

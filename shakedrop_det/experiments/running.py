@@ -107,7 +107,11 @@ def _summary(result: Result, metrics: Iterable[str]) -> str:
     seconds = f"({result.seconds:.0f} s)"
     if result.diverged:
         return f"diverged: {result.diverged.partition('. ')[0]} {seconds}"
-    return ", ".join(f"{name} {result.metrics[name]:.4g}" for name in metrics) + f" {seconds}"
+    values = [
+        f"{name} {result.metrics[name]:.4g}" if name in result.metrics else f"no {name}"
+        for name in metrics
+    ]
+    return f"{', '.join(values)} {seconds}"
 
 
 def _duration(seconds: float) -> str:

@@ -92,6 +92,9 @@ SEARCH: dict[str, Any] = {
 }
 
 
+HELPS = {"claim": "It helps", "variant": "shaken"}
+
+
 def test_a_search_has_seeds_and_images_of_its_own(tmp_path: Path) -> None:
     plan = load_plan(write(tmp_path, search=SEARCH))
     search = plan.search_plan
@@ -103,6 +106,26 @@ def test_a_search_has_seeds_and_images_of_its_own(tmp_path: Path) -> None:
     assert [cfg.MODEL.SHAKEDROP.SURVIVAL_PROB for cfg in configs] == [0.5, 0.9]
     assert {cfg.DATASETS.TEST for cfg in configs} == {("digits_train",)}
     assert {cfg.SOLVER.MAX_ITER for cfg in configs} == {5}
+
+
+def test_lists_can_be_searched_if_they_are_in_quotes(tmp_path: Path) -> None:
+    key, values = "MODEL.SHAKEDROP.BETA", ["[0.0, 1.0]", "[1.0, 1.0]"]
+    plan = load_plan(write(tmp_path, search={**SEARCH, "key": key, "values": values}))
+    final = plan.with_values({"shaken": values[1]})
+    assert final.config(Run("many", "shaken", 1)).MODEL.SHAKEDROP.BETA == [1.0, 1.0]
+
+
+def test_a_loss_may_be_all_that_is_reported_if_nothing_is_claimed(tmp_path: Path) -> None:
+    assert load_plan(write(tmp_path, metrics=["total_loss"])).metrics == ("total_loss",)
+
+
+def test_a_metric_of_a_category_is_accepted_while_the_categories_are_not_known(
+    tmp_path: Path,
+) -> None:
+    given = {"variants": {"plain": {}}, "settings": {"all": {}}, "options": {}}
+    detector = {**given, "config": str(CONFIGS / "tiny_mask_rcnn.yaml")}
+    test = {"DATASETS.TEST": ["coco_2017_val"], "MODEL.ROI_HEADS.NUM_CLASSES": 80}
+    load_plan(write(tmp_path, **{**detector, "options": test}, metrics=["segm/AP-person"]))
 
 
 def test_what_was_chosen_is_reported_on_the_images_of_the_experiment(tmp_path: Path) -> None:
@@ -180,6 +203,42 @@ def test_a_config_is_found_beside_the_file(tmp_path: Path) -> None:
         (
             {"search": {**SEARCH, "variants": ["other"]}},
             r"search: variants must be some of plain, shaken; got \['other'\]",
+        ),
+        (
+            {"search": {**SEARCH, "values": [[0.0, 0.0], [0.0, 1.0]]}},
+            r"numbers or names, got \[\[0.0, 0.0\].*: write a value that is a list in quotes",
+        ),
+        (
+            {"search": {**SEARCH, "options": {}}},
+            "search: options must set DATASETS.TEST to .* not reported on.* digits_val too",
+        ),
+        ({"claims": {}}, "claims must be a list, got {}"),
+        ({"claims": [{**HELPS, "as_images": "no"}]}, "as_images must be true or false, got 'no'"),
+        (
+            {"claims": [{**HELPS, "as_images": True}]},
+            "as_images needs settings that begin with the number of images.* got 'few images'",
+        ),
+        (
+            {"claims": [{**HELPS, "as_images": True}], "settings": {"1 a": {}, "1 b": {}}},
+            "as_images needs at least two settings, with different numbers .* got 1 a, 1 b",
+        ),
+        (
+            {
+                "claims": [{**HELPS, "as_images": True, "beyond": "20"}],
+                "settings": {"10": {}, "20": {}},
+            },
+            "claims: as_images and beyond exclude each other, got 'It helps'",
+        ),
+        ({"metrics": ["classification/top2"]}, "names 'classification/top2', which .*: name class"),
+        ({"metrics": ["bbox/AP"]}, "'bbox/AP', .*: name classification/top1 or .* or total_loss"),
+        (
+            {"metrics": ["total_loss"], "claims": [HELPS]},
+            "first of metrics .* for which higher is better, got 'total_loss': name another",
+        ),
+        ({"metrics": ["total_loss"], "search": SEARCH}, "the first of metrics is .* 'total_loss'"),
+        (
+            {"options": {"DATASETS.TEST": ["digit_val"]}},
+            "seed 1: DATASETS.TEST has no registered dataset 'digit_val': name digits_val",
         ),
         ({"search": {**SEARCH, "settings": []}}, "settings must be some of few images, many"),
         ({"search": {**SEARCH, "values": [0.5, 1.5]}}, "many, shaken, 1.5, seed 11: .*SURVIVAL"),

@@ -14,8 +14,8 @@ import torch
 
 import shakedrop_det
 from shakedrop_det.evaluation.curves import read_metrics
-from shakedrop_det.experiments import Comparison, Plan, Run, Store, load_plan, run_plan
-from shakedrop_det.experiments.running import CONFIG, CONSOLE, environment
+from shakedrop_det.experiments import Comparison, Plan, Result, Run, Store, load_plan, run_plan
+from shakedrop_det.experiments.running import CONFIG, CONSOLE, _summary, environment
 
 from .test_plan import write
 
@@ -126,6 +126,12 @@ def test_results_of_another_config_are_not_taken_for_those_of_this(experiment, t
     message = f"{CONFIG} has another config for this run .*BASE_LR.*now .*0.5.*--output, or remove"
     with pytest.raises(ValueError, match=message):
         run_plan(other, Store(tmp_path), folder, jobs=1)
+
+
+def test_a_metric_that_was_not_evaluated_is_missing_from_what_is_said_and_ends_nothing() -> None:
+    """An evaluation may leave out what it was thought to compute."""
+    result = Result({"bbox/AP": 12.345}, seconds=60.0)
+    assert _summary(result, ["bbox/AP", "bbox/APl"]) == "bbox/AP 12.35, no bbox/APl (60 s)"
 
 
 def test_what_fails_and_what_diverges_are_distinguished_and_the_others_go_on(

@@ -68,13 +68,8 @@ def test_mistakes_end_in_a_line(leave: Callable[..., tuple[int, str]], tmp_path:
     assert (code, "error: MODEL.WEIGHTS is empty: name the checkpoint" in text) == (2, True)
     for draws in ("1", "0"):
         code, text = leave(TOOL, *output, "--config-file", classifier, "--draws", draws)
-        assert (
-            code,
-            f"error: --draws must be at least 2, for an interval, got {draws}" in text,
-        ) == (
-            2,
-            True,
-        )
+        assert code == 2
+        assert f"error: --draws must be at least 2, for an interval, got {draws}" in text
 
 
 @pytest.mark.slow
