@@ -77,7 +77,9 @@ def _check_configs(plan: Plan) -> set[str]:
             _check_metrics(plan, cfg)
         except ValueError as error:
             raise ValueError(f"experiment {plan.name!r}, {run}: {error}") from error
-        tested |= set(cfg.DATASETS.TEST)
+        # A file of one's own is known by its path: files of one name may be in several folders.
+        files = {name: json_file for name, json_file, _ in cfg.DATASETS.COCO_FILES}
+        tested |= {files.get(name, name) for name in cfg.DATASETS.TEST}
     return tested
 
 

@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-from detectron2.config import CfgNode, get_cfg
-
-from shakedrop_det.config import add_training_config
 from shakedrop_det.utils.atomic import write_atomically
+from shakedrop_det.utils.file_lock import locked
 
 from .plan import Plan, Run
-
-_OF_EACH_RUN = ("SEED", "OUTPUT_DIR")
-_ALWAYS = "MODEL.SHAKEDROP."
+from .recorded import digest, first_difference, recorded_keys
 
 
 @dataclass(frozen=True)
@@ -68,18 +62,9 @@ class Store:
         self.folder = folder
         self._contents: dict[str, dict[str, Any]] = {}
         for path in sorted(folder.glob("*.json")):
-            try:
-                content = json.loads(path.read_text())
-                if "runs" not in content:
-                    continue
-                for run in content["runs"]:
-                    content["configs"][run["config"]], run["setting"], run["variant"], run["seed"]
-            except (json.JSONDecodeError, KeyError, TypeError) as error:
-                raise ValueError(
-                    f"{path} is not a valid results file "
-                    f"({type(error).__name__}: {error}): move it away"
-                ) from None
-            self._contents[path.stem] = content
+            content = _read(path)
+            if content is not None:
+                self._contents[path.stem] = content
 
     def find(self, plan: Plan, run: Run) -> Result | None:
         """Return the result of a run, or of another experiment's run with the same config and seed.
@@ -89,17 +74,9 @@ class Store:
         """
         recorded = recorded_keys(plan.config(run))
         wanted = digest(recorded)
-        own = self._contents.get(plan.name)
-        for found in own["runs"] if own else ():
-            if Run(found["setting"], found["variant"], found["seed"]) == run:
-                old = own["configs"][found["config"]] if own else {}
-                if digest(old) != wanted:
-                    raise ValueError(
-                        f"{self._path(plan)} has {run} with another config "
-                        f"({_first_difference(old, recorded)}): set another --results, or remove "
-                        "the run from the file"
-                    )
-                return _result(found)
+        own = self._own(plan, run, recorded)
+        if own is not None:
+            return own
         for content in self._contents.values():
             same = {name for name, keys in content["configs"].items() if digest(keys) == wanted}
             for found in content["runs"]:
@@ -107,26 +84,53 @@ class Store:
                     return _result(found)
         return None
 
+    def _own(self, plan: Plan, run: Run, recorded: Mapping[str, Any]) -> Result | None:
+        """Return the result of a run in the experiment's own file; see :meth:`find` for errors."""
+        content = self._contents.get(plan.name, {"runs": []})
+        for found in content["runs"]:
+            if Run(found["setting"], found["variant"], found["seed"]) == run:
+                old = content["configs"][found["config"]]
+                if digest(old) != digest(recorded):
+                    raise ValueError(
+                        f"{self._path(plan)} has {run} with another config "
+                        f"({first_difference(old, recorded)}): set another --results, or remove "
+                        "the run from the file"
+                    )
+                return _result(found)
+        return None
+
     def add(self, plan: Plan, run: Run, result: Result) -> None:
-        """Add a result to the experiment's file, which is replaced atomically."""
+        """Add a result to the experiment's file, which is replaced atomically.
+
+        Results that other processes have added since this one read the file are kept, also if one
+        of them is that of the same run.
+
+        Raises:
+            ValueError: if the file is damaged, or another process added the run with another
+                config.
+        """
         recorded = recorded_keys(plan.config(run))
         name = digest(recorded)
-        content = self._contents.setdefault(plan.name, {"configs": {}, "runs": []})
-        content["question"] = plan.question
-        content["configs"][name] = recorded
-        entry = {**asdict(run), "config": name, **asdict(result)}
-        if not result.curves:
-            del entry["curves"]
-        content["runs"].append(entry)
+        path = self._path(plan)
         self.folder.mkdir(parents=True, exist_ok=True)
-        with write_atomically(str(self._path(plan)), "w") as file:
-            file.write(_dump(content))
+        with locked(f"{path}.lock"):
+            content = _read(path) if path.is_file() else None
+            self._contents[plan.name] = content = content or {"configs": {}, "runs": []}
+            if self._own(plan, run, recorded) is not None:
+                return
+            content["question"] = plan.question
+            content["configs"][name] = recorded
+            entry = {**asdict(run), "config": name, **asdict(result)}
+            if not result.curves:
+                del entry["curves"]
+            content["runs"].append(entry)
+            with write_atomically(str(path), "w") as file:
+                file.write(_dump(content))
 
     def adopt(self, plan: Plan, run: Run) -> None:
         """Copy a result that another experiment's run provides to this experiment's file, if it is
         missing there."""
-        own = self._contents.get(plan.name, {"runs": []})["runs"]
-        if not any(Run(r["setting"], r["variant"], r["seed"]) == run for r in own):
+        if self._own(plan, run, recorded_keys(plan.config(run))) is None:
             result = self.find(plan, run)
             assert result is not None, f"{run} is in no file"
             self.add(plan, run, result)
@@ -164,61 +168,23 @@ class Store:
         return self.folder / f"{plan.name}.json"
 
 
-def recorded_keys(cfg: CfgNode) -> dict[str, Any]:
-    """Return the config keys that differ from the defaults and all of ``MODEL.SHAKEDROP``, except
-    ``SEED`` and ``OUTPUT_DIR``."""
-    recorded = {
-        key: value
-        for key, value in _flat(cfg)
-        if key not in _OF_EACH_RUN and (key.startswith(_ALWAYS) or _differs(key, value))
-    }
-    # Convert to what JSON reads back: it has no tuples.
-    return dict(json.loads(json.dumps(recorded, sort_keys=True)))
-
-
-def digest(recorded: Mapping[str, Any]) -> str:
-    """Hash a config by the keys that differ from the current defaults.
-
-    A key that a later version adds with a default thus leaves the hash unchanged.
-
-    Args:
-        recorded: config keys as returned by :func:`recorded_keys`.
-    """
-    changed = {key: value for key, value in recorded.items() if _differs(key, value)}
-    return hashlib.sha256(json.dumps(changed, sort_keys=True).encode()).hexdigest()[:12]
-
-
-def _differs(key: str, value: Any) -> bool:
-    defaults = _defaults()
-    return key not in defaults or _plain(defaults[key]) != _plain(value)
-
-
-def _plain(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value
-
-
-@cache
-def _defaults() -> dict[str, Any]:
-    cfg = get_cfg()
-    add_training_config(cfg)
-    return dict(_flat(cfg))
-
-
-def _flat(node: CfgNode, prefix: str = "") -> list[tuple[str, Any]]:
-    items: list[tuple[str, Any]] = []
-    for key, value in node.items():
-        inner = isinstance(value, CfgNode)
-        items += _flat(value, f"{prefix}{key}.") if inner else [(f"{prefix}{key}", value)]
-    return items
+def _read(path: Path) -> dict[str, Any] | None:
+    """Read a results file; return None if the JSON is of another kind."""
+    try:
+        content = json.loads(path.read_text())
+        if "runs" not in content:
+            return None
+        for run in content["runs"]:
+            content["configs"][run["config"]], run["setting"], run["variant"], run["seed"]
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{path} is not a valid results file ({type(error).__name__}: {error}): move it away"
+        ) from None
+    return dict(content)
 
 
 def _result(found: Mapping[str, Any]) -> Result:
     return Result(**{name: found[name] for name in Result.__dataclass_fields__ if name in found})
-
-
-def _first_difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
-    key = next(key for key in sorted({*old, *new}) if old.get(key) != new.get(key))
-    return f"{key} was {old.get(key, 'the default')!r}, now {new.get(key, 'the default')!r}"
 
 
 def _dump(content: Mapping[str, Any]) -> str:

@@ -12,7 +12,7 @@ from typing import IO, Any, Iterator
 
 from .atomic import is_local
 from .disk_full import naming_full_disk
-from .file_lock import lock
+from .file_lock import is_at, lock
 
 CLAIM = "run.lock"
 """File that a run locks in its folder while it trains; its contents identify the process."""
@@ -86,16 +86,9 @@ def _open_locked(folder: str, path: str, *, mode: str = "a+") -> IO[str]:
         except ValueError:
             file.close()
             raise
-        if _is_at(path, file):
+        if is_at(path, file):
             return file
         file.close()  # The run that held the lock has ended and removed the file.
-
-
-def _is_at(path: str, file: IO[Any]) -> bool:
-    try:
-        return os.path.samestat(os.stat(path), os.fstat(file.fileno()))
-    except FileNotFoundError:
-        return False
 
 
 def _who() -> dict[str, Any]:

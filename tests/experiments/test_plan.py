@@ -108,6 +108,18 @@ def test_a_search_has_seeds_and_images_of_its_own(tmp_path: Path) -> None:
     assert {cfg.SOLVER.MAX_ITER for cfg in configs} == {5}
 
 
+def test_files_are_other_images_if_they_are_in_another_folder(tmp_path: Path) -> None:
+    """Although both datasets are named after the file."""
+    detector = {"config": str(CONFIGS / "tiny_mask_rcnn.yaml"), "metrics": ["bbox/AP"]}
+    files = [str(tmp_path / name / "val.json") for name in ("a", "b")]
+    options = {"DATASETS.TEST": f"{files[0]}:images"}
+    search = {**SEARCH, "options": {"DATASETS.TEST": f"{files[1]}:images"}}
+    given = {**detector, "options": options, "variants": {"shaken": {}}}
+    load_plan(write(tmp_path, **given, search=search))
+    with pytest.raises(ValueError, match="search: options must set DATASETS.TEST .*a/val.json"):
+        load_plan(write(tmp_path, **given, search={**search, "options": options}))
+
+
 def test_lists_can_be_searched_if_they_are_in_quotes(tmp_path: Path) -> None:
     key, values = "MODEL.SHAKEDROP.BETA", ["[0.0, 1.0]", "[1.0, 1.0]"]
     plan = load_plan(write(tmp_path, search={**SEARCH, "key": key, "values": values}))

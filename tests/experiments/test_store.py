@@ -8,9 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from shakedrop_det.experiments import Plan, Result, Run, Store, load_plan
-from shakedrop_det.experiments import store as store_file
-from shakedrop_det.experiments.store import digest, recorded_keys
+from shakedrop_det.experiments import Plan, Result, Run, Store, load_plan, recorded
+from shakedrop_det.experiments.recorded import digest, recorded_keys
 
 from .test_plan import write
 
@@ -52,6 +51,42 @@ def test_a_run_is_a_line_of_the_file(plan: Plan, tmp_path: Path) -> None:
     assert len(after) == len(before) + 1 and json.loads("\n".join(after))["question"] == "Which?"
 
 
+def test_what_another_process_adds_meanwhile_is_kept(plan: Plan, tmp_path: Path) -> None:
+    """Each of them has read the file before the other wrote."""
+    one, other = Store(tmp_path / "results"), Store(tmp_path / "results")
+    for store, run in zip([one, other, one, other], plan.runs, strict=False):
+        store.add(plan, run, RESULT)
+    found = Store(tmp_path / "results").results(plan)
+    assert list(found) == plan.runs[:4] and one.results(plan) != other.results(plan) == found
+    assert [path.name for path in (tmp_path / "results").iterdir()] == ["which.json"]
+
+
+def test_of_a_run_that_two_processes_have_trained_the_first_result_is_kept(
+    plan: Plan, tmp_path: Path
+) -> None:
+    one, other = Store(tmp_path / "results"), Store(tmp_path / "results")
+    one.add(plan, FIRST, RESULT)
+    other.add(plan, FIRST, replace(RESULT, seconds=1.0))
+    assert other.find(plan, FIRST) == Store(tmp_path / "results").find(plan, FIRST) == RESULT
+
+
+def test_the_folders_of_own_data_are_not_part_of_a_run(tmp_path: Path) -> None:
+    """They differ between machines; the names of datasets and files do not."""
+    stores = []
+    for machine, name in (("here", "birds"), ("there", "birds"), ("here", "cats")):
+        files = [[name, f"/{machine}/{name}.json", f"/{machine}/images"]]
+        options = {"SOLVER.MAX_ITER": 3, "SOLVER.STEPS": [], "DATASETS.COCO_FILES": files}
+        plan = load_plan(write(tmp_path, options=options))
+        stores.append((recorded_keys(plan.config(FIRST)), plan))
+    assert stores[0][0] == stores[1][0] and "/here" not in str(stores[0][0])
+    Store(tmp_path / "results").add(stores[0][1], FIRST, RESULT)
+    assert Store(tmp_path / "results").find(stores[1][1], FIRST) == RESULT
+    with pytest.raises(ValueError, match=r"COCO_FILES was .*birds.json.*, now .*cats.json"):
+        Store(tmp_path / "results").find(stores[2][1], FIRST)
+    full = {**stores[0][0], "DATASETS.COCO_FILES": [["birds", "/x/birds.json", "/x/images"]]}
+    assert digest(full) == digest(stores[0][0]), "as earlier versions recorded it"
+
+
 def test_a_run_that_two_experiments_share_is_found_by_both(plan: Plan, tmp_path: Path) -> None:
     store = Store(tmp_path / "results")
     store.add(plan, FIRST, RESULT)
@@ -84,9 +119,9 @@ def test_a_key_that_a_later_version_adds_with_a_default_changes_no_run(
 ) -> None:
     cfg = plan.config(FIRST)
     before = recorded_keys(cfg)
-    later, defaults = cfg.clone(), dict(store_file._defaults())
+    later, defaults = cfg.clone(), dict(recorded._defaults())
     later.MODEL.SHAKEDROP.NEW = 3
-    monkeypatch.setattr(store_file, "_defaults", lambda: {**defaults, "MODEL.SHAKEDROP.NEW": 3})
+    monkeypatch.setattr(recorded, "_defaults", lambda: {**defaults, "MODEL.SHAKEDROP.NEW": 3})
     assert digest(recorded_keys(later)) == digest(before)
     later.MODEL.SHAKEDROP.NEW = 4
     assert digest(recorded_keys(later)) != digest(before)
@@ -99,8 +134,8 @@ def test_a_default_of_shakedrop_that_a_later_version_changes_is_seen(
     store = Store(tmp_path)
     store.add(plan, FIRST, RESULT)
     key = "MODEL.SHAKEDROP.SURVIVAL_PROB"
-    defaults = {**store_file._defaults(), key: 0.25}
-    monkeypatch.setattr(store_file, "_defaults", lambda: defaults)
+    defaults = {**recorded._defaults(), key: 0.25}
+    monkeypatch.setattr(recorded, "_defaults", lambda: defaults)
     assert Store(tmp_path).find(plan, FIRST) == RESULT
     later = load_plan(
         write(tmp_path, options={"SOLVER.MAX_ITER": 3, "SOLVER.STEPS": [], key: 0.25})

@@ -1,0 +1,78 @@
+"""What identifies a run's config, whatever machine it runs on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+
+from detectron2.config import CfgNode, get_cfg
+
+from shakedrop_det.config import add_training_config
+
+_OF_EACH_RUN = ("SEED", "OUTPUT_DIR")
+_ALWAYS = "MODEL.SHAKEDROP."
+
+
+def recorded_keys(cfg: CfgNode) -> dict[str, Any]:
+    """Return the config keys that differ from the defaults and all of ``MODEL.SHAKEDROP``, except
+    ``SEED`` and ``OUTPUT_DIR``. Of ``DATASETS.COCO_FILES`` only the names are kept, since the
+    folders differ between machines."""
+    recorded = {
+        key: _portable(key, value)
+        for key, value in _flat(cfg)
+        if key not in _OF_EACH_RUN and (key.startswith(_ALWAYS) or _differs(key, value))
+    }
+    # Convert to what JSON reads back: it has no tuples.
+    return dict(json.loads(json.dumps(recorded, sort_keys=True)))
+
+
+def digest(recorded: Mapping[str, Any]) -> str:
+    """Hash a config by the keys that differ from the current defaults.
+
+    A key that a later version adds with a default thus leaves the hash unchanged.
+
+    Args:
+        recorded: config keys as returned by :func:`recorded_keys`.
+    """
+    changed = {k: _portable(k, value) for k, value in recorded.items() if _differs(k, value)}
+    return hashlib.sha256(json.dumps(changed, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _portable(key: str, value: Any) -> Any:
+    if key != "DATASETS.COCO_FILES":
+        return value
+    return [[name, json_file.rpartition("/")[2]] for name, json_file, *_ in value]
+
+
+def _differs(key: str, value: Any) -> bool:
+    defaults = _defaults()
+    return key not in defaults or _plain(defaults[key]) != _plain(value)
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+@cache
+def _defaults() -> dict[str, Any]:
+    cfg = get_cfg()
+    add_training_config(cfg)
+    return dict(_flat(cfg))
+
+
+def _flat(node: CfgNode, prefix: str = "") -> list[tuple[str, Any]]:
+    items: list[tuple[str, Any]] = []
+    for key, value in node.items():
+        inner = isinstance(value, CfgNode)
+        items += _flat(value, f"{prefix}{key}.") if inner else [(f"{prefix}{key}", value)]
+    return items
+
+
+def first_difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
+    """Describe the first key in which two recorded configs differ."""
+    old, new = ({key: _portable(key, config[key]) for key in config} for config in (old, new))
+    key = next(key for key in sorted({*old, *new}) if old.get(key) != new.get(key))
+    return f"{key} was {old.get(key, 'the default')!r}, now {new.get(key, 'the default')!r}"
