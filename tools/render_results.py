@@ -56,7 +56,7 @@ def main() -> None:
 
     with reported_to_user():
         for document in args.documents:
-            render(document, experiments=args.experiments, results=args.results)
+            render(document, experiments=args.experiments, results=args.results, root=ROOT)
             print(f"Written to {document}")
 
 

@@ -68,12 +68,18 @@ def parse_args() -> argparse.Namespace:
     parser.add_allow_pickle()
     parser.add_argument("--report-only", action="store_true", help="report without training")
     args = parser.parse_args()
-    if args.slurm is not None and (args.stop_after or args.run_limit):
+    limits = {"--stop-after": args.stop_after, "--run-limit": args.run_limit}
+    given = {flag: minutes for flag, minutes in limits.items() if minutes is not None}
+    if args.slurm is not None and given:
         parser.error("--stop-after and --run-limit are for runs on this machine, not for --slurm")
+    for flag, minutes in given.items():
+        if not minutes >= 0:  # Not a number is not, either.
+            parser.error(f"{flag} must be a number of minutes, got {minutes:g}")
     return args
 
 
 def main() -> None:
+    begin = time.monotonic()
     args = parse_args()
     import torch
 
@@ -111,8 +117,8 @@ def main() -> None:
             run_plan,
             jobs=jobs,
             allow_pickle=args.allow_pickle,
-            deadline=time.monotonic() + 60 * (args.stop_after or math.inf),
-            limit=args.run_limit and 60 * args.run_limit,
+            deadline=math.inf if args.stop_after is None else begin + 60 * args.stop_after,
+            limit=None if args.run_limit is None else 60 * args.run_limit,
             say=partial(print, flush=True),
             elsewhere=elsewhere,
         )

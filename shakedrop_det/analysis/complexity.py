@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from detectron2.config import CfgNode
+from detectron2.data.transforms import ResizeShortestEdge
 from detectron2.export import TracingAdapter
 from detectron2.layers import FrozenBatchNorm2d
 from detectron2.structures import Boxes, Instances
@@ -19,8 +20,9 @@ from torch import nn
 from shakedrop_det.engine import Trainer
 from shakedrop_det.utils.config_errors import errors_of_config
 
-_ASPECT = 4 / 3
-"""Default aspect ratio (width / height) of an image, that of most photographs."""
+_ASPECT = (3, 4)
+"""Default height and width of an image before it is resized, up to a factor: those of most
+photographs."""
 
 _CHEAP = (
     *("aten::batch_norm", "aten::group_norm", "aten::layer_norm", "aten::instance_norm"),
@@ -58,7 +60,9 @@ def example_input(cfg: CfgNode, height: int | None = None, width: int | None = N
                     f"INPUT.MIN_SIZE_TEST {height} does not resize images: specify a size, as in "
                     "--size 800 1067"
                 )
-            width = min(round(_ASPECT * height), cfg.INPUT.MAX_SIZE_TEST)
+            height, width = ResizeShortestEdge.get_output_shape(
+                *_ASPECT, height, cfg.INPUT.MAX_SIZE_TEST
+            )
     generator = torch.Generator().manual_seed(0)
     channels = len(cfg.MODEL.PIXEL_MEAN)
     image = 255 * torch.rand((channels, height, width), generator=generator)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,7 @@ class Experiment:
         search: the results of the search; None if the experiment has no search.
         chosen: the searched values, by variant.
         shared: numbers of runs that other experiments have, too, by their names.
+        file: path of the experiment's file, as in a command.
     """
 
     plan: Plan
@@ -32,6 +34,7 @@ class Experiment:
     search: Comparison | None
     chosen: Mapping[str, float]
     shared: Mapping[str, int]
+    file: str
 
     @property
     def name(self) -> str:
@@ -60,7 +63,7 @@ class Experiment:
     @property
     def command(self) -> str:
         """Command that trains the missing runs."""
-        return f"tools/run_experiment.py configs/Experiments/{self.plan.name}.yaml"
+        return f"tools/run_experiment.py {self.file}"
 
     def claim_rows(self) -> list[list[str]]:
         """Return each claim, its effect, the number of its pairs, and the verdict."""
@@ -90,12 +93,13 @@ class Experiment:
         return f"{finding.verdict}: needs {needs}" if needs else finding.verdict
 
 
-def read_experiment(path: Path, store: Store) -> Experiment:
+def read_experiment(path: Path, store: Store, *, root: Path | None = None) -> Experiment:
     """Read an experiment and its results.
 
     Args:
         path: path of the experiment's yaml file.
         store: the store that holds the results.
+        root: folder in which the commands are to be called; by default the current folder.
     """
     plan = load_plan(path)
     search = None
@@ -105,4 +109,8 @@ def read_experiment(path: Path, store: Store) -> Experiment:
         chosen = choose(plan, search.results)
     final = plan.with_values(chosen)
     comparison = Comparison(final, store.results(final))
-    return Experiment(plan, comparison, search, chosen, store.shared(final))
+    file, folder = path.resolve(), (root or Path.cwd()).resolve()
+    shown = file.relative_to(folder) if file.is_relative_to(folder) else path
+    return Experiment(
+        plan, comparison, search, chosen, store.shared(final), shlex.quote(str(shown))
+    )

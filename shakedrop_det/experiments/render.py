@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from pathlib import Path
 
 from tabulate import tabulate
+
+from shakedrop_det.utils.written import write_text
 
 from .analyses import Analyses
 from .experiment import Experiment, read_experiment
@@ -24,7 +27,7 @@ _BLOCK = re.compile(
 )
 
 
-def render(document: Path, *, experiments: Path, results: Path) -> None:
+def render(document: Path, *, experiments: Path, results: Path, root: Path | None = None) -> None:
     """Update the parts of a document that show experiments, and draw their plots.
 
     A part begins with ``<!-- begin KIND NAME ... -->`` and ends with ``<!-- end -->``. The kinds
@@ -37,6 +40,7 @@ def render(document: Path, *, experiments: Path, results: Path) -> None:
         document: path of a markdown file.
         experiments: folder with the yaml files of the named experiments.
         results: folder with the JSON files of the results; ``NAME.png`` is written there, too.
+        root: folder in which the commands are to be called; by default the current folder.
 
     Raises:
         ValueError: if a kind is unknown, or a results file is damaged.
@@ -50,7 +54,7 @@ def render(document: Path, *, experiments: Path, results: Path) -> None:
     def read(name: str) -> Experiment | Analyses:
         if (results / name).is_dir():
             return Analyses(results / name)
-        return read_experiment(experiments / f"{name}.yaml", store)
+        return read_experiment(experiments / f"{name}.yaml", store, root=root)
 
     kinds: Mapping[str, Callable[[list[Experiment | Analyses]], str]] = {
         "claims": claims_of,
@@ -71,7 +75,7 @@ def render(document: Path, *, experiments: Path, results: Path) -> None:
     text = document.read_text()
     if text.count("<!-- begin ") != len(_BLOCK.findall(text)):
         raise ValueError(f"{document} begins a part that does not end with <!-- end -->")
-    document.write_text(_BLOCK.sub(fill, text))
+    write_text(document, _BLOCK.sub(fill, text))
 
 
 def claims_of(given: Iterable[Experiment | Analyses]) -> str:
@@ -124,15 +128,19 @@ def _section(experiment: Experiment | Analyses, results: Path, document: Path) -
         parts += tables(experiment.comparison, experiment.chosen)
         image = results / f"{plan.name}.png"
         draw_experiment(experiment.comparison, image)
-        link = image.resolve().relative_to(document.resolve().parent)
+        link = _link(image, document)
         parts.append(f"![{plan.metrics[0]}: runs, means and differences]({link})")
         for curve in drawn_curves(experiment.comparison):
             image = results / f"{plan.name}_{file_name(curve)}.png"
             draw_curve(experiment.comparison, curve, image)
-            link = image.resolve().relative_to(document.resolve().parent)
+            link = _link(image, document)
             parts.append(f"![{curve} over training]({link})")
         parts.append(f"({where_it_ran(experiment.comparison)})")
     return "\n\n".join(parts)
+
+
+def _link(image: Path, document: Path) -> str:
+    return os.path.relpath(image.resolve(), document.resolve().parent)
 
 
 def _shared(experiment: Experiment) -> str:

@@ -7,9 +7,10 @@ import math
 import multiprocessing
 import os
 import queue
+import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed, wait
 from dataclasses import replace
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -28,6 +29,9 @@ CONFIG = "experiment.yaml"
 
 CONSOLE = "console.txt"
 """Console output of a run."""
+
+_GRACE = 60.0
+"""Seconds in which a run that is told to stop may save a checkpoint before it is killed."""
 
 
 def run_plan(
@@ -162,21 +166,25 @@ def _run_side_by_side(
     # has not used threads or a GPU yet.
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([run_alone.__module__])
-    processes: dict[Run, BaseProcess] = {}
+    processes: list[BaseProcess] = []
+    starting, stopping = threading.Lock(), threading.Event()
 
     def work(run: Run) -> tuple[bool, str | None]:
         variables = slots.get()
         try:
-            if time.monotonic() > deadline:
-                return False, None
             folder = output / run.folder
             paths = str(folder / CONFIG), str(folder), str(folder / CONSOLE)
             process = context.Process(target=run_alone, args=(*paths, variables, allow_pickle))
-            process.start()
-            processes[run] = process
+            with starting:  # No process is started after the list was read for the last time.
+                if stopping.is_set() or time.monotonic() >= deadline:
+                    return False, None
+                process.start()
+                processes.append(process)
             process.join(limit)
             if process.is_alive():
                 process.terminate()
+                process.join(_GRACE)
+                process.kill()
                 process.join()
                 return True, f"stopped after {_duration(limit or 0)}"
             return True, last_words(folder / CONSOLE) if process.exitcode else None
@@ -184,6 +192,7 @@ def _run_side_by_side(
             slots.put(variables)
 
     with ThreadPoolExecutor(jobs) as pool:
+        waiting: dict[Future[tuple[bool, str | None]], Run] = {}
         try:
             waiting = {pool.submit(work, run): run for run in runs}
             for future in as_completed(waiting):
@@ -192,8 +201,13 @@ def _run_side_by_side(
                     yield waiting[future], error
         finally:  # If this is interrupted, leave no process behind.
             pool.shutdown(wait=False, cancel_futures=True)
-            for process in list(processes.values()):
+            with starting:
+                stopping.set()
+            for process in processes:
                 process.terminate()
+            wait([future for future in waiting if not future.cancelled()], timeout=_GRACE)
+            for process in processes:
+                process.kill()
 
 
 def last_words(console: Path) -> str:

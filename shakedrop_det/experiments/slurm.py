@@ -26,7 +26,8 @@ RECORD = "slurm.json"
 
 _LOOKS = 3
 """Number of polls in which a job must be absent from the queue before its run counts as failed: on
-a network file system, the result can become visible after the job has left the queue."""
+a network file system, the result can become visible after the job has left the queue. Also the
+number of times that squeue may fail at first."""
 
 Task = tuple[str, int]
 """Name of an array job, and index of a task in it."""
@@ -55,10 +56,11 @@ def run_on_slurm(
         seconds: polling interval of the queue.
 
     Raises:
-        ValueError: see :func:`shakedrop_det.engine.slurm.submit`.
+        ValueError: see :func:`shakedrop_det.engine.slurm.submit`; or if earlier calls submitted
+            some of the runs, and squeue does not tell which of these jobs still exist.
     """
-    queue = _queue() or {}
     tasks = _tasks(output, runs)
+    queue = _known_queue(seconds) if tasks else {}
     at_work = {run: task for run, task in tasks.items() if task in queue}
     yield from _follow(runs, at_work, output, seconds)
     new = [run for run in runs if run not in at_work and not _has_ended(output, run)]
@@ -125,6 +127,25 @@ def _follow(
 
 def _has_ended(output: Path, run: Run) -> bool:
     return (output / run.folder / RESULT).is_file()
+
+
+def _known_queue(seconds: float) -> dict[Task, str]:
+    """Return :func:`_queue`, after several attempts if necessary. Without it, runs that are at work
+    would be submitted again.
+
+    Raises:
+        ValueError: if squeue fails each time.
+    """
+    for attempt in range(_LOOKS):
+        if attempt:
+            time.sleep(seconds)
+        queue = _queue()
+        if queue is not None:
+            return queue
+    raise ValueError(
+        f"squeue failed {_LOOKS} times, so it is not known which runs have jobs already: start "
+        "this command again when squeue answers"
+    )
 
 
 def _queue() -> dict[Task, str] | None:

@@ -22,8 +22,8 @@ class Result:
     Attributes:
         metrics: see :func:`~shakedrop_det.experiments.single_run.train_and_record`; empty if the
             run diverged.
-        seconds: processor time summed over the cores, or wall-clock time on a GPU. If the run was
-            interrupted, this covers only its last part.
+        seconds: processor time summed over the cores and data workers, or wall-clock time on a GPU.
+            If the run was interrupted, this covers only its last part.
         code: commit or version of this package.
         machine: processor, and versions of the libraries.
         date: date on which the run ended, as YYYY-MM-DD.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 from pathlib import Path
 
@@ -53,9 +54,9 @@ def rendered(tmp_path: Path) -> str:
     results(tmp_path)
     document = tmp_path / "results.md"
     document.write_text(DOCUMENT)
-    render(document, experiments=tmp_path, results=tmp_path / "results")
+    render(document, experiments=tmp_path, results=tmp_path / "results", root=tmp_path)
     text = document.read_text()
-    render(document, experiments=tmp_path, results=tmp_path / "results")
+    render(document, experiments=tmp_path, results=tmp_path / "results", root=tmp_path)
     assert document.read_text() == text
     return text
 
@@ -78,7 +79,7 @@ def test_claims_with_effect_verdict_command_and_minutes(rendered: str) -> None:
         "+1.01 (+0.88 to +1.14) [0.16] classification/top1",
         "2 of 2",
         "supported",
-        "`tools/run_experiment.py configs/Experiments/which.yaml`",
+        "`tools/run_experiment.py which.yaml`",
         "4",  # eight runs of half a minute, four of them the search's
     ]
     [row] = part(rendered, "verdicts").strip().splitlines()[2:]
@@ -97,6 +98,33 @@ def test_a_section_has_the_setting_the_choice_the_tables_and_the_plot(
         and "(a CPU; commit abc; 2026" in section
     )
     assert Image.open(tmp_path / "results" / "which.png").size == (1500, 600)
+
+
+def test_results_may_lie_beside_the_documents_folder(tmp_path: Path) -> None:
+    """The command names the file wherever it is, and the links lead out of the folder."""
+    write(tmp_path, search=SEARCH, claims=[CLAIM])
+    results(tmp_path)
+    document = tmp_path / "docs" / "results.md"
+    document.parent.mkdir()
+    document.write_text(DOCUMENT)
+    render(document, experiments=tmp_path, results=tmp_path / "results", root=document.parent)
+    text = document.read_text()
+    assert "differences](../results/which.png)" in text
+    assert f"`tools/run_experiment.py {tmp_path}/which.yaml`" in part(text, "claims")
+
+
+def test_a_document_that_cannot_be_written_stays(tmp_path: Path, monkeypatch) -> None:
+    write(tmp_path)
+    document = tmp_path / "results.md"
+    document.write_text(DOCUMENT)
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        render(document, experiments=tmp_path, results=tmp_path / "results")
+    assert document.read_text() == DOCUMENT
 
 
 def test_what_has_not_run_stands_with_its_share_of_the_hours(rendered: str) -> None:

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import datetime
 import json
+import math
+import multiprocessing
+import signal
 import subprocess
 import sys
+import threading
 import time
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
 import pytest
@@ -14,7 +19,16 @@ import torch
 
 import shakedrop_det
 from shakedrop_det.evaluation.curves import read_metrics
-from shakedrop_det.experiments import Comparison, Plan, Result, Run, Store, load_plan, run_plan
+from shakedrop_det.experiments import (
+    Comparison,
+    Plan,
+    Result,
+    Run,
+    Store,
+    load_plan,
+    run_plan,
+    running,
+)
 from shakedrop_det.experiments.running import CONFIG, CONSOLE, _summary, environment
 
 from .test_plan import write
@@ -116,6 +130,49 @@ def test_a_run_that_takes_too_long_is_ended(tmp_path: Path) -> None:
     failed = run_plan(plan, Store(tmp_path), tmp_path, jobs=1, limit=1.0)
     assert failed == {plan.runs[0]: "stopped after 1 s"}
     assert Store(tmp_path).results(plan) == {}
+
+
+def stubborn(config: str, output: str, console: str, variables: object, pickle: bool) -> None:
+    """A run that ends at once if it is of "plain", and otherwise never, even if told to."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    Path(output, "began").touch()
+    if "plain" not in output:
+        time.sleep(300)
+
+
+def test_a_run_that_does_not_stop_is_killed(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(running, "run_alone", stubborn)
+    monkeypatch.setattr(running, "_GRACE", 0.5)
+    plan = plan_of(tmp_path, variants={"other": {}})
+    began = tmp_path / plan.runs[0].folder / "began"
+    begin = time.monotonic()
+    failed = run_plan(plan, Store(tmp_path), tmp_path, jobs=1, limit=20.0)
+    assert failed == {plan.runs[0]: "stopped after 20 s"} and began.exists()
+    assert time.monotonic() - begin < 100 and multiprocessing.active_children() == []
+
+
+def test_a_run_that_is_about_to_start_when_all_are_stopped_does_not(
+    tmp_path: Path, monkeypatch
+) -> None:
+    """Else nobody would end it."""
+    monkeypatch.setattr(running, "run_alone", stubborn)
+    monkeypatch.setattr(running, "_GRACE", 0.5)
+    plan = plan_of(tmp_path, variants={"plain": {}, "other": {}})
+    first, second = plan.runs
+    running._write_configs(plan, plan.runs, tmp_path)
+    stopped, start = threading.Event(), ForkServerProcess.start
+
+    def late(process: ForkServerProcess) -> None:
+        if "other" in str(process._args):
+            stopped.wait(2.0)
+        start(process)
+
+    monkeypatch.setattr(ForkServerProcess, "start", late)
+    ended = running._run_side_by_side([first, second], tmp_path, 2, False, math.inf, None)
+    assert next(iter(ended))[0] == first
+    begin = time.monotonic()
+    ended.close()
+    assert time.monotonic() - begin < 100 and multiprocessing.active_children() == []
 
 
 def test_results_of_another_config_are_not_taken_for_those_of_this(experiment, tmp_path) -> None:

@@ -80,9 +80,23 @@ def test_ended_from_outside_it_ends_its_runs(
     assert runs_below(tmp_path) == []
 
 
+def test_no_run_starts_after_no_time(
+    start: Callable[..., "subprocess.Popen[str]"], tmp_path: Path
+) -> None:
+    path = write(tmp_path, options=OPTIONS)
+    process = start(TOOL, path, "--output", tmp_path / "output", "--stop-after", 0)
+    out, err = process.communicate()
+    assert (process.returncode, "0 of 8 runs have finished" in out) == (0, True), err
+
+
 def test_mistakes(leave: Callable[..., tuple[int, str]], tmp_path: Path) -> None:
     code, text = leave(TOOL, str(tmp_path / "none.yaml"))
     assert (code, "error: there is no experiment" in text) == (2, True)
+    for value in ("-1", "nan"):
+        code, text = leave(TOOL, "any.yaml", "--stop-after", value)
+        assert (code, f"--stop-after must be a number of minutes, got {value}" in text) == (2, True)
     path = str(write(tmp_path))
+    code, text = leave(TOOL, path, "--slurm", "time=1", "--run-limit", "0")
+    assert (code, "--run-limit are for runs on this machine, not for" in text) == (2, True)
     code, text = leave(TOOL, path, "--jobs", "0", "--output", str(tmp_path / "output"))
     assert (code, "error: --jobs must be at least 1, got 0" in text) == (2, True)
