@@ -30,6 +30,7 @@ from shakedrop_det.experiments import (
     running,
 )
 from shakedrop_det.experiments.running import CONFIG, CONSOLE, _summary, environment
+from shakedrop_det.experiments.single_run import _processor_time
 
 from .test_plan import write
 
@@ -55,6 +56,12 @@ def experiment(tmp_path_factory) -> tuple[Plan, Path, list[str]]:
     plan, said = plan_of(folder), []
     assert run_plan(plan, Store(folder), folder, jobs=2, say=said.append) == {}
     return plan, folder, said
+
+
+def test_the_time_of_data_workers_is_part_of_a_runs() -> None:
+    before = _processor_time()
+    subprocess.run([sys.executable, "-c", "while __import__('time').process_time() < 0.5: pass"])
+    assert 0.5 <= _processor_time() - before < 5
 
 
 def test_runs_of_a_seed_begin_alike_and_see_the_same_images(experiment) -> None:
