@@ -143,13 +143,13 @@ class ShakenBlock(ResidualBranch, CNNBlockBase):
         Returns:
             Tensor: of shape (N, out_channels, H / stride, W / stride).
         """
-        if self.survival_prob == 1.0:
-            return self._plain(x)
-        if self.training and self.noise and not self.frozen:
+        if self.training and self.noise and self.is_perturbed():
             if self.advice and not torch.compiler.is_compiling():
                 logger.warning(self.advice)
                 self.advice = ""
             return self._perturbed(x)
+        if self.spec.inverted or self.survival_prob == 1.0:  # The test scale is 1.
+            return self._plain(x)
         return self._expected(x)
 
     @property

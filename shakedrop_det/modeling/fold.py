@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from shakedrop_det.layers import ShakeDrop
 
-from .blocks import ShakenBlock
+from .blocks import SHAKEN_BLOCKS, ShakenBlock
 
 
 @torch.no_grad()
@@ -75,6 +75,11 @@ def _scaled_tensors(blocks: Mapping[str, ShakenBlock]) -> list[tuple[Tensor, flo
     found: list[tuple[Tensor, float]] = []
     owner: dict[int, str] = {}
     for name, block in blocks.items():
+        if type(block) not in SHAKEN_BLOCKS.values():
+            raise ValueError(
+                f"block {name!r} became a {type(block).__name__}, as wrappers such as fully_shard "
+                "make it: fold a model without such wrappers that has the same weights"
+            )
         for conv, scale in block.test_scales():
             if scale == 1.0:
                 continue

@@ -48,6 +48,18 @@ def test_outputs_and_gradients_equal_stock_for_each_depth(depth) -> None:
     assert_equal_runs(run(shaken, images()), run(stock, images()))
 
 
+@pytest.mark.parametrize("norm", ["FrozenBN", "BN"])
+@pytest.mark.parametrize("depth", [18, 50])
+def test_the_inverted_form_equals_stock_at_test_time_and_where_it_is_frozen(depth, norm) -> None:
+    stock, shaken = both(narrow_resnet(depth, norm=norm), survival_prob=0.5, inverted=True)
+    assert_equal_runs(run(shaken.eval(), images()), run(stock.eval(), images()))
+    for network in (stock, shaken):
+        network.freeze(5).train()
+    x = images().requires_grad_()
+    for name, value in stock(x).items():
+        assert torch.equal(shaken(x)[name], value)
+
+
 class _FakeDeformConv(nn.Conv2d):
     """Stands for detectron2's compiled operator, and depends on all that it is given."""
 

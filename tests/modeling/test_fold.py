@@ -158,3 +158,11 @@ def test_a_layer_with_a_test_scale_is_refused_and_named() -> None:
     network = torch.nn.Sequential(torch.nn.Linear(3, 3), ShakeDrop(0.5, inverted=False))
     with pytest.raises(ValueError, match="1 is a ShakeDrop layer that multiplies by 0.5 at test"):
         fold(network)
+
+
+def test_blocks_that_a_wrapper_gave_another_class_are_refused_and_named() -> None:
+    """As fully_shard does, whose hooks would be lost with the class."""
+    network = shake(torch.nn.Sequential(BasicBlock(4, 4, norm="BN")), paper_form())
+    network[0].__class__ = type("FSDPBlock", (type(network[0]),), {})
+    with pytest.raises(ValueError, match="block '0' became a FSDPBlock"):
+        fold(network)
