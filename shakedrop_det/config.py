@@ -168,7 +168,7 @@ def _training_keys() -> CfgNode:
     # classes, it is taken from the json.
     _C.DATASETS.COCO_FILES = []
     # Skip unusable images and annotations of COCO files, with a warning that lists them, instead of
-    # stopping the run.
+    # stopping the run. All test images are then decoded at each start.
     _C.DATASETS.SKIP_BAD_ANNOTATIONS = False
 
     # Optimizer: "SGD", detectron2's, with SOLVER.MOMENTUM; or "ADAMW".
@@ -226,7 +226,7 @@ def spec_from_config(cfg: CfgNode) -> ShakeDropSpec:
     unknown = sorted(node.keys() - known - {"ENABLED"})
     if unknown:
         raise ValueError(
-            f"MODEL.SHAKEDROP.{unknown[0]} is no key of this package: remove it; there are "
+            f"MODEL.SHAKEDROP.{unknown[0]} is not a key of this package: remove it; there are "
             f"ENABLED, {', '.join(sorted(known))}"
         )
     fields: Any = {key.lower(): value for key, value in node.items() if key != "ENABLED"}

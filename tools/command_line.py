@@ -50,8 +50,8 @@ class ToolParser(argparse.ArgumentParser):
 
     Each word that is a key of a config, such as SOLVER.BASE_LR, and the word after it, whatever
     that looks like, are an option; so is SOLVER.BASE_LR=0.01. An existing file, such as TEST.JPG,
-    is no key. ``argparse.REMAINDER``, which detectron2's own parser uses,
-    would take all that follows the first of them, flags of the tool among it.
+    is no key. ``argparse.REMAINDER``, which detectron2's own parser uses, would take all that
+    follows the first of them, flags of the tool among it.
     """
 
     def __init__(self, description: str | None, *, examples: str = "") -> None:

@@ -11,7 +11,10 @@ CLASSIFIER_BACKBONE = "backbone.bottom_up."
 CLASSIFIER_HEAD = "linear."
 RES5_HEAD = "roi_heads.res5."
 STATISTICS = (".running_mean", ".running_var")
-_OFFSET = ".conv2_offset."
+_NEW = re.compile(r"\.conv2_offset\.|^backbone\.(bottom_up\.)?norm\d+\.")
+"""Names of weights that pretraining does not have: the offsets of deformable convolutions, which
+begin as 0, and the norms of a transformer's feature maps, such as a Swin's."""
+
 _MOST = 10
 _BLOCK = re.compile(r"(?:^|\.)(res[2-5])\.(\d+)\.")
 
@@ -146,7 +149,6 @@ def _misfits(state: Mapping[str, Tensor], model_state: Mapping[str, Tensor]) -> 
     # Files from Caffe2 have no statistics: they are folded into each norm's weight and bias.
     has_statistics = any(key.endswith(STATISTICS) for key in state)
     names = {key: _name_in_file(state, key) for key in keys}
-    in_file = {_child(key, prefixes) for key in keys if names[key] is not None}
     problems = []
     for key in keys:
         if key.endswith(".num_batches_tracked") or (
@@ -155,7 +157,7 @@ def _misfits(state: Mapping[str, Tensor], model_state: Mapping[str, Tensor]) -> 
             continue
         name, shape = names[key], tuple(model_state[key].shape)
         if name is None:
-            if not _is_new(_child(key, prefixes), key, in_file):
+            if not _NEW.search(key):
                 problems.append(f"{key}: missing in the file, {shape} in the model")
         elif state[name].shape != model_state[key].shape:
             problems.append(f"{key}: {tuple(state[name].shape)} in the file, {shape} in the model")
@@ -164,23 +166,6 @@ def _misfits(state: Mapping[str, Tensor], model_state: Mapping[str, Tensor]) -> 
                 f"{key}: named {name} in the file, add '?matching_heuristics=True' to its path"
             )
     return problems
-
-
-def _child(key: str, prefixes: tuple[str, ...]) -> str:
-    """Return the name of the backbone's child that a weight belongs to."""
-    prefix = next(prefix for prefix in prefixes if key.startswith(prefix))
-    return RES5_HEAD if prefix == RES5_HEAD else key[len(prefix) :].partition(".")[0]
-
-
-def _is_new(child: str, key: str, in_file: set[str]) -> bool:
-    """Whether a missing weight is of a part that pretraining does not have: the offsets of
-    deformable convolutions, which begin as 0, or a child that only the detector's backbone has,
-    such as the norms of a transformer's feature maps."""
-    if _OFFSET in key:
-        return True
-    return (
-        bool(in_file) and child not in in_file and not child.startswith(("stem", "res", RES5_HEAD))
-    )
 
 
 def _name_in_file(state: Mapping[str, Tensor], key: str) -> str | None:

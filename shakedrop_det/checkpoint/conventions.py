@@ -208,4 +208,6 @@ def _scales(settings: Mapping[str, Any]) -> tuple[Any, ...]:
     mean = sum(value["ALPHA"] or ()) / 2
     # Shake-Shake scales its branches by E[a] and 1 - E[a].
     of_two = settings.get("MODEL.SHAKEDROP.BRANCHES") == "shake_shake"
+    if mean == 1.0 and not of_two:
+        return ()
     return (mean, value["SURVIVAL_PROB"], settings.get("MODEL.SHAKEDROP.DECAY"), of_two)

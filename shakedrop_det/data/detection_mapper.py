@@ -23,7 +23,7 @@ class DetectionMapper(DatasetMapper):
         Args:
             is_train, kwargs: See the base class.
             skip_bad: Whether to skip, with a warning, images that are unreadable or differ in size
-                from their record. detectron2's ``MapDataset`` then replaces them by others.
+                from their record. The loader then replaces them by others.
         """
         super().__init__(is_train, **kwargs)
         self._skip_bad = skip_bad

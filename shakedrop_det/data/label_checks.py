@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import os
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -62,9 +63,9 @@ def _problems(record: dict[str, Any], num_classes: int, there: Files | None) -> 
     if path is None:
         if record.get("image") is None:
             yield "has neither 'file_name' nor 'image'"
-    elif not isinstance(path, str):
-        yield f"has file_name {path!r}, which is not a text"
-    elif there is not None and is_local(path) and path not in there:
+    elif not isinstance(path, (str, os.PathLike)):
+        yield f"has file_name {path!r}, which is not a path"
+    elif there is not None and is_local(os.fspath(path)) and os.fspath(path) not in there:
         yield f"has no file {path}"
 
 

@@ -9,11 +9,13 @@ from detectron2.engine import HookBase, hooks
 
 class MissedEvaluation(HookBase):
     """Run the evaluation of the last finished step before the first step of a resumed run, if it
-    was due then and the checkpoint is from before its end.
+    was due then and the checkpoint was saved before the evaluation finished.
 
     A signal may arrive in an evaluation, or in a step that one follows. Without this hook, the
-    metrics of that iteration would be missing, and the best weights of the run with them. Register
-    it after the hooks that evaluate.
+    metrics of that iteration would be missing, and possibly the best weights. A periodic checkpoint
+    is saved before the evaluation of its step, which is repeated if the process is killed later:
+    the checkpoint does not have the best metric so far. Register the hook after those that
+    evaluate.
     """
 
     def __init__(self) -> None:

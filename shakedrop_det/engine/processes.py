@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import multiprocessing
 import os
@@ -79,21 +80,26 @@ def check_port_is_free(dist_url: str) -> None:
         dist_url: Address such as "tcp://127.0.0.1:1234". Addresses of other kinds are not checked.
 
     Raises:
-        ValueError: If another process uses the port. The message names it.
+        ValueError: If another process uses the port, or there is no such port.
     """
     address = urlsplit(dist_url)
-    if address.scheme != "tcp" or not address.port:
+    try:
+        port = address.port
+    except ValueError as error:
+        raise ValueError(f"--dist-url {dist_url}: {error}: name a port below 65536") from None
+    if address.scheme != "tcp" or not port:
         return
     with socket.socket() as probe:
         # As torch does, for the port of a run that has just ended.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind(("", address.port))
+            probe.bind(("", port))
         except OSError as error:
+            in_use = error.errno == errno.EADDRINUSE
             raise ValueError(
-                f"--dist-url {dist_url}: port {address.port} cannot be used ({error.strerror}): "
-                "end the processes that are left of an earlier run, or choose another port "
-                "(--dist-url auto on a single machine)"
+                f"--dist-url {dist_url}: port {port} cannot be used ({error.strerror}): "
+                + ("end the processes that are left of an earlier run, or " if in_use else "")
+                + "choose another port (--dist-url auto on a single machine)"
             ) from error
 
 

@@ -17,8 +17,7 @@ from detectron2.data.common import AspectRatioGroupedDataset, MapDataset, ToIter
 from detectron2.utils import comm
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler, get_worker_info
 
-from shakedrop_det.data.mapped_images import MappedImages
-from shakedrop_det.utils.reading import UnreadableImageError
+from shakedrop_det.data.replacing import Replacing
 
 from .rng import preserved_rng, seed_cpu_rng
 
@@ -229,29 +228,6 @@ def _heed_the_next(signum: int, frame: FrameType | None) -> None:
     signal.alarm(_SECONDS_TO_END)
 
 
-class _Replacing(Dataset):
-    """Images of a ``MapDataset`` in which those that the mapper skips, by returning None, are
-    replaced by random ones. ``MapDataset`` chooses these by what the process has read before."""
-
-    def __init__(self, images: MapDataset) -> None:
-        self._records: Any = images._dataset
-        self._map = images._map_func
-
-    def __len__(self) -> int:
-        return len(self._records)
-
-    def __getitem__(self, index: int) -> Any:
-        for _ in range(MappedImages.MAX_IN_A_ROW):
-            image = self._map(self._records[int(index)])
-            if image is not None:
-                return image
-            index = int(torch.randint(len(self), ()))
-        raise UnreadableImageError(
-            f"{MappedImages.MAX_IN_A_ROW} images in a row were skipped: check that the dataset's "
-            "disk is available, and the annotations"
-        )
-
-
 class _Images(IterableDataset):
     """Images of a sampler's stream from a position on, each with its own random numbers."""
 
@@ -265,7 +241,7 @@ class _Images(IterableDataset):
         rank: int,
         world_size: int,
     ) -> None:
-        self.source: Any = _Replacing(source) if isinstance(source, MapDataset) else source
+        self.source: Any = Replacing(source) if isinstance(source, MapDataset) else source
         self.sampler = sampler
         self.start = 0
         self._chunk_size = chunk_size

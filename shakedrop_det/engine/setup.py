@@ -54,6 +54,7 @@ def setup(args: argparse.Namespace, *, quiet: bool = False) -> CfgNode:
     cfg = load_config(args.config_file, args.opts, overlays=overlays)
     without_cuda = fall_back_to_cpu(cfg)
     cfg.freeze()
+    _set_float32_precision(cfg)
     make_output_folder(cfg.OUTPUT_DIR, key="OUTPUT_DIR")
     eval_only = getattr(args, "eval_only", False)
     # Before overwriting the files of a run that is active there.
@@ -70,7 +71,6 @@ def setup(args: argparse.Namespace, *, quiet: bool = False) -> CfgNode:
     seed_all_rng(None if cfg.SEED < 0 else cfg.SEED + comm.get_rank())
     if not eval_only:
         torch.backends.cudnn.benchmark = cfg.CUDNN_BENCHMARK
-    _set_float32_precision(cfg)
     logger = logging.getLogger(__name__)
     if overlays:
         laid = ", then ".join(overlays)
@@ -102,14 +102,12 @@ def _set_float32_precision(cfg: CfgNode) -> None:
         ValueError: If torch does not know the value.
     """
     precision, known = cfg.get("FLOAT32_PRECISION", ""), ("highest", "high", "medium")
-    if not precision:
-        return
-    if precision not in known:
+    if precision and precision not in known:
         raise ValueError(
             f"FLOAT32_PRECISION must be one of {', '.join(known)}, or '' for torch's default, got "
             f"{precision!r}"
         )
-    if torch.cuda.is_available():
+    if precision and torch.cuda.is_available():
         torch.set_float32_matmul_precision(precision)
         torch.backends.cudnn.allow_tf32 = precision != "highest"
 

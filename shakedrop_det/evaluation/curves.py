@@ -98,7 +98,8 @@ def read_metrics(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     if skipped:
         logging.getLogger(__name__).warning(
             "Skipped lines of %s that are not JSON objects with an 'iteration': %s",
-            *(path, ", ".join(map(str, skipped[:10])) + (", ..." if len(skipped) > 10 else "")),
+            path,
+            ", ".join(map(str, skipped[:10])) + (", ..." if len(skipped) > 10 else ""),
         )
     return {key: np.array(sorted(values.items())) for key, values in series.items()}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any, NoReturn, Optional
 
@@ -114,6 +115,10 @@ class ShakeDrop(nn.Module):
     def survival_prob(self) -> float:
         """p_l, the probability that the residual is left alone."""
         return self.spec.survival_prob
+
+    @survival_prob.setter
+    def survival_prob(self, value: float) -> None:
+        self.spec = dataclasses.replace(self.spec, survival_prob=value)
 
     @property
     def test_scale(self) -> float:

@@ -40,7 +40,9 @@ def fold(module: nn.Module) -> nn.Module:
     named = dict(module.named_modules())
     blocks = {name: child for name, child in named.items() if isinstance(child, ShakenBlock)}
     layers = {name: child for name, child in named.items() if isinstance(child, ShakeDrop)}
-    if not blocks and not layers or module in layers.values():
+    if isinstance(module, ShakeDrop):
+        raise ValueError("a ShakeDrop layer by itself cannot be folded: fold the model that has it")
+    if not blocks and not layers:
         raise ValueError(
             f"{type(module).__name__} holds no block or layer with ShakeDrop to fold: it is a "
             "plain network already, or shake() was not applied to it"
@@ -113,9 +115,9 @@ def _weight_and_bias(conv: nn.Module, block: str) -> list[Tensor]:
         if tensor is not target._parameters.get(name, target._buffers.get(name)):
             raise ValueError(
                 f"the {name} of the {kind} that would take the test scale of block {block!r} is "
-                "computed from other tensors, as by weight_norm or a parametrization: remove that "
-                "before folding, with torch.nn.utils.parametrize.remove_parametrizations or "
-                "torch.nn.utils.remove_weight_norm"
+                "computed from other tensors, as by weight_norm, pruning or a parametrization: "
+                "remove that before folding, with remove_weight_norm, prune.remove or "
+                "parametrize.remove_parametrizations of torch.nn.utils"
             )
         found.append(tensor)
     return found

@@ -79,7 +79,7 @@ def _find_blocks(module: nn.Module) -> list[CNNBlockBase]:
                     "before such wrappers"
                 )
             found.append(child)
-        elif isinstance(child, CNNBlockBase) and name.rpartition(".")[2] != "stem":
+        elif _may_be_residual(child) and name.rpartition(".")[2] != "stem":
             unknown.setdefault(type(child).__name__, name)
     if not found:
         kind = f"{type(module).__module__}.{type(module).__name__}"
@@ -96,6 +96,10 @@ def _find_blocks(module: nn.Module) -> list[CNNBlockBase]:
             ", ".join(f"{kind} (such as {name})" for kind, name in sorted(unknown.items())),
         )
     return found
+
+
+def _may_be_residual(module: nn.Module) -> bool:
+    return isinstance(module, CNNBlockBase) and getattr(module, "IS_RESIDUAL", True)
 
 
 @contextlib.contextmanager

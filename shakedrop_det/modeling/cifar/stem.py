@@ -48,6 +48,9 @@ class FinalActivation(CNNBlockBase):
     It is the last module of the last stage.
     """
 
+    IS_RESIDUAL = False
+    """Tells :func:`shakedrop_det.shake` that there is nothing to perturb."""
+
     def __init__(self, channels: int, *, norm: str = "") -> None:
         """
         Args:
