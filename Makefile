@@ -25,7 +25,7 @@ help:
 install: $(RUNTIME)
 
 $(PY):
-	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 10), "Python 3.10 or newer is needed"'
+	$(PYTHON) -c 'import sys; (3, 10) <= sys.version_info < (3, 13) or sys.exit("The pinned packages need Python 3.10 to 3.12: make PYTHON=python3.12 ..., or make test-newest PYTHON=python3.13")'
 	$(PYTHON) -m venv $(VENV)
 
 # The wheel is tagged for Python 3.10; its Python files run on any: see README, "Installation".

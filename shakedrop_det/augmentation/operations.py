@@ -65,6 +65,8 @@ def _affine(
         shear=[math.degrees(math.atan(part)) for part in shear],
         interpolation=InterpolationMode.BILINEAR,
         fill=list(fill),
+        # A shear leaves the first row or column in place, as in torchvision's AutoAugment.
+        center=[0, 0] if any(shear) else None,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -74,8 +75,9 @@ def build(data: LargeData, folder: Path) -> None:
     done = folder / "done"
     if done.exists():
         return
+    shutil.rmtree(folder, ignore_errors=True)  # What is left of an interrupted call.
     images = folder / "images"
-    images.mkdir(parents=True, exist_ok=True)
+    images.mkdir(parents=True)
     names = [f"{index:012d}.jpg" for index in range(data.images)]
     if not data.boxes:
         names = [f"{index % data.classes:04d}/{name}" for index, name in enumerate(names)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -46,22 +47,25 @@ def apply_overlays(cfg: Any, overlays: Sequence[str]) -> None:
         cfg, overlays: see :func:`apply_overlay`.
 
     Raises:
-        ValueError: see :func:`apply_overlay`; also if later overlays override all keys of an
-            overlay.
+        ValueError: see :func:`apply_overlay`; also if later overlays override all that an overlay
+            changes.
     """
     read = [(overlay, _read(overlay)) for overlay in overlays]
-    _refuse_undone([(overlay, flat(values)) for overlay, values in read])
+    before = copy.deepcopy(cfg)
     for overlay, values in read:
-        changed = (
-            lay_over_cfg(cfg, overlay, values)
-            if isinstance(cfg, CfgNode)
-            else lay_over_lazy(cfg, overlay, flat(values))
-        )
-        if not changed:
+        if not _lay_over(cfg, overlay, values):
             raise ValueError(
                 f"overlay {overlay!r} changes nothing, since the config already has all of its "
                 f"settings: leave it out, or use another of {', '.join(list_overlays())}"
             )
+    _refuse_undone(before, read, cfg)
+
+
+def _lay_over(cfg: Any, overlay: str, values: Mapping[str, Any]) -> bool:
+    """Apply an overlay, and return whether it changed anything."""
+    if isinstance(cfg, CfgNode):
+        return lay_over_cfg(cfg, overlay, values)
+    return lay_over_lazy(cfg, overlay, flat(values))
 
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -97,11 +101,17 @@ def _read(overlay: str) -> dict[str, Any]:
         return values
 
 
-def _refuse_undone(overlays: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
-    for index, (overlay, values) in enumerate(overlays):
-        for other, later in overlays[index + 1 :]:
-            if values.keys() <= later.keys():
-                raise ValueError(
-                    f"overlay {overlay!r} has no effect before {other!r}, which sets all of its "
-                    "keys: leave it out, or apply it last"
-                )
+def _refuse_undone(
+    before: Any, overlays: Sequence[tuple[str, Mapping[str, Any]]], after: Any
+) -> None:
+    """Refuse an overlay without which the result would be the same."""
+    for index, (overlay, _) in enumerate(overlays[:-1]):
+        without = copy.deepcopy(before)
+        for other, values in [*overlays[:index], *overlays[index + 1 :]]:
+            _lay_over(without, other, values)
+        if without == after:
+            later = ", ".join(repr(name) for name, _ in overlays[index + 1 :])
+            raise ValueError(
+                f"overlay {overlay!r} has no effect before {later}, which sets all that it "
+                "changes: leave it out, or apply it last"
+            )

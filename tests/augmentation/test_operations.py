@@ -95,13 +95,14 @@ def test_translation_moves_pixels_by_a_part_of_the_size(sign: int) -> None:
 @pytest.mark.parametrize("sign", [1, -1])
 @pytest.mark.parametrize("name", ["ShearX", "ShearY", "Rotate"])
 def test_points_move_as_the_matrix_of_the_operation_says(name: str, sign: int) -> None:
-    """A bright disc in a dark image, about the center."""
+    """A bright disc in a dark image; shears leave the first row or column where it is."""
     rows, columns = torch.meshgrid(torch.arange(61.0), torch.arange(61.0), indexing="ij")
-    x, y = 14.0, -10.0  # from the center, to the right and down
-    disc = 250 * (-((columns - 30 - x) ** 2 + (rows - 30 - y) ** 2) / 8).exp()
+    pivot = 30.0 if name == "Rotate" else 0.0
+    x, y = 44.0 - pivot, 20.0 - pivot  # from the pivot, to the right and down
+    disc = 250 * (-((columns - 44) ** 2 + (rows - 20) ** 2) / 8).exp()
     image = disc.round().to(torch.uint8).expand(1, 3, 61, 61)
     got = apply_operation(image, NAMES.index(name), 9, sign=sign)[0, 0].double()
-    center = np.array([(got * g).sum() / got.sum() - 30 for g in (columns, rows)])
+    center = np.array([(got * g).sum() / got.sum() - pivot for g in (columns, rows)])
     angle = -sign * np.deg2rad(30)  # to the left, where the y axis points down
     matrix = {
         "ShearX": [[1, 0.3 * sign], [0, 1]],
@@ -118,8 +119,9 @@ def test_the_two_directions_are_opposite() -> None:
     for name in ("ShearX", "ShearY", "Rotate"):
         assert not torch.equal(changed(name, 9, 1), changed(name, 9, -1))
         # The mirror image of one is the other of the mirror image.
-        mirrored = apply_operation(images().flip(3), NAMES.index(name), 9, sign=-1, fill=FILL)
-        difference = changed(name, 9, 1) - mirrored.flip(3).int()
+        axis = 2 if name == "ShearY" else 3
+        mirrored = apply_operation(images().flip(axis), NAMES.index(name), 9, sign=-1, fill=FILL)
+        difference = changed(name, 9, 1) - mirrored.flip(axis).int()
         assert difference.abs().max() <= 1
 
 
@@ -132,3 +134,12 @@ def test_cutout_erases_a_fifth_of_the_width_around_any_pixel() -> None:
     areas = erased.flatten(1).sum(1)
     assert areas.max() == 4 and areas.min() == 1  # at a corner
     assert len({one.numpy().tobytes() for one in erased}) == 12 * 10
+
+
+@pytest.mark.parametrize("name", ["ShearX", "ShearY"])
+def test_a_shear_is_that_of_torchvisions_autoaugment(name: str) -> None:
+    policy = v2.AutoAugment(interpolation=v2.InterpolationMode.BILINEAR)
+    expected = policy._apply_image_or_video_transform(
+        images(), name, 0.3, policy.interpolation, {Tensor: list(FILL)}
+    )
+    assert torch.equal(changed(name, 9, 1), expected.int())

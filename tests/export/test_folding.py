@@ -121,7 +121,9 @@ def test_a_small_stem_is_not_for_stock(trained: Config) -> None:
     assert not found.cfg.MODEL.SHAKEDROP.ENABLED
 
 
-def test_a_block_without_the_last_relu_is_all_that_stock_lacks(trained: Config) -> None:
+def test_a_block_without_the_last_relu_is_all_that_stock_lacks(
+    trained: Config, tmp_path: Path
+) -> None:
     """As docs/deployment.md has it, on a network of stock detectron2."""
     from detectron2.modeling.backbone.resnet import BottleneckBlock
     from torch.nn import functional as F
@@ -133,10 +135,14 @@ def test_a_block_without_the_last_relu_is_all_that_stock_lacks(trained: Config) 
             return out + (x if self.shortcut is None else self.shortcut(x))
 
     cfg = trained("mask_rcnn", *ERASE_RELU)
-    folded = fold_checkpoint(cfg).content["model"]
-    cfg.MODEL.BACKBONE.NAME = "build_resnet_fpn_backbone"
-    stock = build_model(cfg).eval()
-    stock.load_state_dict(folded, strict=True)
+    folded = fold_checkpoint(cfg)
+    (tmp_path / "config.yaml").write_text(folded.cfg.dump())
+    stock_cfg = get_cfg()
+    stock_cfg.set_new_allowed(True)
+    stock_cfg.merge_from_file(str(tmp_path / "config.yaml"))
+    stock_cfg.MODEL.BACKBONE.NAME = "build_resnet_fpn_backbone"
+    stock = build_model(stock_cfg).eval()
+    stock.load_state_dict(folded.content["model"], strict=True)
     model, image = load_model(cfg_of_training(cfg)), example_image(cfg)[:, :64, :64]
     expected = features(model, image)["p5"]
     assert (features(stock, image)["p5"] - expected).abs().max() > 0.1

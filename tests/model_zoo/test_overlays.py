@@ -155,7 +155,13 @@ def test_later_overlays_win() -> None:
 
 
 @pytest.mark.parametrize(
-    "overlays", [["R_18", "R_152"], ["random_drop", "erase_relu"], ["vanilla", "random_drop"]]
+    "overlays",
+    [
+        ["R_18", "R_152"],
+        ["random_drop", "erase_relu"],
+        ["vanilla", "random_drop"],
+        ["pretrained", "R_152"],
+    ],
 )
 def test_an_overlay_of_which_later_ones_leave_nothing_is_refused(overlays) -> None:
     first, last = overlays

@@ -283,3 +283,11 @@ def test_a_depth_without_a_network_is_refused(depth, block, message) -> None:
 def test_a_wide_resnet_that_there_is_not_is_refused(settings, message) -> None:
     with pytest.raises(ValueError, match=message):
         build_backbone(network_config(WIDE, **settings), ShapeSpec(channels=3))
+
+
+@pytest.mark.parametrize("kind", SMALL)
+def test_nothing_is_said_of_parts_that_are_no_blocks(
+    kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    small_network(kind, SURVIVAL_PROB=0.5)
+    assert "does not know these residual blocks" not in caplog.text
