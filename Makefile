@@ -16,7 +16,7 @@ help:
 	@echo "make test       run the tests (test-slow: those too that take minutes each)"
 	@echo "make test-slurm  run those on a real Slurm, which they start and stop: apt install slurm-wlm munge"
 	@echo "make test-newest  run them with the newest release of everything, in $(NEWEST)"
-	@echo "make lint       ruff, black, mypy (format: let ruff and black mend what they can)"
+	@echo "make lint       ruff, black, mypy (format: let ruff and black fix what they can)"
 	@echo "make bench      time ShakeDrop against stock detectron2"
 	@echo "make gpu-check  on a machine with a GPU: its tests, and the benchmark there"
 	@echo "make install    only make the environment, in $(VENV)"
