@@ -199,15 +199,18 @@ def _run_side_by_side(
                 began, error = future.result()
                 if began:
                     yield waiting[future], error
-        finally:  # If this is interrupted, leave no process behind.
-            pool.shutdown(wait=False, cancel_futures=True)
-            with starting:
+        finally:  # If this is interrupted, leave no process behind,
+            try:
+                pool.shutdown(wait=False, cancel_futures=True)
+                with starting:
+                    stopping.set()
+                for process in processes:
+                    process.terminate()
+                wait([future for future in waiting if not future.cancelled()], timeout=_GRACE)
+            finally:  # even if it is interrupted again.
                 stopping.set()
-            for process in processes:
-                process.terminate()
-            wait([future for future in waiting if not future.cancelled()], timeout=_GRACE)
-            for process in processes:
-                process.kill()
+                for process in processes:
+                    process.kill()
 
 
 def last_words(console: Path) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import gc
 import json
 import os
 import time
@@ -66,8 +67,8 @@ def train_and_record(cfg: CfgNode, *, allow_pickle: bool = False) -> Result:
 
 
 def _processor_time() -> float:
-    """Return the seconds that this process and those of its data workers that have ended have spent
-    on all cores."""
+    """Return the seconds that this process and its data workers have spent on all cores."""
+    gc.collect()  # This ends the workers of a trainer that is done. They are counted only then.
     return sum(os.times()[:4])
 
 

@@ -4,14 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
-import math
-import multiprocessing
-import signal
 import subprocess
-import sys
-import threading
-import time
-from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
 import pytest
@@ -19,18 +12,8 @@ import torch
 
 import shakedrop_det
 from shakedrop_det.evaluation.curves import read_metrics
-from shakedrop_det.experiments import (
-    Comparison,
-    Plan,
-    Result,
-    Run,
-    Store,
-    load_plan,
-    run_plan,
-    running,
-)
+from shakedrop_det.experiments import Comparison, Plan, Result, Run, Store, load_plan, run_plan
 from shakedrop_det.experiments.running import CONFIG, CONSOLE, _summary, environment
-from shakedrop_det.experiments.single_run import _processor_time
 
 from .test_plan import write
 
@@ -56,12 +39,6 @@ def experiment(tmp_path_factory) -> tuple[Plan, Path, list[str]]:
     plan, said = plan_of(folder), []
     assert run_plan(plan, Store(folder), folder, jobs=2, say=said.append) == {}
     return plan, folder, said
-
-
-def test_the_time_of_data_workers_is_part_of_a_runs() -> None:
-    before = _processor_time()
-    subprocess.run([sys.executable, "-c", "while __import__('time').process_time() < 0.5: pass"])
-    assert 0.5 <= _processor_time() - before < 5
 
 
 def test_runs_of_a_seed_begin_alike_and_see_the_same_images(experiment) -> None:
@@ -125,63 +102,6 @@ def test_the_json_alone_is_enough_to_go_on_elsewhere(experiment, tmp_path: Path)
     assert not (tmp_path / plan.runs[0].folder).exists() or last["variant"] == "plain"
 
 
-def test_no_run_begins_after_the_deadline(tmp_path: Path) -> None:
-    plan = plan_of(tmp_path)
-    assert run_plan(plan, Store(tmp_path), tmp_path, jobs=1, deadline=time.monotonic()) == {}
-    assert Store(tmp_path).results(plan) == {}
-
-
-def test_a_run_that_takes_too_long_is_ended(tmp_path: Path) -> None:
-    options = {**TINY, "SOLVER.MAX_ITER": 10**6}
-    plan = plan_of(tmp_path, options=options, variants={"plain": {}})
-    failed = run_plan(plan, Store(tmp_path), tmp_path, jobs=1, limit=1.0)
-    assert failed == {plan.runs[0]: "stopped after 1 s"}
-    assert Store(tmp_path).results(plan) == {}
-
-
-def stubborn(config: str, output: str, console: str, variables: object, pickle: bool) -> None:
-    """A run that ends at once if it is of "plain", and otherwise never, even if told to."""
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    Path(output, "began").touch()
-    if "plain" not in output:
-        time.sleep(300)
-
-
-def test_a_run_that_does_not_stop_is_killed(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr(running, "run_alone", stubborn)
-    monkeypatch.setattr(running, "_GRACE", 0.5)
-    plan = plan_of(tmp_path, variants={"other": {}})
-    began = tmp_path / plan.runs[0].folder / "began"
-    begin = time.monotonic()
-    failed = run_plan(plan, Store(tmp_path), tmp_path, jobs=1, limit=20.0)
-    assert failed == {plan.runs[0]: "stopped after 20 s"} and began.exists()
-    assert time.monotonic() - begin < 100 and multiprocessing.active_children() == []
-
-
-def test_a_run_that_is_about_to_start_when_all_are_stopped_does_not(
-    tmp_path: Path, monkeypatch
-) -> None:
-    """Else nobody would end it."""
-    monkeypatch.setattr(running, "run_alone", stubborn)
-    monkeypatch.setattr(running, "_GRACE", 0.5)
-    plan = plan_of(tmp_path, variants={"plain": {}, "other": {}})
-    first, second = plan.runs
-    running._write_configs(plan, plan.runs, tmp_path)
-    stopped, start = threading.Event(), ForkServerProcess.start
-
-    def late(process: ForkServerProcess) -> None:
-        if "other" in str(process._args):
-            stopped.wait(2.0)
-        start(process)
-
-    monkeypatch.setattr(ForkServerProcess, "start", late)
-    ended = running._run_side_by_side([first, second], tmp_path, 2, False, math.inf, None)
-    assert next(iter(ended))[0] == first
-    begin = time.monotonic()
-    ended.close()
-    assert time.monotonic() - begin < 100 and multiprocessing.active_children() == []
-
-
 def test_results_of_another_config_are_not_taken_for_those_of_this(experiment, tmp_path) -> None:
     _, folder, _ = experiment
     other = plan_of(tmp_path, options={**TINY, "SOLVER.BASE_LR": 0.5})
@@ -219,24 +139,6 @@ def test_what_fails_and_what_diverges_are_distinguished_and_the_others_go_on(
     }
     assert any("all, failing, seed 1: failed: error" in line for line in said)
     assert any("all, diverging, seed 1: diverged: iteration " in line for line in said)
-
-
-IMPORT = """
-import torch
-
-def asked(*args):
-    raise AssertionError("asked for GPUs")
-
-torch._C._cuda_getDeviceCount = torch.cuda.is_available = torch.cuda.device_count = asked
-import shakedrop_det.experiments.single_run
-print("initialized:", torch.cuda.is_initialized())
-"""
-
-
-def test_the_process_that_runs_are_forked_from_has_not_asked_for_a_gpu() -> None:
-    """CUDA cannot be used in a process that is forked from one that has."""
-    done = subprocess.run([sys.executable, "-c", IMPORT], capture_output=True, text=True)
-    assert (done.returncode, done.stdout) == (0, "initialized: False\n"), done.stderr
 
 
 @pytest.mark.parametrize("jobs", [0, -1])
