@@ -1,4 +1,4 @@
-"""Check what an experiment needs all of its parts for, before anything is trained."""
+"""Checks across the parts of an experiment, before anything is trained."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from detectron2.data import DatasetCatalog
 from shakedrop_det.config import spec_from_config
 from shakedrop_det.engine.best_metric import metric_names
 
-from .plan import Claim, Plan
+from .plan import Claim, Plan, Run
+from .recorded import digest, recorded_keys
 from .samples import num_images
 
 LOSS = "total_loss"
@@ -23,9 +24,10 @@ def check_plan(plan: Plan) -> None:
     """Check an experiment as far as this is possible without training.
 
     Raises:
-        ValueError: if the config of a run is invalid, a metric is none that its evaluation
-            computes, the search and the comparison evaluate on a common dataset, or a claim or the
-            search makes no sense with the first metric or the settings.
+        ValueError: if the config of a run is invalid, a metric is not one that its
+            evaluation computes, two runs with different data would count as the same run, the
+            search and the comparison evaluate on a common dataset, or a claim or the search makes
+            no sense with the first metric or the settings.
     """
     try:
         _check_first_metric(plan)
@@ -67,6 +69,7 @@ def _check_claim(plan: Plan, claim: Claim) -> None:
 def _check_configs(plan: Plan) -> set[str]:
     """Check the config of each variant in each setting, and return the datasets of all tests."""
     tested: set[str] = set()
+    data: dict[str, tuple[Run, list[list[str]]]] = {}
     for run in plan.runs:
         if run.seed != plan.seeds[0]:
             continue
@@ -75,12 +78,28 @@ def _check_configs(plan: Plan) -> set[str]:
             spec_from_config(cfg)
             _check_datasets(cfg)
             _check_metrics(plan, cfg)
+            files = cfg.DATASETS.COCO_FILES
+            if files:
+                other = data.setdefault(digest(recorded_keys(cfg)), (run, files))
+                _check_same_files(files, *other)
         except ValueError as error:
             raise ValueError(f"experiment {plan.name!r}, {run}: {error}") from error
         # A file of one's own is known by its path: files of one name may be in several folders.
-        files = {name: json_file for name, json_file, _ in cfg.DATASETS.COCO_FILES}
-        tested |= {files.get(name, name) for name in cfg.DATASETS.TEST}
+        paths = {name: json_file for name, json_file, _ in files}
+        tested |= {paths.get(name, name) for name in cfg.DATASETS.TEST}
     return tested
+
+
+def _check_same_files(files: list[list[str]], other: Run, others: list[list[str]]) -> None:
+    """Check that a run which counts as the same as another one uses the same data, too."""
+    for entry, other_entry in zip(files, others, strict=True):
+        for path, other_path in zip(entry, other_entry, strict=True):
+            if path != other_path:
+                raise ValueError(
+                    f"it uses {path} and {other} uses {other_path}, but they would count as the "
+                    "same run, since the last two parts of these paths are equal: rename one of "
+                    "these parts"
+                )
 
 
 def _check_datasets(cfg: CfgNode) -> None:
@@ -98,14 +117,19 @@ def _check_metrics(plan: Plan, cfg: CfgNode) -> None:
     found = metric_names(cfg)
     if found is None:
         return
-    # Without their file, the categories are not known.
-    has_categories = any(_CATEGORY in name for name in found)
     for metric in plan.metrics:
-        is_known = has_categories or _CATEGORY not in metric
-        if is_known and metric not in (*found, LOSS):
+        if metric not in (*found, LOSS) and not _is_of_unknown_category(metric, found):
             near = get_close_matches(metric, found, n=3, cutoff=0.6)
             short = [name for name in (*found, LOSS) if _CATEGORY not in name]
             raise ValueError(
                 f"metrics names {metric!r}, which the evaluation does not compute: name "
                 f"{' or '.join(near or short)}"
             )
+
+
+def _is_of_unknown_category(metric: str, found: list[str]) -> bool:
+    """Return whether a metric is of a category of a dataset whose categories are not known, because
+    its file is not on this machine."""
+    of_all, category, _ = metric.partition(_CATEGORY)
+    known = any(name.startswith(f"{of_all}{_CATEGORY}") for name in found)
+    return bool(category) and f"{of_all}/AP" in found and not known

@@ -11,6 +11,8 @@ from typing import Any
 from detectron2.config import CfgNode, get_cfg
 
 from shakedrop_det.config import add_training_config
+from shakedrop_det.data.classes import num_classes
+from shakedrop_det.data.coco_files import NUM_KEYPOINTS
 
 _OF_EACH_RUN = ("SEED", "OUTPUT_DIR")
 _ALWAYS = "MODEL.SHAKEDROP."
@@ -18,12 +20,15 @@ _ALWAYS = "MODEL.SHAKEDROP."
 
 def recorded_keys(cfg: CfgNode) -> dict[str, Any]:
     """Return the config keys that differ from the defaults and all of ``MODEL.SHAKEDROP``, except
-    ``SEED`` and ``OUTPUT_DIR``. Of ``DATASETS.COCO_FILES`` only the names are kept, since the
-    folders differ between machines."""
+    ``SEED`` and ``OUTPUT_DIR``. Of the paths in ``DATASETS.COCO_FILES`` only the last two parts are
+    kept, such as "birds/train.json", since the folders above differ between machines; the numbers
+    of classes and keypoints are not, since they are read from these files, which a machine that
+    only reports need not have."""
+    left_out = {*_OF_EACH_RUN, *_read_from_files(cfg)}
     recorded = {
         key: _portable(key, value)
         for key, value in _flat(cfg)
-        if key not in _OF_EACH_RUN and (key.startswith(_ALWAYS) or _differs(key, value))
+        if key not in left_out and (key.startswith(_ALWAYS) or _differs(key, value))
     }
     # Convert to what JSON reads back: it has no tuples.
     return dict(json.loads(json.dumps(recorded, sort_keys=True)))
@@ -44,7 +49,17 @@ def digest(recorded: Mapping[str, Any]) -> str:
 def _portable(key: str, value: Any) -> Any:
     if key != "DATASETS.COCO_FILES":
         return value
-    return [[name, json_file.rpartition("/")[2]] for name, json_file, *_ in value]
+    return [[name, *map(_last_parts, paths)] for name, *paths in value]
+
+
+def _read_from_files(cfg: CfgNode) -> set[str]:
+    files = {name for name, *_ in cfg.DATASETS.COCO_FILES}
+    uses_files = not files.isdisjoint((*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST))
+    return {num_classes(cfg)[0], NUM_KEYPOINTS} if uses_files else set()
+
+
+def _last_parts(path: str) -> str:
+    return "/".join(path.rstrip("/").split("/")[-2:])
 
 
 def _differs(key: str, value: Any) -> bool:

@@ -10,6 +10,7 @@ import pytest
 
 from shakedrop_det.experiments import Plan, Result, Run, Store, load_plan, recorded
 from shakedrop_det.experiments.recorded import digest, recorded_keys
+from tests.conftest import CONFIGS
 
 from .test_plan import write
 
@@ -70,11 +71,11 @@ def test_of_a_run_that_two_processes_have_trained_the_first_result_is_kept(
     assert other.find(plan, FIRST) == Store(tmp_path / "results").find(plan, FIRST) == RESULT
 
 
-def test_the_folders_of_own_data_are_not_part_of_a_run(tmp_path: Path) -> None:
-    """They differ between machines; the names of datasets and files do not."""
+def test_the_folders_above_own_data_are_not_part_of_a_run(tmp_path: Path) -> None:
+    """They differ between machines; the last two parts of paths do not."""
     stores = []
     for machine, name in (("here", "birds"), ("there", "birds"), ("here", "cats")):
-        files = [[name, f"/{machine}/{name}.json", f"/{machine}/images"]]
+        files = [[name, f"/{machine}/data/{name}.json", f"/{machine}/data/images"]]
         options = {"SOLVER.MAX_ITER": 3, "SOLVER.STEPS": [], "DATASETS.COCO_FILES": files}
         plan = load_plan(write(tmp_path, options=options))
         stores.append((recorded_keys(plan.config(FIRST)), plan))
@@ -83,8 +84,43 @@ def test_the_folders_of_own_data_are_not_part_of_a_run(tmp_path: Path) -> None:
     assert Store(tmp_path / "results").find(stores[1][1], FIRST) == RESULT
     with pytest.raises(ValueError, match=r"COCO_FILES was .*birds.json.*, now .*cats.json"):
         Store(tmp_path / "results").find(stores[2][1], FIRST)
-    full = {**stores[0][0], "DATASETS.COCO_FILES": [["birds", "/x/birds.json", "/x/images"]]}
-    assert digest(full) == digest(stores[0][0]), "as earlier versions recorded it"
+    full = [["birds", "/x/data/birds.json", "/x/data/images/"]]
+    assert digest({**stores[0][0], "DATASETS.COCO_FILES": full}) == digest(stores[0][0])
+
+
+@pytest.mark.parametrize(
+    "other",
+    ["/data/fold2/a.json:/data/images", "/data/fold1/a.json:/data/new", "/fold1/a.json:/images"],
+)
+def test_other_data_makes_another_run(tmp_path: Path, other: str) -> None:
+    """Although all datasets are named after the file, and have one name."""
+    settings = {
+        "few images": {"DATASETS.TRAIN": "/data/fold1/a.json:/data/images"},
+        "others": {"DATASETS.TRAIN": other},
+    }
+    plan = load_plan(write(tmp_path, settings=settings))
+    store = Store(tmp_path / "results")
+    store.add(plan, FIRST, RESULT)
+    assert store.find(plan, FIRST) == RESULT
+    assert store.find(plan, Run("others", "plain", 1)) is None
+
+
+def test_results_are_found_where_the_data_is_not(tmp_path: Path) -> None:
+    """Although the number of classes, which is read from the file, is not known there."""
+    file = tmp_path / "birds" / "train.json"
+    file.parent.mkdir()
+    categories = [{"id": 1, "name": "gull"}, {"id": 2, "name": "tern"}]
+    file.write_text(json.dumps({"images": [], "annotations": [], "categories": categories}))
+    given = {"config": str(CONFIGS / "tiny_mask_rcnn.yaml"), "metrics": ["bbox/AP-gull"]}
+    options = {"DATASETS.TRAIN": str(file), "DATASETS.TEST": str(file)}
+    path = write(tmp_path, **given, options=options, variants={"plain": {}})
+    here = load_plan(path)
+    Store(tmp_path / "results").add(here, FIRST, Result({"bbox/AP-gull": 50.0}, 60.0))
+    file.unlink()
+    there = load_plan(path)
+    classes = [plan.config(FIRST).MODEL.ROI_HEADS.NUM_CLASSES for plan in (here, there)]
+    assert classes[0] == 2 != classes[1]
+    assert list(Store(tmp_path / "results").results(there)) == [FIRST]
 
 
 def test_a_run_that_two_experiments_share_is_found_by_both(plan: Plan, tmp_path: Path) -> None:
