@@ -73,8 +73,10 @@ def parse_args() -> argparse.Namespace:
     if args.slurm is not None and given:
         parser.error("--stop-after and --run-limit are for runs on this machine, not for --slurm")
     for flag, minutes in given.items():
-        if not minutes >= 0:  # Not a number is not, either.
+        if not minutes >= 0:  # NaN fails this test as well.
             parser.error(f"{flag} must be a number of minutes, got {minutes:g}")
+    if args.run_limit == 0:
+        parser.error("--run-limit must be more than 0 minutes, got 0")
     return args
 
 
@@ -123,7 +125,7 @@ def main() -> None:
             elsewhere=elsewhere,
         )
         search = plan.search_plan
-        chosen: dict[str, float] = {}
+        chosen: dict[str, float | None] = {}
         if search is not None:
             if not args.report_only:
                 failed |= train(search, store, output / "search", later=len(plan.runs))

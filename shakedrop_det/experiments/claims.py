@@ -28,6 +28,7 @@ class Finding:
             "undecided" otherwise. "unfinished" while runs are missing, because repeating a test as
             runs come in inflates false positives; "not run" if no run of the variant has a result.
             "undecided: N of M runs diverged" if any did, since the others may be the lucky ones.
+            "undecided: every searched value diverged" if one of the variants has none to run with.
     """
 
     claim: Claim
@@ -76,6 +77,8 @@ def _effect(comparison: Comparison, claim: Claim) -> Estimate:
 
 def _why_untested(comparison: Comparison, claim: Claim) -> str:
     """Return the verdict on a claim that is not tested; "" for any other."""
+    if {claim.variant, claim.against} & comparison.plan.diverged:
+        return "undecided: every searched value diverged"
     runs = _runs(comparison.plan, claim)
     finished = [run for run in runs if run in comparison.results]
     if len(finished) < len(runs):

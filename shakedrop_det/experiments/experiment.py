@@ -24,17 +24,17 @@ class Experiment:
         plan: the experiment as read from its file.
         comparison: the results, with the searched values filled in.
         search: the results of the search; None if the experiment has no search.
-        chosen: the searched values, by variant.
+        chosen: the searched values, by variant, see :func:`.choose`.
         shared: numbers of runs that other experiments have, too, by their names.
-        file: path of the experiment's file, as in a command.
+        file: path of the experiment's file, relative to the folder that commands are called in.
     """
 
     plan: Plan
     comparison: Comparison
     search: Comparison | None
-    chosen: Mapping[str, float]
+    chosen: Mapping[str, float | None]
     shared: Mapping[str, int]
-    file: str
+    file: Path
 
     @property
     def name(self) -> str:
@@ -49,8 +49,8 @@ class Experiment:
 
     @property
     def num_missing(self) -> int:
-        """Number of runs without a result."""
-        missing = len(self.plan.runs) - len(self.comparison.results)
+        """Number of runs that can be trained and have no result."""
+        missing = len(self.comparison.plan.possible_runs) - len(self.comparison.results)
         if self.search is not None:
             missing += len(self.search.plan.runs) - len(self.search.results)
         return missing
@@ -63,7 +63,7 @@ class Experiment:
     @property
     def command(self) -> str:
         """Command that trains the missing runs."""
-        return f"tools/run_experiment.py {self.file}"
+        return f"tools/run_experiment.py {shlex.quote(str(self.file))}"
 
     def claim_rows(self) -> list[list[str]]:
         """Return each claim, its effect, the number of its pairs, and the verdict."""
@@ -103,7 +103,7 @@ def read_experiment(path: Path, store: Store, *, root: Path | None = None) -> Ex
     """
     plan = load_plan(path)
     search = None
-    chosen: dict[str, float] = {}
+    chosen: dict[str, float | None] = {}
     if plan.search_plan is not None:
         search = Comparison(plan.search_plan, store.results(plan.search_plan))
         chosen = choose(plan, search.results)
@@ -111,6 +111,4 @@ def read_experiment(path: Path, store: Store, *, root: Path | None = None) -> Ex
     comparison = Comparison(final, store.results(final))
     file, folder = path.resolve(), (root or Path.cwd()).resolve()
     shown = file.relative_to(folder) if file.is_relative_to(folder) else path
-    return Experiment(
-        plan, comparison, search, chosen, store.shared(final), shlex.quote(str(shown))
-    )
+    return Experiment(plan, comparison, search, chosen, store.shared(final), shown)

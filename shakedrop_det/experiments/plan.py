@@ -114,6 +114,7 @@ class Plan:
             The plot of a scalar leaves out runs that do not log it.
         waiting: names of the variants that cannot run yet, because the search has chosen no value
             for them.
+        diverged: names of the variants that never run, because every searched value diverged.
     """
 
     name: str
@@ -131,6 +132,7 @@ class Plan:
     needs: str = ""
     curves: tuple[str, ...] = ()
     waiting: frozenset[str] = frozenset()
+    diverged: frozenset[str] = frozenset()
 
     @property
     def baseline(self) -> str:
@@ -154,8 +156,13 @@ class Plan:
 
     @property
     def ready_runs(self) -> list[Run]:
-        """The runs whose config is known, so all but those of the variants that are waiting."""
-        return [run for run in self.runs if run.variant not in self.waiting]
+        """The runs whose config is known, so all but those of variants without a searched value."""
+        return [run for run in self.possible_runs if run.variant not in self.waiting]
+
+    @property
+    def possible_runs(self) -> list[Run]:
+        """The runs of all variants but those in :attr:`diverged`."""
+        return [run for run in self.runs if run.variant not in self.diverged]
 
     @property
     def search_plan(self) -> Plan | None:
@@ -180,21 +187,24 @@ class Plan:
             search=None,
         )
 
-    def with_values(self, chosen: Mapping[str, float]) -> Plan:
+    def with_values(self, chosen: Mapping[str, float | None]) -> Plan:
         """Return the experiment with the searched values filled in.
 
         Args:
-            chosen: searched values by variant. Searched variants that are missing here keep their
-                place, and are :attr:`waiting`.
+            chosen: searched values by variant, see :func:`choose`. All searched variants keep their
+                place; those that are missing here are :attr:`waiting`, and those with None
+                :attr:`diverged`.
         """
         if self.search is None:
             return self
+        key = self.search.key
         variants = {
-            name: {**options, self.search.key: chosen[name]} if name in chosen else options
+            name: options if chosen.get(name) is None else {**options, key: chosen[name]}
             for name, options in self.variants.items()
         }
         waiting = frozenset(self.search.variants) - chosen.keys()
-        return replace(self, variants=variants, search=None, waiting=waiting)
+        diverged = frozenset(name for name, value in chosen.items() if value is None)
+        return replace(self, variants=variants, search=None, waiting=waiting, diverged=diverged)
 
     def config(self, run: Run) -> CfgNode:
         """Return the config of a run, with its ``SEED`` and the ``OUTPUT_DIR`` of the file.

@@ -27,14 +27,14 @@ EXPLANATION = (
 
 
 def report(
-    comparison: Comparison, output: Path, *, chosen: Mapping[str, float] | None = None
+    comparison: Comparison, output: Path, *, chosen: Mapping[str, float | None] | None = None
 ) -> str:
     """Write ``experiment.md`` and ``experiment.png``.
 
     Args:
         comparison: the experiment and its results, possibly incomplete.
         output: an existing folder.
-        chosen: the searched values, by variant.
+        chosen: the searched values, by variant, see :func:`.choose`.
 
     Returns:
         str: contents of ``experiment.md``.
@@ -58,12 +58,15 @@ def drawn_curves(comparison: Comparison) -> list[str]:
     ]
 
 
-def tables(comparison: Comparison, chosen: Mapping[str, float]) -> list[str]:
+def tables(comparison: Comparison, chosen: Mapping[str, float | None]) -> list[str]:
     """Return the searched values, the claims, and the means and differences of each metric."""
     plan = comparison.plan
     parts = []
     if chosen:
-        values = "; ".join(f"{name} {value}" for name, value in chosen.items())
+        values = "; ".join(
+            f"{name} {'none, since every value diverged' if value is None else value}"
+            for name, value in chosen.items()
+        )
         parts.append(f"Chosen by the search: {values}.")
     if plan.claims:
         parts.append(claims_table(comparison))
@@ -78,7 +81,7 @@ def what_ran(comparison: Comparison) -> str:
     """Describe how many runs have finished and how long they took."""
     results = comparison.results
     text = (
-        f"{len(results)} of {len(comparison.plan.runs)} runs have finished, in "
+        f"{len(results)} of {len(comparison.plan.possible_runs)} runs have finished, in "
         f"{minutes(comparison):.1f} minutes in total."
     )
     diverged = sum(bool(result.diverged) for result in results.values())

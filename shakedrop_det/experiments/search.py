@@ -11,7 +11,7 @@ from .plan import Plan, Run, searched
 from .store import Result
 
 
-def choose(plan: Plan, results: Mapping[Run, Result]) -> dict[str, float]:
+def choose(plan: Plan, results: Mapping[Run, Result]) -> dict[str, float | None]:
     """Return the value with the best mean of the first metric, for each variant of a search.
 
     Args:
@@ -19,9 +19,9 @@ def choose(plan: Plan, results: Mapping[Run, Result]) -> dict[str, float]:
         results: results of :attr:`Plan.search_plan`.
 
     Returns:
-        dict: values by variant, without the variants that have unfinished runs or diverged with
-        every value. A value with any diverged run is not chosen. The first of equally good values
-        is chosen.
+        dict: values by variant, without the variants that have unfinished runs. A value with any
+        diverged run is not chosen; None stands for a variant of which every value has one. The
+        first of equally good values is chosen.
 
     Raises:
         ValueError: if the plan has no search.
@@ -30,7 +30,7 @@ def choose(plan: Plan, results: Mapping[Run, Result]) -> dict[str, float]:
     if search_plan is None or search is None:
         raise ValueError(f"experiment {plan.name!r} has no search")
     comparison = Comparison(search_plan, results)
-    chosen = {}
+    chosen: dict[str, float | None] = {}
     for variant in search.variants:
         names = {value: searched(variant, value) for value in search.values}
         ended = sum(run.variant in names.values() for run in results)
@@ -46,6 +46,5 @@ def choose(plan: Plan, results: Mapping[Run, Result]) -> dict[str, float]:
             ]
             if len(values) == num_runs:
                 means[value] = float(np.mean(values))
-        if means:
-            chosen[variant] = max(means, key=lambda value: means[value])
+        chosen[variant] = max(means, key=lambda value: means[value], default=None)
     return chosen

@@ -155,3 +155,16 @@ def test_nothing_is_said_of_a_variant_whose_value_has_not_been_chosen() -> None:
     verdicts = [found.verdict for found in findings(Comparison(final, results))]
     assert verdicts == ["not run", "unfinished", "refuted"]
     assert "better" in difference_table(Comparison(final, results), "top1").splitlines()[0]
+
+
+def test_a_claim_on_a_variant_that_diverged_with_every_searched_value_is_undecided() -> None:
+    """On either side of it, and whatever else has not run."""
+    claims = [
+        Claim("It is better", "missing", "plain", "small"),
+        Claim("It is better", "begun", "missing", "small"),
+        Claim("It is worse", "worse", "plain", "small"),
+    ]
+    given = comparison(*claims)
+    plan = replace(given.plan, diverged=frozenset({"missing"}))
+    verdicts = [found.verdict for found in findings(Comparison(plan, given.results))]
+    assert verdicts == ["undecided: every searched value diverged"] * 2 + ["refuted"]

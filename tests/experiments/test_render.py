@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from shakedrop_det.experiments import Result, Run, Store, load_plan, render
+from shakedrop_det.experiments.experiment import read_experiment
 from shakedrop_det.experiments.plan import searched
 
 from .test_plan import SEARCH, write
@@ -140,6 +141,34 @@ def test_nothing_run_is_said_and_what_it_needs(tmp_path: Path) -> None:
     assert "not run: needs a GPU" in part(document.read_text(), "claims")
     section = part(document.read_text(), "experiment")
     assert section == "\nWhich?\n\nSetting: 2026-01-01: so\n\nNot run yet.\n\n"
+
+
+def test_runs_that_no_searched_value_is_left_for_are_not_missing(tmp_path: Path) -> None:
+    """No command could train them."""
+    write(tmp_path, search=SEARCH, claims=[CLAIM], needs="a GPU", core_hours=6)
+    plan, store = load_plan(tmp_path / "which.yaml"), Store(tmp_path / "results")
+    assert plan.search_plan is not None
+    for run in plan.search_plan.runs:
+        store.add(plan.search_plan, run, Result({}, 30.0, diverged="infinite"))
+    final = plan.with_values({"shaken": None})
+    for run in final.possible_runs:
+        store.add(final, run, Result({"classification/top1": 50.0 + run.seed}, 30.0))
+    document = tmp_path / "results.md"
+    document.write_text(DOCUMENT)
+    render(document, experiments=tmp_path, results=tmp_path / "results")
+    text = document.read_text()
+    assert "undecided: every searched value diverged" in part(text, "claims")
+    assert "a GPU" not in part(text, "claims") and "which.yaml" not in part(text, "missing")
+    section = part(text, "experiment")
+    assert "4 of 4 runs have finished" in section
+    assert "Chosen by the search: shaken none, since every value diverged." in section
+
+
+def test_a_command_quotes_the_name_of_its_file(tmp_path: Path) -> None:
+    path = write(tmp_path).rename(tmp_path / "which one.yaml")
+    experiment = read_experiment(path, Store(tmp_path / "results"), root=tmp_path)
+    assert experiment.file == Path("which one.yaml")
+    assert experiment.command == "tools/run_experiment.py 'which one.yaml'"
 
 
 def test_runs_of_another_experiment_are_said_to_be_shared(tmp_path: Path) -> None:

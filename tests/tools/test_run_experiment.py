@@ -95,6 +95,8 @@ def test_mistakes(leave: Callable[..., tuple[int, str]], tmp_path: Path) -> None
     for value in ("-1", "nan"):
         code, text = leave(TOOL, "any.yaml", "--stop-after", value)
         assert (code, f"--stop-after must be a number of minutes, got {value}" in text) == (2, True)
+    code, text = leave(TOOL, "any.yaml", "--run-limit", "0")
+    assert (code, "--run-limit must be more than 0 minutes, got 0" in text) == (2, True)
     path = str(write(tmp_path))
     code, text = leave(TOOL, path, "--slurm", "time=1", "--run-limit", "0")
     assert (code, "--run-limit are for runs on this machine, not for" in text) == (2, True)
