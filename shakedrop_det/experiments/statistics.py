@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -13,7 +12,12 @@ from scipy import optimize, stats
 
 CONFIDENCE = 0.95
 POWER = 0.8
+
 _ROUNDING = 1e-9
+"""Part of their size by which equal values may differ."""
+
+_RESIDUE = 1e-12
+"""What rounding may leave of 0, where numbers of up to some thousands are subtracted."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +30,7 @@ class Estimate:
         count: number of values.
         p_value: p-value of the two-sided t-test of the hypothesis that the expectation is 0, or
             another value that :func:`estimate_mean` was given; NaN if there is no interval. If all
-            values are equal, it is that of the sign test.
+            values are equal up to rounding, it is that of the sign test.
         detectable: smallest distance from that value that this test detects with 80 % power, given
             this number of values and their spread; NaN if there is no interval.
     """
@@ -61,7 +65,8 @@ def estimate_mean(values: Sequence[float], *, expected: float = 0.0) -> Estimate
 
     The interval and the p-value are exact for independent, normally distributed values. Equal
     values are not of such a distribution, but rounded, like accuracies on a few images. Then the
-    p-value is that of the sign test, which assumes no distribution: ``2 / 2**len(values)``.
+    p-value is that of the sign test, which assumes no distribution: ``2 / 2**len(values)``. Their
+    interval has no width, and values that differ from ``expected`` by rounding alone count as it.
 
     Args:
         values: one value per run.
@@ -69,29 +74,30 @@ def estimate_mean(values: Sequence[float], *, expected: float = 0.0) -> Estimate
     """
     if len(values) < 2:
         return Estimate(values[0] if values else math.nan, math.nan, math.nan, len(values))
-    with warnings.catch_warnings():
-        # scipy warns if all values are equal, which can happen with runs.
-        warnings.simplefilter("ignore", RuntimeWarning)
-        test = stats.ttest_1samp(values, popmean=expected)
+    mean = float(np.mean(values))
+    if _are_equal(values):
+        p_value = _equal_p_value(mean, len(values), expected)
+        return Estimate(mean, mean, mean, len(values), p_value, detectable=0.0)
+    test = stats.ttest_1samp(values, popmean=expected)
     interval = test.confidence_interval(CONFIDENCE)
     return Estimate(
-        mean=float(np.mean(values)),
+        mean=mean,
         low=float(interval.low),
         high=float(interval.high),
         count=len(values),
-        p_value=_equal_p_value(values, expected) if _are_equal(values) else float(test.pvalue),
+        p_value=float(test.pvalue),
         detectable=detectable_mean(float(np.std(values, ddof=1)), len(values)),
     )
 
 
 def _are_equal(values: Sequence[float]) -> bool:
-    # Differences of equal numbers differ by rounding.
-    return bool(np.ptp(values) <= _ROUNDING * np.max(np.abs(values)))
+    return bool(np.ptp(values) <= max(_ROUNDING * np.max(np.abs(values)), _RESIDUE))
 
 
-def _equal_p_value(values: Sequence[float], expected: float) -> float:
+def _equal_p_value(value: float, count: int, expected: float) -> float:
     """Return the p-value of the sign test of equal values; those as expected do not count."""
-    return 1.0 if math.isclose(values[0], expected, rel_tol=_ROUNDING) else 2.0 ** (1 - len(values))
+    as_expected = math.isclose(value, expected, rel_tol=_ROUNDING, abs_tol=_RESIDUE)
+    return 1.0 if as_expected else 2.0 ** (1 - count)
 
 
 def student_interval(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

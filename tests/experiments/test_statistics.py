@@ -69,7 +69,16 @@ def test_values_that_agree_are_judged_by_their_signs_alone(count: int) -> None:
     found = estimate_mean([float(number) + 0.3 - number for number in range(count)])
     assert found.p_value == stats.binomtest(count, count).pvalue
     assert (found.p_value < 0.05) is (count >= 6)
+    assert found.low == found.high == found.mean and not found.excludes_zero
     assert estimate_mean([0.5] * count).excludes_zero is False
+
+
+@pytest.mark.parametrize("values", [[1e-14] * 8, [7.1e-15, 1.4e-14, 7.2e-15, 7.1e-15, 7e-15]])
+def test_what_rounding_leaves_of_zero_counts_as_zero(values: list[float]) -> None:
+    """Such as a difference of differences."""
+    found = estimate_mean(values)
+    assert found.p_value == 1.0 and not found.excludes_zero
+    assert estimate_mean([value + 0.3 for value in values], expected=0.3).p_value == 1.0
 
 
 def test_intervals_of_several_expectations_are_those_of_each() -> None:
