@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from .statistics import Estimate, estimate_difference, student_interval
+from .statistics import CONFIDENCE, Estimate, estimate_difference, student_interval
 
 _STEPS = 4000
 """Number of factors that the interval is looked for among: 0.1 % apart if they span 50."""
@@ -35,9 +35,10 @@ def images_factor(
 
     The baseline's accuracy is interpolated linearly over the logarithm of the number of images. The
     factor is above 1 exactly if the variant is more accurate than the baseline with as many images.
-    Therefore its p-value is that of the paired t-test of the accuracies, and its interval consists
-    of the numbers of images at which such a test does not reject that both are equally accurate
-    (Fieller 1954). Both account for the errors of the variant and of the baseline, whose accuracies
+    Therefore its p-value is that of the paired t-test of the accuracies, and its interval reaches
+    over the numbers of images at which such a test does not reject that both are equally accurate
+    (Fieller 1954), on the side of 1 that the p-value leaves: it excludes 1 exactly if the p-value
+    is below 5 %. Both account for the errors of the variant and of the baseline, whose accuracies
     of a seed may be correlated. A bootstrap over so few seeds would be too narrow, and averaging
     the logarithms of one factor per seed would be biased, because the curve is not straight.
 
@@ -48,8 +49,12 @@ def images_factor(
 
     Returns:
         Estimate: the factor. It is infinite if the accuracy exceeds the baseline's with the most
-        images, and 0 if it is below the baseline's with the fewest. So are the ends of the interval
-        if the baseline's curve does not reach them. All are NaN with fewer than two seeds.
+        images, and 0 if it is below the baseline's with the fewest. The interval has no upper end
+        (infinity) if the test does not find the variant below the baseline with the most images,
+        and the lower end 0 if it does not find it above the one with the fewest. If it finds it
+        above the whole curve, the lower end is the smallest number above the factor of the most
+        images; if below, the upper end is the largest number below that of the fewest. All are NaN
+        with fewer than two seeds.
     """
     numbers = sorted(baseline)
     shared = set(values).intersection(*(baseline[number] for number in numbers))
@@ -63,18 +68,18 @@ def images_factor(
     gains = np.array([values[seed] for seed in seeds])[:, None] - curves
     low, high = student_interval(gains)
     here = int(np.searchsorted(logs, 0.0))
-    mean = _crossing(gains.mean(axis=0), logs, here)
-    first = _first(low <= 0, logs, logs[-1])
-    last = _first(high[::-1] >= 0, logs[::-1], logs[0])
-    return Estimate(
-        mean=math.exp(mean),
-        low=0.0 if low[0] <= 0 else math.exp(min(first, mean)),
-        high=math.inf if high[-1] >= 0 else math.exp(max(last, mean)),
-        count=len(seeds),
-        p_value=estimate_difference(
-            {seed: values[seed] for seed in seeds}, baseline[num_images]
-        ).p_value,
-    )
+    mean = math.exp(_crossing(gains.mean(axis=0), logs, here))
+    pairs = estimate_difference({seed: values[seed] for seed in seeds}, baseline[num_images])
+    # Factors that the test finds too small or too large.
+    small, large = low > 0, high < 0
+    if pairs.p_value >= 1 - CONFIDENCE:
+        small[here] = large[here] = False  # Of equal gains, low and high are those of no test.
+    elif pairs.mean > 0:
+        small[: here + 1] = True
+    else:
+        large[here:] = True
+    first, last = _ends(small, large, np.exp(logs))
+    return Estimate(mean, min(first, mean), max(last, mean), len(seeds), pairs.p_value)
 
 
 def _crossing(gains: np.ndarray, logs: np.ndarray, here: int) -> float:
@@ -90,5 +95,9 @@ def _crossing(gains: np.ndarray, logs: np.ndarray, here: int) -> float:
     return float(np.interp(0.0, [side[index], side[before]], [places[index], places[before]]))
 
 
-def _first(holds: np.ndarray, logs: np.ndarray, otherwise: float) -> float:
-    return float(logs[np.argmax(holds)] if holds.any() else otherwise)
+def _ends(small: np.ndarray, large: np.ndarray, factors: np.ndarray) -> tuple[float, float]:
+    """Return the ends of the interval of factors that are neither too small nor too large."""
+    not_small, not_large = factors[~small], factors[~large]
+    first = not_small[0] if not_small.size else math.nextafter(factors[-1], math.inf)
+    last = not_large[-1] if not_large.size else math.nextafter(factors[0], 0.0)
+    return float(first if small[0] else 0.0), float(last if large[-1] else math.inf)

@@ -65,7 +65,7 @@ def test_what_changes_nothing_is_found_to_change_something_in_one_of_twenty_expe
     drawn = [experiment(rng, seeds=seeds, factor=1.0) for _ in range(600)]
     found = [images_factor(*each, 200) for each in drawn]
     assert np.mean([each.p_value < 0.05 for each in found]) == pytest.approx(0.05, abs=0.025)
-    assert all(each.p_value < 0.05 or each.low <= 1 <= each.high for each in found)
+    assert all((each.p_value >= 0.05) is (each.low <= 1 <= each.high) for each in found)
 
 
 @pytest.mark.parametrize("factor", [0.6, 1.5, 3.5])
@@ -74,6 +74,7 @@ def test_nineteen_of_twenty_intervals_hold_the_factor(factor: float) -> None:
     rng = np.random.default_rng(0)
     drawn = [experiment(rng, seeds=4, factor=factor) for _ in range(600)]
     found = [images_factor(*each, 200) for each in drawn]
+    assert all((each.p_value >= 0.05) is (each.low <= 1 <= each.high) for each in found)
     held = [each.low <= factor <= each.high for each in found]
     assert np.mean(held) == pytest.approx(0.95, abs=0.025)
     assert all(each.low <= each.mean <= each.high for each in found)
@@ -93,6 +94,47 @@ def test_a_curve_that_falls_is_crossed_on_the_side_of_the_gain(gain: float) -> N
     baseline = {number: {1: value - 1, 2: value + 1} for number, value in curve.items()}
     found = images_factor(baseline, {1: 50 + gain, 2: 50.1 + gain}, 200)
     assert (found.mean > 1) is (gain > 0) and (found.mean == 0) is (gain < 0)
+
+
+@pytest.mark.parametrize("number, beyond", [(800, 1), (400, 2), (100, 8)])
+def test_above_the_whole_curve_is_more_than_the_factor_of_most_images(
+    number: int, beyond: float
+) -> None:
+    """That the curve ends there says nothing about the factors above it."""
+    baseline = curve(0.5)
+    values = {seed: 10 * math.log2(800) + 10 + 0.1 * seed for seed in SEEDS}
+    found = images_factor(baseline, values, number)
+    assert found.p_value < 0.05 and found.mean == found.high == math.inf
+    assert beyond < found.low == pytest.approx(beyond)
+
+
+@pytest.mark.parametrize("number, beyond", [(100, 1), (200, 0.5), (800, 0.125)])
+def test_below_the_whole_curve_is_less_than_the_factor_of_fewest_images(
+    number: int, beyond: float
+) -> None:
+    values = {seed: 10 * math.log2(100) - 10 + 0.1 * seed for seed in SEEDS}
+    found = images_factor(curve(0.5), values, number)
+    assert found.p_value < 0.05 and found.mean == found.low == 0
+    assert beyond > found.high == pytest.approx(beyond)
+
+
+@pytest.mark.parametrize("gain", [3.0, -3.0])
+def test_noise_elsewhere_on_the_curve_leaves_the_side_of_the_gain(gain: float) -> None:
+    """Where a test with as many images finds it; a test at the noisy end finds nothing."""
+    baseline = curve(0.1)
+    for number in (100, 800):
+        baseline[number] = {s: value + 90 * math.cos(s) for s, value in baseline[number].items()}
+    values = {seed: 10 * math.log2(200) + gain for seed in SEEDS}
+    found = images_factor(baseline, values, 200)
+    assert found.p_value < 0.05 and (found.low > 1) is (gain > 0) and (found.high < 1) is (gain < 0)
+
+
+@pytest.mark.parametrize("count", [2, 5, 6])
+def test_equal_gains_exclude_that_nothing_changed_if_the_sign_test_does(count: int) -> None:
+    values = {seed: 10 * math.log2(100) + 10 for seed in range(1, count + 1)}
+    found = images_factor(curve(), values, 100)
+    assert (found.low > 1) is (found.p_value < 0.05) is (count == 6)
+    assert found.mean == pytest.approx(2) and found.high == pytest.approx(2, rel=1e-3)
 
 
 def test_seeds_that_are_not_in_all_curves_are_left_out() -> None:
