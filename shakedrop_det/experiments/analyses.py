@@ -36,7 +36,7 @@ class PredictionFinding:
 
     @property
     def effect_text(self) -> str:
-        """The mean with its confidence interval, if there are networks enough for one."""
+        """The mean with its confidence interval, if there are enough networks."""
         effect = self.effect
         if math.isnan(effect.low):
             return f"{effect.mean:.3f}"

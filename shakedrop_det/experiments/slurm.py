@@ -27,7 +27,7 @@ RECORD = "slurm.json"
 _LOOKS = 3
 """Number of polls in which a job must be absent from the queue before its run counts as failed: on
 a network file system, the result can become visible after the job has left the queue. Also the
-number of times that squeue may fail at first."""
+number of attempts to ask squeue at first; if all of them fail, this is an error."""
 
 Task = tuple[str, int]
 """Name of an array job, and index of a task in it."""

@@ -76,7 +76,7 @@ def test_a_document_shows_them_beside_experiments(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"predictions": [{"text": "a"}]}'])
-def test_a_file_that_is_none_of_the_tools_is_named(tmp_path: Path, content: str) -> None:
+def test_a_file_of_another_kind_is_named(tmp_path: Path, content: str) -> None:
     write(tmp_path / "pairs")
     (tmp_path / "pairs" / "seed_2.json").write_text(content)
     with pytest.raises(ValueError, match=r"seed_2.json is not a file of tools/analyze_pert"):
