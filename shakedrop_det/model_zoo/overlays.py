@@ -107,8 +107,11 @@ def _refuse_undone(
     """Refuse an overlay without which the result would be the same."""
     for index, (overlay, _) in enumerate(overlays[:-1]):
         without = copy.deepcopy(before)
-        for other, values in [*overlays[:index], *overlays[index + 1 :]]:
-            _lay_over(without, other, values)
+        try:
+            for other, values in [*overlays[:index], *overlays[index + 1 :]]:
+                _lay_over(without, other, values)
+        except ValueError:
+            continue  # The others need it.
         if without == after:
             later = ", ".join(repr(name) for name, _ in overlays[index + 1 :])
             raise ValueError(

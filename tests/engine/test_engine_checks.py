@@ -248,7 +248,7 @@ LABELS = "label 10, which is not an integer from 0 to 9: MODEL.IMAGE_CLASSIFIER.
         ({"label": 1.0}, "has label 1.0, which is not"),
         ({"label": None}, "image 5 has no 'label'"),
         ({"file_name": "gone.png"}, "image 5 has no file gone.png"),
-        ({"file_name": 5}, "has file_name 5, which is not a text"),
+        ({"file_name": 5}, "has file_name 5, which is not a path"),
         ({"file_name": None}, "has neither 'file_name' nor 'image'"),
     ],
 )

@@ -118,7 +118,8 @@ def test_commands_in_configs_make_the_weights_of_the_config(
     monkeypatch.setattr(sys, "argv", shlex.split(command[0]))
     args = tool.parse_args()
     assert args.output == cfg.MODEL.WEIGHTS and args.to == "detectron2"
-    network = build("torchvision", args.source.removeprefix("torchvision:"), num_classes=1000)
+    name = args.source.removeprefix("torchvision:").partition(".")[0]
+    network = build("torchvision", name, num_classes=1000)
     torch.save(network.state_dict(), tmp_path / "weights.pth")
     source = open_source(args.source, weights=str(tmp_path / "weights.pth"))
     for key, value in {**source.architecture.config, **source.conventions}.items():

@@ -48,13 +48,14 @@ def test_overlays_are_laid_in_their_order_between_the_config_and_the_options(
     tool: Callable[..., str], tmp_path: Path
 ) -> None:
     (tmp_path / "mine.yaml").write_text("MODEL: {SHAKEDROP: {BETA: [0.0, 0.5], ALPHA: [0.0, 0.5]}}")
-    overlays = ["--overlay", "random_drop", "--overlay", tmp_path / "mine.yaml"]
+    overlays = ["--overlay", "erase_relu", "--overlay", tmp_path / "mine.yaml"]
     output = tmp_path / "output"
     options = ["MODEL.SHAKEDROP.ALPHA", "[0.0, 0.25]", "SOLVER.MAX_ITER", 1, "OUTPUT_DIR", output]
     data = ["DATASETS.TRAIN", "('tiny_scenes_train',)", "DATASETS.TEST", "()"]
     tool("train_net", "--config-file", CONFIG, *overlays, *options, *data)
     shakedrop = yaml.safe_load((output / "config.yaml").read_text())["MODEL"]["SHAKEDROP"]
     assert (shakedrop["ALPHA"], shakedrop["BETA"]) == ([0.0, 0.25], [0.0, 0.5])
+    assert shakedrop["ERASE_RELU"]
     log = (output / "log.txt").read_text()
-    laid = f"random_drop, then {tmp_path / 'mine.yaml'}, then the options"
+    laid = f"erase_relu, then {tmp_path / 'mine.yaml'}, then the options"
     assert f"The config is {CONFIG}, then {laid}" in log
