@@ -25,7 +25,7 @@ from .conventions import (
     STRIDE_KEY,
     check_pixel_conventions,
     conventions_in,
-    has_test_scale,
+    doubt_about_scales,
     pixel_conventions,
     shakedrop_in,
     shakedrop_remedy,
@@ -301,13 +301,9 @@ class Checkpointer(DetectionCheckpointer):
                 self._source,
                 remedy,
             )
-        elif of_file is None and has_test_scale(of_model):
-            self.logger.warning(
-                "%r does not say whether its weights were trained with ShakeDrop, and this network "
-                "scales residuals at test time, which is right only for weights that were; for "
-                "others set MODEL.SHAKEDROP.INVERTED True",
-                self._source,
-            )
+        doubt = doubt_about_scales(of_file, of_model, source=self._source)
+        if doubt:
+            self.logger.warning(doubt)
 
 
 def _named_in(path: str) -> str:

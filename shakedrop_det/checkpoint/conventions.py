@@ -166,9 +166,23 @@ def keys_for(settings: Mapping[str, Any]) -> dict[str, Any]:
     return dict(settings) if settings[ENABLED] else {"MODEL.SHAKEDROP.INVERTED": True}
 
 
-def has_test_scale(settings: Mapping[str, Any] | None) -> bool:
-    """Whether a network with these :func:`shakedrop_settings` scales residuals at test time."""
-    return settings is not None and _scales(settings) != ()
+def doubt_about_scales(
+    of_file: Mapping[str, Any] | None, of_model: Mapping[str, Any] | None, *, source: str
+) -> str:
+    """Return a warning if a network scales residuals at test time and its file does not say how the
+    weights were trained; "" otherwise.
+
+    Args:
+        of_file, of_model: Results of :func:`shakedrop_settings`; None if they are unknown.
+        source: Path of the file, for the message.
+    """
+    if of_file is not None or of_model is None or _scales(of_model) == ():
+        return ""
+    return (
+        f"{source!r} does not say whether its weights were trained with ShakeDrop, and this "
+        "network scales residuals at test time, which is right only for weights that were; for "
+        "others set MODEL.SHAKEDROP.INVERTED True"
+    )
 
 
 def shakedrop_remedy(of_file: Mapping[str, Any] | None, of_model: Mapping[str, Any] | None) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 
 from tabulate import tabulate
 
-from .claims import LEVEL
+from .claims import verdict
 from .statistics import Estimate, estimate_mean, holm
 
 
@@ -110,7 +110,7 @@ class Analyses:
         ]
         adjusted = holm([effect.p_value for effect in effects])
         return [
-            PredictionFinding(row[0]["text"], numbers, effect, p, _verdict(effect.mean > limit, p))
+            PredictionFinding(row[0]["text"], numbers, effect, p, verdict(effect.mean > limit, p))
             for row, numbers, limit, effect, p in zip(
                 rows, values, limits, effects, adjusted, strict=True
             )
@@ -130,12 +130,6 @@ class Analyses:
         names = [name.replace("_", " ") for name in self.records]
         headers = ["prediction", *names, "mean (95 % interval)", "verdict"]
         return tabulate(rows, headers=headers, tablefmt="pipe", disable_numparse=True)
-
-
-def _verdict(above: bool, adjusted: float) -> str:
-    if math.isnan(adjusted) or adjusted >= LEVEL:
-        return "undecided"
-    return "supported" if above else "refuted"
 
 
 def _read(path: Path) -> dict[str, Any]:

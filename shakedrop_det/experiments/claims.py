@@ -10,7 +10,7 @@ from .plan import Claim, Plan, Run
 from .samples import images_factor, num_images
 from .statistics import Estimate, estimate_difference, estimate_mean, holm
 
-LEVEL = 0.05
+_LEVEL = 0.05
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def findings(comparison: Comparison) -> list[Finding]:
         [math.nan if why else e.p_value for e, why in zip(effects, untested, strict=True)]
     )
     return [
-        Finding(claim, effect, p_value, why or _verdict(claim, effect, p_value))
+        Finding(claim, effect, p_value, why or verdict(effect.mean > _limit(claim), p_value))
         for claim, effect, p_value, why in zip(claims, effects, adjusted, untested, strict=True)
     ]
 
@@ -88,10 +88,20 @@ def _why_untested(comparison: Comparison, claim: Claim) -> str:
     return f"undecided: {diverged} of {len(runs)} runs diverged" if diverged else ""
 
 
-def _verdict(claim: Claim, effect: Estimate, adjusted: float) -> str:
-    if math.isnan(adjusted) or adjusted >= LEVEL:
+def _limit(claim: Claim) -> float:
+    return 1.0 if claim.as_images else 0.0
+
+
+def verdict(above: bool, adjusted: float) -> str:
+    """Return the verdict of a test.
+
+    Args:
+        above: whether the effect is above the value that the claim names.
+        adjusted: the p-value, adjusted by Holm's method; NaN without a test.
+    """
+    if math.isnan(adjusted) or adjusted >= _LEVEL:
         return "undecided"
-    return "supported" if effect.mean > (1.0 if claim.as_images else 0.0) else "refuted"
+    return "supported" if above else "refuted"
 
 
 def _runs(plan: Plan, claim: Claim) -> list[Run]:

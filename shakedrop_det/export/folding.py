@@ -20,7 +20,7 @@ from shakedrop_det.checkpoint.conventions import (
     STRIDE_KEY,
     check_pixel_conventions,
     conventions_in,
-    has_test_scale,
+    doubt_about_scales,
     pixel_conventions,
     shakedrop_in,
     shakedrop_remedy,
@@ -152,13 +152,9 @@ def _load(cfg: CfgNode, *, use_ema: bool, allow_pickle: bool) -> tuple[nn.Module
             f"the weights in {path!r} were trained with other ShakeDrop settings than those of "
             f"this config, which would change the residual scale; set {remedy}"
         )
-    if settings is None and has_test_scale(shakedrop_settings(model)):
-        logging.getLogger(__name__).warning(
-            "%r does not say whether its weights were trained with ShakeDrop. This config scales "
-            "residuals at test time, which is right only for weights that were; for others set "
-            "MODEL.SHAKEDROP.INVERTED True",
-            path,
-        )
+    doubt = doubt_about_scales(settings, shakedrop_settings(model), source=path)
+    if doubt:
+        logging.getLogger(__name__).warning(doubt)
     return model, file.extra
 
 
