@@ -10,7 +10,24 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from shakedrop_det.data.annotation_checks import Needs
+
 HEIGHT, WIDTH = 64, 80
+NAME = "test_annotations"
+RLE = {"size": [HEIGHT, WIDTH], "counts": [10, 20, 5090]}
+POLYGONS = Needs(masks=True, polygons=True)
+MASKS = Needs(masks=True)
+EVALUATED = Needs(training=False, masks=True)
+PLAIN: dict[str, Any] = {
+    "id": 1,
+    "image_id": 2,
+    "category_id": 5,
+    "iscrowd": 0,
+    "area": 576,
+    "bbox": [6, 8.5, 24, 24],
+    "segmentation": [[6, 8, 30, 8, 30, 32], [6, 8, 9, 8, 9, 9, 6, 9]],
+}
+Content = dict[str, Any]
 
 
 def write_own_data(
@@ -69,3 +86,13 @@ def write_own_data(
 def each(change: Callable[[dict[str, Any]], object]) -> Callable[[dict[str, Any]], object]:
     """The same change of all annotations."""
     return lambda content: [change(annotation) for annotation in content["annotations"]]
+
+
+def first(**values: object) -> Callable[[Content], object]:
+    """A change of the first annotation."""
+    return lambda content: content["annotations"][0].update(values)
+
+
+def without(key: str) -> Callable[[Content], object]:
+    """All annotations without a key."""
+    return each(lambda annotation: annotation.pop(key))

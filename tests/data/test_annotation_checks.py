@@ -2,59 +2,31 @@
 
 from __future__ import annotations
 
-import json
-import logging
 import math
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
-from detectron2.data import DatasetCatalog, MetadataCatalog
-from detectron2.data.datasets import register_coco_instances
-from detectron2.structures import BoxMode
+from detectron2.data import DatasetCatalog
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from PIL import Image
 from pycocotools import mask as mask_util
 
 from shakedrop_det.data import check_dataset
 from shakedrop_det.data.annotation_checks import AnnotationCheck, Needs
-from shakedrop_det.data.record_checks import find_record_problems
-from tests.own_data import each, write_own_data
-
-NAME = "test_annotations"
-Content = dict[str, Any]
-POLYGONS = Needs(masks=True, polygons=True)
-MASKS = Needs(masks=True)
-EVALUATED = Needs(training=False, masks=True)
-
-
-@pytest.fixture
-def written(tmp_path: Path) -> Iterator[Callable[..., None]]:
-    """``written(change)`` registers own data with that change as :data:`NAME`."""
-
-    def register(change: Callable[[Content], object] | None = None, **options: Any) -> None:
-        write_own_data(tmp_path / "own", change, **options)
-        register_coco_instances(
-            NAME, {}, str(tmp_path / "own" / "instances.json"), str(tmp_path / "own" / "images")
-        )
-
-    yield register
-    DatasetCatalog.remove(NAME)
-    MetadataCatalog.remove(NAME)
-
-
-def first(**values: object) -> Callable[[Content], object]:
-    return lambda content: content["annotations"][0].update(values)
-
-
-def without(key: str) -> Callable[[Content], object]:
-    return each(lambda annotation: annotation.pop(key))
-
-
-RLE = {"size": [64, 80], "counts": [10, 20, 5090]}
+from tests.own_data import (
+    EVALUATED,
+    MASKS,
+    NAME,
+    PLAIN,
+    POLYGONS,
+    RLE,
+    Content,
+    each,
+    first,
+    without,
+)
 
 
 @pytest.mark.parametrize("needs", [POLYGONS, MASKS, EVALUATED, Needs(), Needs(training=False)])
@@ -63,15 +35,6 @@ def test_good_annotations_pass(written: Callable[..., None], needs: Needs) -> No
     check_dataset(NAME, num_classes=2, needs=needs)
 
 
-PLAIN: dict[str, Any] = {
-    "id": 1,
-    "image_id": 2,
-    "category_id": 5,
-    "iscrowd": 0,
-    "area": 576,
-    "bbox": [6, 8.5, 24, 24],
-    "segmentation": [[6, 8, 30, 8, 30, 32], [6, 8, 9, 8, 9, 9, 6, 9]],
-}
 KEYPOINTS = Needs(training=False, keypoints=1)
 # Sizes of images 1 and 2.
 KNOWN: dict[str, Any] = {"sizes": {1: None, 2: (64, 80)}, "categories": [5, 9]}
@@ -209,26 +172,6 @@ def test_what_detectron2_mends_is_left_to_it(
     assert len(DatasetCatalog.get(NAME)) == 4
 
 
-@pytest.mark.parametrize(
-    "mode, message", [("I;16", "image 1 has mode 'I;16', whose values"), ("F", "has mode 'F'")]
-)
-def test_deep_images_are_named(
-    written: Callable[..., None], tmp_path: Path, mode: str, message: str
-) -> None:
-    written()
-    for path in (tmp_path / "own" / "images").iterdir():
-        Image.new(mode, (80, 64)).save(path, format="TIFF" if mode == "F" else "PNG")
-    with pytest.raises(ValueError, match=message):
-        check_dataset(NAME, num_classes=None)
-
-
-def test_a_deep_image_among_hundreds_is_found(written: Callable[..., None], tmp_path: Path) -> None:
-    written(num_images=250)
-    Image.new("I;16", (80, 64)).save(tmp_path / "own" / "images" / "177.png")
-    with pytest.raises(ValueError, match="has 1 mistake.*\n.*image 178 has mode 'I;16'"):
-        check_dataset(NAME, num_classes=None)
-
-
 COMPRESSED = mask_util.encode(np.asfortranarray(np.tri(64, 80), dtype=np.uint8))["counts"].decode()
 
 
@@ -256,21 +199,6 @@ def test_compressed_masks_are_decoded(
         check_dataset(NAME, num_classes=None, needs=needs)
 
 
-def test_a_turned_photograph_has_the_size_that_one_sees(
-    written: Callable[..., None], tmp_path: Path
-) -> None:
-    written()
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    for path in (tmp_path / "own" / "images").iterdir():
-        Image.new("RGB", (64, 80)).save(path, exif=exif)
-    check_dataset(NAME, num_classes=None)
-    for path in (tmp_path / "own" / "images").iterdir():
-        Image.new("RGB", (80, 64)).save(path, exif=exif)
-    with pytest.raises(ValueError, match="has 64 x 80 pixels \\(after EXIF rotation\\)"):
-        check_dataset(NAME, num_classes=None)
-
-
 def test_ten_are_listed_of_each_kind_in_turn(written: Callable[..., None]) -> None:
     def change(content: Content) -> None:
         without("segmentation")(content)
@@ -285,123 +213,6 @@ def test_ten_are_listed_of_each_kind_in_turn(written: Callable[..., None]) -> No
     assert any("image 7, annotation 14 has category_id 3" in line for line in lines)
     assert lines[-2] == "  and 7 more"
     assert "DATASETS.SKIP_BAD_ANNOTATIONS True" in lines[-1]
-
-
-def test_bad_annotations_are_left_out_if_asked(
-    written: Callable[..., None], tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    def change(content: Content) -> None:
-        content["annotations"][0]["segmentation"] = []
-        content["images"][3]["file_name"] = "gone.png"
-
-    written(change)
-    skip: dict[str, Any] = {"needs": POLYGONS, "skip_bad": True, "folder": str(tmp_path / "run")}
-    logging.getLogger("shakedrop_det").propagate = True
-    check_dataset(NAME, num_classes=2, **skip)
-    assert "Skipped 1 of 4 images and 3 of 8 annotations" in caplog.text
-    assert "image 1, annotation 1 has no mask" in caplog.text
-    records = DatasetCatalog.get(NAME)
-    assert [len(record["annotations"]) for record in records] == [1, 2, 2]
-    # What COCO's metrics are computed with is the same.
-    used = json.loads(Path(MetadataCatalog.get(NAME).json_file).read_text())
-    assert len(used["annotations"]) == 5
-    # A file that was corrected is used again, in the same process.
-    path = tmp_path / "own" / "instances.json"
-    path.write_text(path.read_text().replace("gone.png", "3.png").replace("[]", "[[1,2,3,4,5,6]]"))
-    check_dataset(NAME, num_classes=2, **skip)
-    assert sum(len(record["annotations"]) for record in DatasetCatalog.get(NAME)) == 8
-    assert MetadataCatalog.get(NAME).json_file == str(path)
-
-
-def test_damaged_images_are_left_out_of_the_metrics(
-    written: Callable[..., None], tmp_path: Path
-) -> None:
-    """Their objects would count as missed."""
-    written()
-    file = tmp_path / "own" / "images" / "2.png"
-    with Image.open(file) as image:
-        image.save(file, format="JPEG")
-    file.write_bytes(file.read_bytes()[:-1000])
-    folder = str(tmp_path / "run")
-    check_dataset(NAME, num_classes=2, needs=Needs(), skip_bad=True, folder=folder)
-    assert len(DatasetCatalog.get(NAME)) == 4  # Training replaces it when it is read.
-    check_dataset(NAME, num_classes=2, needs=EVALUATED, skip_bad=True, folder=folder)
-    used = json.loads(Path(MetadataCatalog.get(NAME).json_file).read_text())
-    assert [image["id"] for image in used["images"]] == [1, 2, 4]
-
-
-@pytest.mark.parametrize("order", [(POLYGONS, EVALUATED), (EVALUATED, POLYGONS)])
-def test_what_one_of_two_uses_cannot_have_is_left_out_of_both(
-    written: Callable[..., None], tmp_path: Path, order: tuple[Needs, Needs]
-) -> None:
-    def change(content: Content) -> None:
-        content["annotations"][0]["segmentation"] = RLE
-        del content["annotations"][1]["area"]
-
-    written(change)
-    skip: dict[str, Any] = {"skip_bad": True, "folder": str(tmp_path / "run")}
-    for again, needs in enumerate(order):
-        check_dataset(NAME, num_classes=2, needs=needs, again=bool(again), **skip)
-    records = DatasetCatalog.get(NAME)
-    assert [len(record["annotations"]) for record in records] == [0, 2, 2, 2]
-
-
-def test_nothing_left_is_an_error(written: Callable[..., None], tmp_path: Path) -> None:
-    written(without("segmentation"))
-    with pytest.raises(ValueError, match="has no valid images or annotations"):
-        check_dataset(
-            NAME, num_classes=None, needs=POLYGONS, skip_bad=True, folder=str(tmp_path / "run")
-        )
-
-
-@pytest.mark.parametrize(
-    "change, message",
-    [
-        ({"category_id": 2}, "annotation number 0 has category_id 2, which is not one of 0, 1"),
-        ({"bbox": [70, 70, 75, 79]}, "a box outside its image of 80 x 64 pixels"),
-        ({"bbox": [9, 9, 5, 5]}, "a box of negative size"),
-        ({"bbox_mode": None}, "has no 'bbox_mode'"),
-        ({"segmentation": None}, "'segmentation' is missing, but MODEL.MASK_ON"),
-    ],
-)
-def test_records_of_a_function_are_checked_too(change: dict[str, Any], message: str) -> None:
-    annotation = {
-        "bbox": [1, 2, 9, 9],
-        "bbox_mode": BoxMode.XYXY_ABS,
-        "category_id": 1,
-        "segmentation": [[1, 2, 9, 2, 9, 9]],
-    }
-    record = {"file_name": "a.png", "image_id": "a", "height": 64, "width": 80}
-    both = {key: value for key, value in {**annotation, **change}.items() if value is not None}
-    DatasetCatalog.register(NAME, lambda: [{**record, "annotations": [both]}])
-    try:
-        with pytest.raises(ValueError, match=message):
-            check_dataset(NAME, num_classes=2, needs=POLYGONS)
-        both = annotation
-        check_dataset(NAME, num_classes=2, needs=POLYGONS)
-        del record["image_id"]
-        with pytest.raises(ValueError, match="image 'at 0' has no 'image_id'"):
-            check_dataset(NAME, num_classes=2, needs=EVALUATED)
-    finally:
-        DatasetCatalog.remove(NAME)
-        MetadataCatalog.remove(NAME)
-
-
-def test_records_may_have_the_ids_of_the_coco_file_they_were_copied_from() -> None:
-    annotation = {
-        **PLAIN,
-        "image_id": 7,
-        "category_id": 1,
-        "bbox_mode": BoxMode.XYWH_ABS,
-        "segmentation": [[1, 2, 9, 2, 9, 9]],
-    }
-    record = {"file_name": "a.png", "image_id": 7, "height": 64, "width": 80}
-    copies = [annotation, {**annotation, "id": 1}]
-    for needs in (POLYGONS, EVALUATED):
-        problems = find_record_problems(
-            [{**record, "annotations": copies}], num_classes=2, needs=needs
-        )
-        assert not problems.number, problems
 
 
 @pytest.mark.parametrize("counts", [[-10, 40, 5090], [10.5, 19.5, 5090]])
