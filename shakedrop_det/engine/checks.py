@@ -173,7 +173,7 @@ def check_datasets(cfg: CfgNode, *, train: bool) -> None:
                 try:
                     check()
                 except (ValueError, FileNotFoundError) as error:
-                    if not raised_here(error):
+                    if isinstance(error, ValueError) and not raised_here(error):
                         raise  # A bug in a function that loads a dataset.
                     kind = ValueError if isinstance(error, ValueError) else FileNotFoundError
                     errors.append(kind(f"DATASETS.{part}: {error}"))

@@ -236,6 +236,15 @@ def test_a_bug_in_the_function_of_a_dataset_keeps_its_traceback(
     assert message_for_user(error.value) is None
 
 
+def test_a_file_that_such_a_function_does_not_find_is_a_line(
+    tiny: Tiny, register: Callable[..., str]
+) -> None:
+    name = register(lambda: json.loads(Path("no/such/records.json").read_text()))
+    with pytest.raises(FileNotFoundError, match="DATASETS.TRAIN: .*no/such/records.json") as error:
+        check_config(tiny("mask_rcnn", "DATASETS.TRAIN", (name,)))
+    assert message_for_user(error.value) is not None
+
+
 LABELS = "label 10, which is not an integer from 0 to 9: MODEL.IMAGE_CLASSIFIER.NUM_CLASSES is 10"
 
 
