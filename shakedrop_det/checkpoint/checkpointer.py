@@ -15,6 +15,7 @@ from torch import nn
 from shakedrop_det.utils.addresses import local_file
 from shakedrop_det.utils.atomic import AtomicPathManager, is_local
 
+from . import last_checkpoint
 from .backbone_keys import check_backbone, check_complete, check_depth, classifier_backbone
 from .classes import CLASSES, check_number_of_classes, classes_of
 from .contents import as_checkpoint, check_finite
@@ -37,12 +38,6 @@ from .weight_files import read_content
 EMA = "ema"
 """Entry of a checkpoint for the exponential moving average of the model's weights."""
 
-
-_LAST, _OLD = "last_checkpoint", "last_checkpoint.old"
-_NAME_A_CHECKPOINT = (
-    "write the name of a checkpoint in that folder into it, or remove it to start from "
-    "MODEL.WEIGHTS"
-)
 RESUME_REMEDY = (
     "Resume with the original MODEL keys of the run, or start a new run in another OUTPUT_DIR."
 )
@@ -133,13 +128,12 @@ class Checkpointer(DetectionCheckpointer):
         """
         if self.last_saved or not self.has_checkpoint():
             return
-        note, old = (os.path.join(self.save_dir, name) for name in (_LAST, _OLD))
-        os.replace(note, old)
+        name = last_checkpoint.set_aside(self.save_dir)
         self.logger.warning(
             "%r has checkpoints of an earlier run, and this run starts over: renamed %s, which "
             "names %r, to %s. To continue the earlier run instead, stop this one before it saves "
             "a checkpoint, rename the file back and use --resume",
-            *(self.save_dir, _LAST, _named_in(old), _OLD),
+            *(self.save_dir, last_checkpoint.NAME, name, last_checkpoint.OLD),
         )
 
     def get_checkpoint_file(self) -> str:
@@ -148,17 +142,9 @@ class Checkpointer(DetectionCheckpointer):
         Raises:
             ValueError: If ``last_checkpoint`` names anything but a file in its own folder.
         """
-        note = os.path.join(self.save_dir, _LAST)
-        try:
+        with last_checkpoint.text_errors(self.save_dir):
             path: str = super().get_checkpoint_file()
-        except UnicodeDecodeError as error:
-            raise ValueError(f"{note!r} is not a text file: {_NAME_A_CHECKPOINT}") from error
-        name = path.removeprefix(os.path.join(self.save_dir, ""))
-        if not name or name != os.path.basename(name) or name in (".", ".."):
-            raise ValueError(
-                f"{note!r} names {name[:100]!r}, which is not a file in that folder: "
-                f"{_NAME_A_CHECKPOINT}"
-            )
+        last_checkpoint.check_in_folder(path, self.save_dir)
         return path
 
     def resume_or_load(self, path: str, *, resume: bool = True) -> dict[str, Any]:
@@ -169,19 +155,12 @@ class Checkpointer(DetectionCheckpointer):
                 removed or renamed, or ``last_checkpoint`` does not name one.
         """
         if resume and self.has_checkpoint():
-            last = self.get_checkpoint_file()
-            if is_local(last) and not os.path.isfile(last):
-                note = os.path.join(self.save_dir, _LAST)
-                raise FileNotFoundError(
-                    f"{note!r} names {os.path.basename(last)!r}, which does not exist: "
-                    f"{_NAME_A_CHECKPOINT}"
-                )
-        old = os.path.join(self.save_dir, _OLD)
-        if resume and not self.has_checkpoint() and is_local(old) and os.path.isfile(old):
+            last_checkpoint.check_exists(self.get_checkpoint_file())
+        elif resume and (name := last_checkpoint.named_in_old(self.save_dir)):
             self.logger.warning(
                 "There is nothing to resume in %r: the last run there saved no checkpoint. To "
                 "continue the run before it, from %r, stop this one and rename %s to %s",
-                *(self.save_dir, _named_in(old), _OLD, _LAST),
+                *(self.save_dir, name, last_checkpoint.OLD, last_checkpoint.NAME),
             )
         loaded = super().resume_or_load(path, resume=resume)
         if resume and self.has_checkpoint():
@@ -304,12 +283,6 @@ class Checkpointer(DetectionCheckpointer):
         doubt = doubt_about_scales(of_file, of_model, source=self._source)
         if doubt:
             self.logger.warning(doubt)
-
-
-def _named_in(path: str) -> str:
-    """Return the name of a checkpoint in a ``last_checkpoint`` file."""
-    with open(path, errors="replace") as file:
-        return file.read(100).strip()
 
 
 def _check_iteration(iteration: Any) -> None:
