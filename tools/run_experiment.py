@@ -100,7 +100,7 @@ def main() -> None:
 
     jobs = max(torch.cuda.device_count(), 1) if args.jobs is None else args.jobs
     # As on Ctrl-C: end the runs too, so that they do not write where those of the next call do.
-    # Those on Slurm go on.
+    # Those on Slurm continue.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     failed = {}
     with reported_to_user():

@@ -22,7 +22,7 @@ EXAMPLES = """
   tools/train_net.py --config-file FILE --num-gpus 8 SOLVER.BASE_LR 0.01 SEED 1
   tools/train_net.py --config-file FILE --num-gpus 8 SOLVER.BASE_LR 0.01 SEED 1 --resume
 
-  # as a job of Slurm, with a process per GPU; it is requeued and goes on when its time is over
+  # as a Slurm job, with a process per GPU; at its time limit it is requeued and resumes
   tools/train_net.py --config-file FILE --output output/run \\
       --slurm partition=gpu,nodes=2,gpus_per_node=8,time=24:00:00
 

@@ -49,7 +49,7 @@ class Checkpointer(DetectionCheckpointer):
     * Local files are replaced atomically: a run that is killed at any time leaves its last complete
       checkpoint, and ``last_checkpoint`` names it.
     * If a file lacks backbone weights or has other shapes, the run stops; the stock checkpointer
-      warns and trains on from random weights. Weights of heads may be missing, as usual in
+      warns and trains from random weights. Weights of heads may be missing, as usual in
       fine-tuning, but not if nothing is trained, nor in resuming, where they must match the
       optimizer's state.
     * A checkpoint of :class:`shakedrop_det.modeling.ImageClassifier` can be loaded into any

@@ -121,7 +121,7 @@ def _read_plain_pickle(path: str, *, allow_pickle: bool) -> Any:
     with open(path, "rb") as f:
         content = pickle.load(f, encoding="latin1") if allow_pickle else load_pickle(f)
         if f.read(1):  # As torch's old files do, whose weights come later.
-            raise pickle.UnpicklingError("it goes on after its end")
+            raise pickle.UnpicklingError("there is more after its end")
         return content
 
 

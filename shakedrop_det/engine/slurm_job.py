@@ -37,7 +37,7 @@ then
 elif [ $status -eq 140 ] ||
     { [ $status -eq 143 ] && [[ $described == *PreemptTime=2* && $described != *CANCELLED* ]]; }
 then
-  scontrol requeue "$job" && echo "Job $job is requeued and will go on from its last checkpoint"
+  scontrol requeue "$job" && echo "Job $job is requeued and will resume from its last checkpoint"
 fi
 exit $status"""
 """End of the batch script. It requeues the job if its tasks ended by USR2, which Slurm sends before

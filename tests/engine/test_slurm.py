@@ -122,7 +122,7 @@ def test_a_job_whose_time_is_too_short_to_get_anywhere_ends(
     assert ("requeue 8_1" in (tmp_path / "calls").read_text().splitlines()) == requeued
     console = note.with_name("console.txt")
     if requeued:
-        assert "Job 8_1 is requeued and will go on" in said and not console.exists()
+        assert "Job 8_1 is requeued and will resume" in said and not console.exists()
     else:
         (line,) = said.splitlines()
         assert line.startswith("Job 8_1 is not requeued again: its time was over before")
