@@ -77,6 +77,11 @@ def main() -> None:
 
     with reported_to_user():
         cfg = load_config(args.config_file, args.opts, overlays=args.overlay)
+        if (Path(args.output) / "model.pth").resolve() == Path(cfg.MODEL.WEIGHTS).resolve():
+            raise ValueError(
+                f"--output {args.output!r} holds MODEL.WEIGHTS {cfg.MODEL.WEIGHTS!r}, the trained "
+                "weights, which would be overwritten: name another folder"
+            )
         result = fold_checkpoint(
             cfg, image_file=args.image, use_ema=not args.no_ema, allow_pickle=args.allow_pickle
         )

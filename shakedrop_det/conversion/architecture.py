@@ -142,13 +142,15 @@ def build_detectron2(architecture: ResNetArchitecture, *, stride_in_1x1: bool) -
 
 
 def build_torchvision(
-    architecture: ResNetArchitecture, *, bn_eps: float = 1e-5
+    architecture: ResNetArchitecture, *, bn_eps: float = 1e-5, stride_in_1x1: bool = False
 ) -> torchvision.models.ResNet:
     """Build the network with torchvision, in eval mode. Its ``fc`` is an identity if unused.
 
     Args:
         architecture: architecture to build.
         bn_eps: epsilon of the BatchNorm layers.
+        stride_in_1x1: whether bottlenecks have their stride in the first convolution, as in the
+            original ResNet, where torchvision has it in the second.
 
     Raises:
         ValueError: if torchvision has no ResNet of these widths.
@@ -164,6 +166,9 @@ def build_torchvision(
     )
     if architecture.num_classes is None:
         network.fc = nn.Identity()
+    for module in network.modules():
+        if stride_in_1x1 and isinstance(module, Bottleneck):
+            module.conv1.stride, module.conv2.stride = module.conv2.stride, module.conv1.stride
     return network.eval()
 
 

@@ -176,7 +176,11 @@ def _open_file(
     found = torchvision_within(file.state, path=path)
     if found is not None:
         architecture = infer_architecture(torchvision_to_detectron2(found.state).state)
-        network = build_torchvision(architecture, bn_eps=BN_EPS if bn_eps is None else bn_eps)
+        network = build_torchvision(
+            architecture,
+            bn_eps=BN_EPS if bn_eps is None else bn_eps,
+            stride_in_1x1=given.get(STRIDE_KEY, False),
+        )
         load_exactly(network, found.state)
         left_out = (*file.left_out, *found.left_out)
         return _of_network(network, name, {**IMAGENET_CONVENTIONS, **given}, left_out)

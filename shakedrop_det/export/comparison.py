@@ -8,7 +8,8 @@ from typing import Any, Callable, Mapping
 
 import torch
 from detectron2.config import CfgNode
-from detectron2.structures import Instances
+from detectron2.modeling import GeneralizedRCNN
+from detectron2.structures import Boxes, ImageList, Instances
 from torch import Tensor, nn
 
 from shakedrop_det.conversion.verification import TOLERANCE
@@ -44,20 +45,54 @@ def example_image(cfg: CfgNode, path: str | None = None) -> Tensor:
     return mapper({"file_name": path, "label": 0})["image"].float()
 
 
+def bottom_up(model: nn.Module) -> nn.Module:
+    """Return the backbone of a detector, segmenter or classifier."""
+    backbone: Any = model.backbone
+    if isinstance(backbone, nn.ModuleDict):  # a classifier's
+        backbone = backbone["bottom_up"]
+    return backbone
+
+
+def normalized(model: nn.Module, image: Tensor) -> Tensor:
+    """Return the pixels that a model passes to its backbone, (1, C, H, W).
+
+    Args:
+        model: a detector, segmenter or classifier.
+        image: (C, H, W), see :func:`example_image`.
+    """
+    network: Any = model
+    if hasattr(model, "preprocess_image"):
+        pixels = network.preprocess_image([{"image": image}])
+        return pixels if isinstance(pixels, Tensor) else pixels.tensor
+    # SemanticSegmentor, PanopticDeepLab and ProposalNetwork do this in their forward method.
+    pixels = (image - network.pixel_mean) / network.pixel_std
+    return ImageList.from_tensors([pixels], network.backbone.size_divisibility).tensor
+
+
+def example_input(model: nn.Module, image: Tensor) -> dict[str, Any]:
+    """Return an image as input of a model, with proposals if the model does not make them."""
+    height, width = image.shape[1:]
+    example = {"image": image, "height": height, "width": width}
+    if isinstance(model, GeneralizedRCNN) and model.proposal_generator is None:
+        boxes = torch.tensor([[0, 0, 1, 1], [0, 0, 0.5, 0.5], [0.25, 0.25, 1, 0.75]])
+        boxes = boxes * torch.tensor([width, height, width, height])
+        example["proposals"] = Instances(
+            (height, width),
+            proposal_boxes=Boxes(boxes),
+            objectness_logits=torch.zeros(len(boxes)),
+        )
+    return example
+
+
 @torch.no_grad()
 def features(model: nn.Module, image: Tensor) -> dict[str, Tensor]:
     """Compute the feature maps of the backbone, and of the res5 head if the detector has one.
 
     Args:
-        model: a detector or classifier in eval mode.
+        model: a detector, segmenter or classifier in eval mode.
         image: (C, H, W), see :func:`example_image`.
     """
-    pixels = model.preprocess_image([{"image": image}])  # type: ignore[operator]
-    pixels = pixels if isinstance(pixels, Tensor) else pixels.tensor
-    backbone: Any = model.backbone
-    if isinstance(backbone, nn.ModuleDict):  # a classifier's
-        backbone = backbone["bottom_up"]
-    found = dict(backbone(pixels))
+    found = dict(bottom_up(model)(normalized(model, image)))
     heads: Any = getattr(model, "roi_heads", None)
     if getattr(heads, "res5", None) is not None:
         # Applied to the whole feature map, since regions depend on the detections.
@@ -67,13 +102,13 @@ def features(model: nn.Module, image: Tensor) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def outputs(model: nn.Module, image: Tensor) -> dict[str, Tensor]:
-    """Run a detector or classifier on an image, and return its outputs as tensors by name.
+    """Run a model on an image, and return its outputs as tensors by name.
 
     Args:
-        model: a detector or classifier in eval mode.
+        model: a detector, segmenter or classifier in eval mode.
         image: (C, H, W), see :func:`example_image`.
     """
-    (output,) = model([{"image": image}])
+    (output,) = model([example_input(model, image)])
     found: dict[str, Tensor] = {}
     for name, value in output.items():
         if isinstance(value, Instances):

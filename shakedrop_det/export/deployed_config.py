@@ -70,8 +70,6 @@ def _not_in_stock(cfg: CfgNode) -> Iterator[str]:
     ]
     if cfg.MODEL.META_ARCHITECTURE != "ImageClassifier":
         named.append(("MODEL.ROI_HEADS.NAME", ROI_HEADS_REGISTRY, cfg.MODEL.ROI_HEADS.NAME))
-    if cfg.MODEL.RESNETS.get("STEM", "imagenet") != "imagenet":
-        yield f"MODEL.RESNETS.STEM {cfg.MODEL.RESNETS.STEM!r}: stock detectron2 has no such stem"
     for key, registry, name in named:
         is_ours = registry.get(name).__module__.startswith("shakedrop_det.")
         if is_ours and name not in STOCK_NAMES:

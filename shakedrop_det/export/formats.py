@@ -19,12 +19,15 @@ from shakedrop_det.modeling import ImageClassifier
 from shakedrop_det.utils.atomic import write_atomically
 from shakedrop_det.utils.output_folder import refuse_folder
 
-from .comparison import absolute_differences
+from .comparison import absolute_differences, bottom_up, normalized
 from .folding import without_shakedrop
 
 FORMATS = ("tracing", "scripting", "onnx", "torch_export")
 
 ONNX_OPSET = 17
+NOT_WHOLE = ("PanopticFPN", "PanopticDeepLab", "ProposalNetwork")
+"""Meta-architectures of which only the backbone can be exported."""
+
 INSTANCE_FIELDS = {
     "proposal_boxes": Boxes,
     "objectness_logits": Tensor,
@@ -95,6 +98,13 @@ def _adapter(model: nn.Module, image: Tensor, backbone_only: bool) -> TracingAda
 
 def _model_adapter(model: nn.Module, image: Tensor) -> TracingAdapter:
     """Map one image to ``Instances`` or a dict, without scaling to the size of the image's file."""
+    is_fast_rcnn = isinstance(model, GeneralizedRCNN) and model.proposal_generator is None
+    if is_fast_rcnn or any(kind.__name__ in NOT_WHOLE for kind in type(model).__mro__):
+        kind = "Fast R-CNN" if is_fast_rcnn else type(model).__name__
+        raise ValueError(
+            f"{kind} cannot be exported as a whole, since it does not map one image to one set of "
+            "tensors: export its backbone alone (--backbone-only, backbone_only=True)"
+        )
 
     def infer(model: Any, inputs: list[dict[str, Tensor]]) -> Any:
         if isinstance(model, GeneralizedRCNN):
@@ -106,11 +116,7 @@ def _model_adapter(model: nn.Module, image: Tensor) -> TracingAdapter:
 
 
 def _backbone_adapter(model: nn.Module, image: Tensor) -> TracingAdapter:
-    pixels = model.preprocess_image([{"image": image}])  # type: ignore[operator]
-    backbone: Any = model.backbone
-    if isinstance(backbone, nn.ModuleDict):  # a classifier's
-        backbone = backbone["bottom_up"]
-    return TracingAdapter(backbone, pixels if isinstance(pixels, Tensor) else pixels.tensor).eval()
+    return TracingAdapter(bottom_up(model), normalized(model, image)).eval()
 
 
 def _names(adapter: TracingAdapter) -> list[str]:
@@ -135,11 +141,18 @@ def _script(adapter: TracingAdapter, file: IO[bytes]) -> None:
         raise ValueError(
             "ImageClassifier cannot be scripted, since its inputs are of mixed types: trace it"
         )
-    if isinstance(_inputs(adapter)[0], Tensor):
-        scripted = torch.jit.script(model)
-    else:
-        kind = _ScriptedRCNN if isinstance(model, GeneralizedRCNN) else _ScriptedDetector
-        scripted = scripting_with_instances(kind(model).eval(), INSTANCE_FIELDS)
+    try:
+        if isinstance(_inputs(adapter)[0], Tensor):
+            scripted = torch.jit.script(model)
+        else:
+            kind = _ScriptedRCNN if isinstance(model, GeneralizedRCNN) else _ScriptedDetector
+            scripted = scripting_with_instances(kind(model).eval(), INSTANCE_FIELDS)
+    except (RuntimeError, TypeError) as error:
+        raise ValueError(
+            f"TorchScript cannot compile detectron2's code for this {type(model).__name__}, stock "
+            f"networks included ({_reason(error)}): use tracing or onnx, or export the backbone "
+            "alone"
+        ) from error
     torch.jit.save(scripted, file)
 
 
@@ -185,10 +198,10 @@ def _torch_export(adapter: TracingAdapter, file: IO[bytes]) -> None:
     try:
         program = torch.export.export(adapter, adapter.flattened_inputs)
     except GuardOnDataDependentSymNode as error:
-        reason = str(error).partition("\n")[0]
         raise ValueError(
             "torch.export fails on the data-dependent code of detectron2's detectors, stock ones "
-            f"included ({reason}): export the backbone only, or use tracing, scripting or onnx"
+            f"included ({_reason(error)}): export the backbone only, or use tracing, scripting or "
+            "onnx"
         ) from error
     torch.export.save(program, file)
 
@@ -197,6 +210,10 @@ def _run_exported(adapter: TracingAdapter, path: str) -> dict[str, Tensor]:
     with open(path, "rb") as file:
         outputs = torch.export.load(file).module()(*adapter.flattened_inputs)
     return dict(zip(_names(adapter), outputs, strict=True))
+
+
+def _reason(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0]
 
 
 def _onnx(adapter: TracingAdapter, file: Any) -> None:
@@ -209,17 +226,23 @@ def _onnx(adapter: TracingAdapter, file: Any) -> None:
             "pip install onnx onnxruntime"
         ) from error
     (x,) = adapter.flattened_inputs
-    torch.onnx.export(
-        adapter,
-        (x,),
-        file,
-        # The other exporter starts with torch.export, which does not support detectors.
-        dynamo=False,
-        opset_version=ONNX_OPSET,
-        input_names=["image"],
-        output_names=_names(adapter),
-        dynamic_axes={"image": {x.dim() - 2: "height", x.dim() - 1: "width"}},
-    )
+    try:
+        torch.onnx.export(
+            adapter,
+            (x,),
+            file,
+            # The other exporter starts with torch.export, which does not support detectors.
+            dynamo=False,
+            opset_version=ONNX_OPSET,
+            input_names=["image"],
+            output_names=_names(adapter),
+            dynamic_axes={"image": {x.dim() - 2: "height", x.dim() - 1: "width"}},
+        )
+    except torch.onnx.errors.SymbolicValueError as error:
+        raise ValueError(
+            f"torch.onnx cannot export detectron2's code for this {type(adapter.model).__name__}, "
+            f"stock networks included ({_reason(error)}): use tracing, or export the backbone alone"
+        ) from error
 
 
 def _run_onnx(adapter: TracingAdapter, path: str) -> dict[str, Tensor]:

@@ -17,19 +17,19 @@ from .shake import shake
 @BACKBONE_REGISTRY.register()
 def build_shakedrop_resnet_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> Backbone:
     """:func:`detectron2.modeling.build_resnet_backbone` with ShakeDrop."""
-    return _shake_backbone(build_resnet_backbone(cfg, input_shape), cfg)
+    return shake_resnet(build_resnet_backbone(cfg, input_shape), cfg)
 
 
 @BACKBONE_REGISTRY.register()
 def build_shakedrop_resnet_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> Backbone:
     """:func:`detectron2.modeling.backbone.build_resnet_fpn_backbone` with ShakeDrop."""
-    return _shake_backbone(fpn.build_resnet_fpn_backbone(cfg, input_shape), cfg)
+    return shake_resnet(fpn.build_resnet_fpn_backbone(cfg, input_shape), cfg)
 
 
 @BACKBONE_REGISTRY.register()
 def build_shakedrop_retinanet_resnet_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> Backbone:
     """detectron2's ``build_retinanet_resnet_fpn_backbone`` with ShakeDrop."""
-    return _shake_backbone(fpn.build_retinanet_resnet_fpn_backbone(cfg, input_shape), cfg)
+    return shake_resnet(fpn.build_retinanet_resnet_fpn_backbone(cfg, input_shape), cfg)
 
 
 @BACKBONE_REGISTRY.register()
@@ -38,7 +38,7 @@ def build_shakedrop_resnet_deeplab_backbone(cfg: CfgNode, input_shape: ShapeSpec
     # Here, since not every build of detectron2 brings its projects along.
     from detectron2.projects.deeplab import build_resnet_deeplab_backbone
 
-    return _shake_backbone(build_resnet_deeplab_backbone(cfg, input_shape), cfg)
+    return shake_resnet(build_resnet_deeplab_backbone(cfg, input_shape), cfg)
 
 
 def num_residual_blocks(depth: int) -> int:
@@ -46,7 +46,12 @@ def num_residual_blocks(depth: int) -> int:
     return (depth - 2) // (2 if depth < 50 else 3)
 
 
-def _shake_backbone(backbone: Backbone, cfg: CfgNode) -> Backbone:
+def shake_resnet(backbone: Backbone, cfg: CfgNode) -> Backbone:
+    """:func:`shake_backbone` for a newly built ResNet of four stages, res2 to res5.
+
+    Raises:
+        ValueError: if the config builds res5 in the head, without ShakeDrop.
+    """
     shaken = shake_backbone(backbone, cfg, num_residual_blocks(cfg.MODEL.RESNETS.DEPTH))
     if cfg.MODEL.SHAKEDROP.ENABLED:
         _check_res5_head(cfg)

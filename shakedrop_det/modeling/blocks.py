@@ -62,6 +62,16 @@ class ShakenBlock(ResidualBranch, CNNBlockBase):
     ENDS_IN_RELU: ClassVar[bool] = True
     """Whether the stock block has a ReLU after the addition."""
 
+    def __init__(self, *args: object, **kwargs: object) -> None:
+        """
+        Raises:
+            TypeError: always; :meth:`shake` makes such a block of a stock one.
+        """
+        raise TypeError(
+            f"{type(self).__name__} cannot be built: build the network with {self.STOCK.__name__}, "
+            "then apply shakedrop_det.shake to it"
+        )
+
     @classmethod
     def check(cls, spec: ShakeDropSpec) -> None:
         """Raise an error if the spec requests Shake-Shake and the block has one branch.
@@ -175,7 +185,8 @@ class ShakenBlock(ResidualBranch, CNNBlockBase):
         """One training step."""
         gate = self._draw_gate(x)
         if gate is False and self.spec.drops_branches and self._can_skip():
-            modules = self.branch_modules()
+            # The block's own as well, such as a learned scale.
+            modules: list[nn.Module] = [self, *self.branch_modules()]
             parameters = [p for module in modules for p in module.parameters(recurse=False)]
             return skip_branch(self._shortcut(x), parameters, relu=self._relu)
         residual, norm = self._residual_and_norm(x)

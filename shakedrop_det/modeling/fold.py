@@ -98,6 +98,13 @@ def _scaled_tensors(blocks: Mapping[str, ShakenBlock]) -> list[tuple[Tensor, flo
 
 def _weight_and_bias(conv: nn.Module, block: str) -> list[Tensor]:
     """The tensors to multiply: those of the last convolution's norm, or of the convolution."""
+    if (activation := getattr(conv, "activation", None)) is not None:
+        name = getattr(activation, "__name__", type(activation).__name__)
+        raise ValueError(
+            f"the last convolution of the residual branch of block {block!r} is followed by an "
+            f"activation, {name}, and a test scale before it would change the output: train with "
+            "inverted=True, which needs no test scale"
+        )
     norm = getattr(conv, "norm", None)
     target = conv if norm is None or type(norm) is nn.Identity else norm
     kind = type(target).__name__

@@ -9,8 +9,13 @@ from torch import nn
 
 from shakedrop_det.config import spec_from_config
 
+from .advice import warn_of_frozen_norms
 from .backbone import num_residual_blocks
+from .initialization import zero_init_residual
 from .shake import shake
+
+RES4 = 4
+"""The value of ``MODEL.BACKBONE.FREEZE_AT`` that freezes the whole backbone of a C4 detector."""
 
 
 @ROI_HEADS_REGISTRY.register()
@@ -25,8 +30,12 @@ class ShakeDropRes5ROIHeads(Res5ROIHeads):
     def _build_res5_block(cls, cfg: CfgNode) -> tuple[nn.Sequential, int]:
         spec = spec_from_config(cfg)
         res5, out_channels = super()._build_res5_block(cfg)
+        if cfg.MODEL.RESNETS.ZERO_INIT_RESIDUAL:
+            zero_init_residual(res5)
         if cfg.MODEL.SHAKEDROP.ENABLED:
             num_blocks = num_residual_blocks(cfg.MODEL.RESNETS.DEPTH)
             first_block = num_blocks - len(res5) + 1
             shake(res5, spec, num_blocks, first_block=first_block)
+            if cfg.MODEL.BACKBONE.FREEZE_AT >= RES4:  # Otherwise the backbone has warned.
+                warn_of_frozen_norms(cfg, res5)
         return res5, out_channels

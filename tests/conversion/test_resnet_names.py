@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from shakedrop_det.checkpoint.conventions import STRIDE_KEY
 from shakedrop_det.conversion.convert import convert
 from shakedrop_det.conversion.sources import Source, open_source
 from shakedrop_det.conversion.verification import random_images
@@ -60,6 +61,21 @@ def test_the_backbone_of_mmdetection_is_taken(tmp_path: Path, resnet: nn.Module)
     found = opened(tmp_path / "mmdet.pth", content)
     assert_is(found, resnet)
     assert "neck.lateral_convs.0.conv.weight" in found.left_out
+
+
+def test_the_backbone_of_mmdetections_caffe_style_has_its_stride_where_one_says(
+    tmp_path: Path,
+) -> None:
+    """The weights do not show it, and the usual place would give other features in silence."""
+    caffe = build("torchvision", "resnet50")
+    for stage in (caffe.layer2, caffe.layer3, caffe.layer4):
+        stage[0].conv1.stride, stage[0].conv2.stride = (2, 2), (1, 1)
+    torch.save({"state_dict": below("backbone.", caffe)}, tmp_path / "caffe.pth")
+    found = open_source(str(tmp_path / "caffe.pth"), conventions={STRIDE_KEY: True})
+    assert_is(found, caffe)
+    result = convert(found, target="detectron2", images=random_images(32))
+    assert max(result.differences.values()) < 1e-4
+    assert result.content["conventions"][STRIDE_KEY] is True
 
 
 def test_a_classifier_inside_lightning_keeps_its_classes(tmp_path: Path, resnet: nn.Module) -> None:

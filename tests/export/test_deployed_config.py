@@ -51,3 +51,17 @@ def test_the_config_of_the_training_is_not_overwritten(
         run_tool(monkeypatch, "--config-file", folder / "config.yaml", "--output", folder)
     assert error.value.code == 2 and "name another folder" in capsys.readouterr().err
     assert (folder / "config.yaml").read_text() == before
+
+
+def test_the_trained_weights_are_not_overwritten(
+    trained: Callable[..., CfgNode], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cfg = trained("classifier")
+    weights = tmp_path / "folded" / "model.pth"
+    weights.parent.mkdir()
+    weights.write_bytes(Path(cfg.MODEL.WEIGHTS).read_bytes())
+    before = weights.read_bytes()
+    options = ["--config-file", tmp_path / "trained" / "config.yaml", "--weights", weights]
+    with pytest.raises(ValueError, match="the trained weights, which would be overwritten"):
+        run_tool(monkeypatch, *options, "--output", weights.parent)
+    assert weights.read_bytes() == before and len(list(weights.parent.iterdir())) == 1

@@ -92,7 +92,7 @@ def run(network: nn.Module, x: Tensor, *, seed: int = 0) -> dict[str, Tensor]:
     found = {name: out.detach() for name, out in outputs.items()}
     found["input gradient"] = x.grad
     found.update((f"gradient of {n}", p.grad) for n, p in network.named_parameters())
-    found.update((n, b.clone()) for n, b in network.named_buffers() if "shakedrop" not in n)
+    found.update((n, b.clone()) for n, b in network.named_buffers())
     return found
 
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 from detectron2.config import get_cfg
 from detectron2.modeling import build_model
+from detectron2.modeling.backbone.resnet import BottleneckBlock
 from torch.nn import functional as F
 
 from shakedrop_det import shake
@@ -38,10 +39,30 @@ def test_the_res5_head_is_perturbed_in_training_region_by_region(tiny) -> None:
     assert len({o.sum().item() for o in out}) == 5
 
 
-def test_the_stock_res5_head_is_refused_with_the_remedy(tiny) -> None:
-    cfg = tiny("c4", "MODEL.ROI_HEADS.NAME", "Res5ROIHeads")
+@pytest.mark.parametrize(
+    "builder", ["build_shakedrop_resnet_backbone", "build_shakedrop_resnet_cifar_stem_backbone"]
+)
+def test_the_stock_res5_head_is_refused_with_the_remedy(tiny, builder) -> None:
+    cfg = tiny("c4", "MODEL.ROI_HEADS.NAME", "Res5ROIHeads", "MODEL.BACKBONE.NAME", builder)
     with pytest.raises(ValueError, match="set it to 'ShakeDropRes5ROIHeads'"):
         build_model(cfg)
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_the_res5_head_begins_as_the_identity_like_the_backbone(tiny, enabled) -> None:
+    options = ["MODEL.RESNETS.NORM", "BN", "MODEL.BACKBONE.FREEZE_AT", 0]
+    options += ["MODEL.RESNETS.ZERO_INIT_RESIDUAL", True, "MODEL.SHAKEDROP.ENABLED", enabled]
+    model = build_model(tiny("c4", *options))
+    norms = [b.conv3.norm.weight for b in model.modules() if isinstance(b, BottleneckBlock)]
+    assert len(norms) == 16 and not any(weight.any() for weight in norms)
+
+
+@pytest.mark.parametrize("freeze_at, blocks", [(2, 10), (4, 3)])
+def test_frozen_norms_of_a_c4_detector_are_warned_of_once(tiny, freeze_at, blocks) -> None:
+    options = ["MODEL.RESNETS.NORM", "FrozenBN", "MODEL.BACKBONE.FREEZE_AT", freeze_at]
+    model = build_model(tiny("c4", *options, "SOLVER.CLIP_GRADIENTS.ENABLED", False))
+    (advice,) = [m.advice for m in model.modules() if getattr(m, "advice", "")]
+    assert f"perturbs {blocks} blocks that end in FrozenBatchNorm2d" in advice
 
 
 def test_a_config_without_the_keys_says_how_to_add_them() -> None:

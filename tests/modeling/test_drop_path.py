@@ -121,7 +121,38 @@ def test_each_block_has_the_probability_of_the_linear_schedule(build) -> None:
     found = [m.survival_prob for m in network.modules() if isinstance(m, ShakeDrop)]
     length = BLOCKS[build]
     expected = [1 - block / length * 0.8 for block in range(1, length + 1)]
-    assert sorted(set(found), reverse=True) == pytest.approx(expected)
+    assert list(dict.fromkeys(found)) == pytest.approx(expected), "in the order of the blocks"
+
+
+@networks
+def test_a_network_in_eval_mode_stays_in_it(build) -> None:
+    network = replace_drop_path(seeded(build, 0.2).eval(), paper_form(survival_prob=0.1))
+    assert not any(module.training for module in network.modules())
+    assert all(module.training for module in network.train().modules())
+
+
+def test_a_block_that_has_none_in_place_of_the_layer_counts() -> None:
+    """As timm's ResNets have in their first block."""
+    timm = pytest.importorskip("timm")
+    network = timm.create_model("resnet18", drop_path_rate=0.1)
+    replace_drop_path(network, paper_form(survival_prob=0.2))
+    blocks = [
+        block
+        for name in ("layer1", "layer2", "layer3", "layer4")
+        for block in network.get_submodule(name)
+    ]
+    found = [block.drop_path.survival_prob for block in blocks]
+    assert found == pytest.approx([1 - number / 8 * 0.8 for number in range(1, 9)])
+    assert network.train()(torch.randn(2, 3, SIZE, SIZE)).isfinite().all()
+
+
+def test_none_elsewhere_stays_none() -> None:
+    class Other(nn.Module):
+        drop_path = None
+
+    network = nn.Sequential(torchvision_convnext(0.1), Other())
+    network[1].drop_path = None
+    assert replace_drop_path(network, paper_form())[1].drop_path is None
 
 
 def test_settings_reach_each_layer() -> None:
@@ -136,6 +167,12 @@ def test_settings_reach_each_layer() -> None:
 def test_a_network_without_stochastic_depth_is_refused() -> None:
     with pytest.raises(ValueError, match="ResNet holds no DropPath .* rate above 0"):
         replace_drop_path(torchvision.models.resnet18(), paper_form())
+
+
+def test_a_second_replacement_is_refused() -> None:
+    network = replace_drop_path(torchvision_convnext(0.1), paper_form())
+    with pytest.raises(ValueError, match="ConvNeXt already has layers ShakeDrop; apply .* once"):
+        replace_drop_path(network, paper_form())
 
 
 def test_the_level_of_channels_is_refused() -> None:

@@ -141,6 +141,18 @@ def test_blocks_that_share_what_would_take_their_scales_are_refused_and_named() 
     assert torch.equal(network[0].conv2.weight, before)
 
 
+def test_an_activation_after_the_last_convolution_is_refused_unless_the_scale_is_1() -> None:
+    """It is not linear, and the scale would come before it."""
+    block = BasicBlock(4, 4, norm="BN")
+    block.conv2.activation = torch.nn.functional.gelu
+    with pytest.raises(ValueError, match="block '' is followed by an activation, gelu"):
+        fold(shake(copy.deepcopy(block), paper_form()))
+    inverted = shake(block, paper_form(inverted=True)).eval()
+    x = torch.randn(2, 4, 5, 5)
+    expected = inverted(x)
+    assert torch.equal(fold(inverted)(x), expected)
+
+
 def test_layers_that_do_nothing_at_test_time_are_removed() -> None:
     layer = ShakeDrop(0.5)
     network = torch.nn.Sequential(torch.nn.Linear(3, 3), layer, torch.nn.Sequential(layer))

@@ -64,3 +64,34 @@ def test_a_block_without_a_linear_counterpart_is_not_folded_where_it_needs_one()
 def test_the_decorator_wants_a_class_that_derives_from_both() -> None:
     with pytest.raises(TypeError, match="must derive from ShakenBlock and OwnBlock"):
         shakes(OwnBlock)(ShakenBlock)
+
+
+class ScaledBlock(OwnBlock):
+    """With a parameter of its own in the branch, as LayerScale has."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.second = Conv2d(6, 6, 1)
+        self.gamma = nn.Parameter(torch.full((6, 1, 1), 0.5))
+
+
+@shakes(ScaledBlock)
+class ShakenScaledBlock(ShakenBlock, ScaledBlock):
+    @property
+    def last_conv(self) -> Conv2d:
+        return self.second
+
+    def residual_input(self, x: Tensor) -> Tensor:
+        return self.gamma * self.first(x)
+
+
+def test_a_parameter_of_the_block_itself_has_a_gradient_of_0_if_the_branch_is_skipped() -> None:
+    block = shake(ScaledBlock(), paper_form(beta=(0, 0), survival_prob=0.0, decay="constant"))
+    block.train()(torch.randn(2, 6, 5, 5)).sum().backward()
+    assert dict(block.named_parameters()).keys() >= {"gamma"}
+    assert all(p.grad is not None and not p.grad.any() for p in block.parameters())
+
+
+def test_a_class_with_shakedrop_cannot_be_built_and_says_what_can() -> None:
+    with pytest.raises(TypeError, match="build the network with OwnBlock, then apply .*shake"):
+        ShakenOwnBlock()

@@ -10,11 +10,12 @@ from detectron2.modeling import BACKBONE_REGISTRY, Backbone, build_resnet_backbo
 from detectron2.modeling.backbone import ResNet
 from detectron2.modeling.backbone.resnet import BasicBlock, BottleneckBlock
 
-from ..backbone import num_residual_blocks, shake_backbone
+from ..backbone import shake_resnet
 from .pyramid_blocks import PyramidBasicBlock, PyramidBottleneckBlock, pyramid_channels
 from .stages import (
     NUM_STAGES,
     blocks_per_stage,
+    refuse_ignored,
     strides,
     three_stage_backbone,
     wide_blocks_per_stage,
@@ -37,7 +38,7 @@ def build_shakedrop_resnet_cifar_stem_backbone(cfg: CfgNode, input_shape: ShapeS
         out_features=cfg.MODEL.RESNETS.OUT_FEATURES,
         freeze_at=cfg.MODEL.BACKBONE.FREEZE_AT,
     )
-    return shake_backbone(backbone, cfg, num_residual_blocks(cfg.MODEL.RESNETS.DEPTH))
+    return shake_resnet(backbone, cfg)
 
 
 @BACKBONE_REGISTRY.register()
@@ -50,6 +51,7 @@ def build_shakedrop_cifar_resnet_backbone(cfg: CfgNode, input_shape: ShapeSpec) 
     """
     node = cfg.MODEL.RESNETS
     num_blocks = blocks_per_stage(node.DEPTH, node.BLOCK)
+    refuse_ignored(cfg, has_groups=node.BLOCK == "bottleneck")
     stages: list[list[CNNBlockBase]] = []
     in_channels = node.STEM_OUT_CHANNELS
     for index in range(NUM_STAGES):
@@ -86,6 +88,7 @@ def build_shakedrop_pyramidnet_backbone(cfg: CfgNode, input_shape: ShapeSpec) ->
     """
     node = cfg.MODEL.RESNETS
     num_blocks = blocks_per_stage(node.DEPTH, node.BLOCK)
+    refuse_ignored(cfg, has_groups=False)
     in_channels = node.STEM_OUT_CHANNELS
     channels = pyramid_channels(NUM_STAGES * num_blocks, node.PYRAMID_ALPHA, first=in_channels)
     stages: list[list[CNNBlockBase]] = []
@@ -122,6 +125,7 @@ def build_shake_shake_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> Backbone
     """
     node = cfg.MODEL.RESNETS
     num_blocks = blocks_per_stage(node.DEPTH, node.BLOCK)
+    refuse_ignored(cfg, has_groups=node.BLOCK == "bottleneck")
     stages: list[list[CNNBlockBase]] = []
     in_channels = node.STEM_OUT_CHANNELS
     for index in range(NUM_STAGES):
@@ -160,6 +164,7 @@ def build_shakedrop_wide_resnet_backbone(cfg: CfgNode, input_shape: ShapeSpec) -
     """
     node = cfg.MODEL.RESNETS
     num_blocks = wide_blocks_per_stage(node.DEPTH)
+    refuse_ignored(cfg, has_groups=False)
     if node.WIDEN_FACTOR < 1:
         raise ValueError(
             f"MODEL.RESNETS.WIDEN_FACTOR must be at least 1, got {node.WIDEN_FACTOR!r}"

@@ -53,6 +53,32 @@ def wide_blocks_per_stage(depth: int) -> int:
     return num_blocks
 
 
+def refuse_ignored(cfg: CfgNode, *, has_groups: bool) -> None:
+    """Refuse keys of detectron2's ResNets that a network of three stages would ignore.
+
+    Args:
+        cfg: read is ``MODEL.RESNETS``.
+        has_groups: whether the blocks have ``NUM_GROUPS`` groups.
+
+    Raises:
+        ValueError: if such a key is set, naming it.
+    """
+    node = cfg.MODEL.RESNETS
+    if node.NUM_GROUPS != 1 and not has_groups:
+        raise ValueError(
+            f"MODEL.RESNETS.NUM_GROUPS {node.NUM_GROUPS!r} would have no effect in the blocks of "
+            f"{cfg.MODEL.BACKBONE.NAME} with MODEL.RESNETS.BLOCK {node.BLOCK!r}: set it to 1, or "
+            "use build_shakedrop_cifar_resnet_backbone or build_shake_shake_backbone with BLOCK "
+            "'bottleneck'"
+        )
+    for key, default in (("DEFORM_ON_PER_STAGE", [False] * 4), ("RES5_DILATION", 1)):
+        if node[key] != default:
+            raise ValueError(
+                f"MODEL.RESNETS.{key} {node[key]!r} would have no effect in "
+                f"{cfg.MODEL.BACKBONE.NAME}: set it to {default!r}"
+            )
+
+
 def strides(stage: int, num_blocks: int) -> list[int]:
     """Return the strides of the blocks of a stage. All stages but the first, 0, begin with 2."""
     return [2 if stage else 1] + [1] * (num_blocks - 1)

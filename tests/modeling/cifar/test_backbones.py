@@ -291,3 +291,20 @@ def test_nothing_is_said_of_parts_that_are_no_blocks(
 ) -> None:
     small_network(kind, SURVIVAL_PROB=0.5)
     assert "does not know these residual blocks" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    "builder, settings, message",
+    [
+        (RESNET, {"NUM_GROUPS": 8}, "NUM_GROUPS 8 would have no effect .*BLOCK 'basic'"),
+        (TWO_BRANCHES, {"NUM_GROUPS": 8}, "NUM_GROUPS 8 would have no effect"),
+        (PYRAMID, {"BLOCK": "bottleneck", "NUM_GROUPS": 2}, "NUM_GROUPS 2 would have no effect"),
+        (WIDE, {"DEPTH": 16, "NUM_GROUPS": 2}, "NUM_GROUPS 2 would have no effect"),
+        (RESNET, {"DEFORM_ON_PER_STAGE": [True] * 4}, "DEFORM_ON_PER_STAGE .* set it to .False"),
+        (RESNET, {"RES5_DILATION": 2}, "RES5_DILATION 2 would have no effect .* set it to 1"),
+    ],
+)
+def test_a_key_without_an_effect_is_refused(builder, settings, message) -> None:
+    cfg = network_config(builder, **{"DEPTH": 20, **settings})
+    with pytest.raises(ValueError, match=message):
+        build_backbone(cfg, ShapeSpec(channels=3))
