@@ -191,9 +191,9 @@ def _training_keys() -> CfgNode:
     _C.SOLVER.ACCUMULATION_STEPS = 1
     # Precision of SOLVER.AMP: "float16" or "bfloat16". CPUs always use bfloat16.
     _C.SOLVER.AMP.DTYPE = "float16"
-    # Decay of an exponential moving average of the weights and statistics, such as 0.9999. The
-    # average is also evaluated (as metrics with "_ema" in their names) and saved as "ema". 0
-    # disables it.
+    # Decay of an exponential moving average of the weights and statistics, such as 0.9998. It
+    # rises to this value, as (1 + n) / (10 + n) in step n. The average is also evaluated (as
+    # metrics with "_ema" in their names) and saved as "ema". 0 disables it.
     _C.SOLVER.EMA_DECAY = 0.0
     # Save the weights with the highest value of this metric, such as "classification/top1" or
     # "bbox/AP", as model_best.pth. "" disables this. The file has averaged weights, which are

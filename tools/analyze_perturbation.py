@@ -25,7 +25,7 @@ from command_line import ToolParser, run
 EXAMPLES = """
   # the demo's classifier
   tools/analyze_perturbation.py --config-file configs/Demo/digits_classification.yaml \\
-      --weights output/demo/classification/model_final.pth
+      --weights output/demo/pretraining/model_final.pth
 
   # beside the network that was trained with --overlay vanilla
   tools/analyze_perturbation.py --config-file FILE --weights shaken.pth --plain plain.pth

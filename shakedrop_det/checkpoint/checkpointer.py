@@ -136,6 +136,13 @@ class Checkpointer(DetectionCheckpointer):
             *(self.save_dir, last_checkpoint.NAME, name, last_checkpoint.OLD),
         )
 
+    def last_checkpoint(self) -> str:
+        """Return the path of the checkpoint to resume from; "" if there is none.
+
+        Unlike ``last_saved``, it is known to all processes of a run.
+        """
+        return self.last_saved or (self.get_checkpoint_file() if self.has_checkpoint() else "")
+
     def get_checkpoint_file(self) -> str:
         """Return the checkpoint to resume from; see the stock checkpointer.
 
@@ -161,6 +168,11 @@ class Checkpointer(DetectionCheckpointer):
                 "There is nothing to resume in %r: the last run there saved no checkpoint. To "
                 "continue the run before it, from %r, stop this one and rename %s to %s",
                 *(self.save_dir, name, last_checkpoint.OLD, last_checkpoint.NAME),
+            )
+        elif resume:
+            self.logger.warning(
+                "There is no checkpoint to resume from in %r: starting from MODEL.WEIGHTS, %r",
+                *(self.save_dir, path),
             )
         loaded = super().resume_or_load(path, resume=resume)
         if resume and self.has_checkpoint():

@@ -187,7 +187,8 @@ def check_finite(
 
     Args:
         state: Weights in a file.
-        model_state: State dict of the network. Tensors that are not finite there are not checked.
+        model_state: State dict of the network, which may be on the meta device. Tensors that are
+            not finite there are not checked.
         source: Path of the file, for the message.
 
     Raises:
@@ -205,4 +206,6 @@ def check_finite(
 
 
 def _is_finite(value: Tensor) -> bool:
-    return not value.is_floating_point() or bool(torch.isfinite(value).all())
+    if value.is_meta or not value.is_floating_point():
+        return True
+    return bool(torch.isfinite(value).all())

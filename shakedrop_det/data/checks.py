@@ -65,9 +65,8 @@ def check_dataset(
             f"there is no dataset {name!r}: {hint}, or give a COCO json and its image folder "
             "instead of a name, such as birds/train.json:birds/images"
         )
+    prepare(name)
     metadata = MetadataCatalog.get(name)
-    if "prepare" in metadata.as_dict():
-        metadata.prepare()
     if is_coco(metadata):
         if not again:
             read_from(name, original_file(name))
@@ -87,6 +86,14 @@ def check_dataset(
             f"{key} is {num_classes}, but dataset {name!r} has {len(classes)} classes "
             f"({', '.join(classes[:10])}{more}): set {key} to {len(classes)}"
         )
+
+
+def prepare(name: str) -> None:
+    """Do what a dataset needs before its first use, if anything: it is generated, or the names of
+    its keypoints are read."""
+    metadata = MetadataCatalog.get(name)
+    if "prepare" in metadata.as_dict():
+        metadata.prepare()
 
 
 def is_coco(metadata: Metadata) -> bool:
@@ -124,7 +131,8 @@ def _check_coco(
         )
     parts = {part: (len(content.get(part, ())), len(usable.get(part, ()))) for part in usable}
     left = {part: f"{old - new} of {old} {part}" for part, (old, new) in parts.items()}
-    if not usable["images"] or (needs.training and not usable["annotations"]):
+    had_annotations = needs.training or content.get("annotations")
+    if not usable["images"] or (had_annotations and not usable["annotations"]):
         raise ValueError(f"{subject} has no valid images or annotations:\n{problems}")
     write_cleaned(usable, cleaned)
     read_from(name, cleaned)

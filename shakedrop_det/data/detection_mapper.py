@@ -36,6 +36,11 @@ class DetectionMapper(DatasetMapper):
             ValueError: See :func:`~shakedrop_det.data.image_formats.check_mapping`.
         """
         check_mapping(cfg, is_train=is_train)
+        if not is_train:
+            # Nothing is flipped, so the names of DATASETS.TRAIN's keypoints are not needed.
+            cfg = cfg.clone()
+            cfg.defrost()
+            cfg.MODEL.KEYPOINT_ON = False
         skip = bool(cfg.DATASETS.get("SKIP_BAD_ANNOTATIONS", False))
         return {**super().from_config(cfg, is_train), "skip_bad": is_train and skip}
 

@@ -11,7 +11,7 @@ from detectron2.utils import comm
 
 from shakedrop_det.data import check_dataset, num_classes, register_coco_files
 from shakedrop_det.data.annotation_checks import needs_of
-from shakedrop_det.data.checks import use_cleaned
+from shakedrop_det.data.checks import prepare, use_cleaned
 from shakedrop_det.data.classes import check_same_classes
 from shakedrop_det.data.coco_files import is_coco_file
 from shakedrop_det.data.keypoints import check_keypoints
@@ -68,6 +68,9 @@ def check_config(cfg: CfgNode, *, train: bool = True) -> None:
         if train:
             check_best_metric(cfg)
     comm.synchronize()
+    if comm.get_local_rank() > 0:
+        for name in (*(cfg.DATASETS.TRAIN if train else ()), *cfg.DATASETS.TEST):
+            prepare(name)
     if cfg.DATASETS.SKIP_BAD_ANNOTATIONS and comm.get_local_rank() > 0:
         for name in (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST):
             use_cleaned(name, folder_of_cleaned(cfg, train=train))

@@ -29,6 +29,10 @@ NETWORKS: dict[str, list[str]] = {
 }
 """Config options of each network, used in both stages."""
 
+_STAGES = ("pretraining", "detection")
+_MARKER = ".demo"
+"""An empty file in the folders that a demo may replace."""
+
 _TIMED = (5, 25)
 """Iterations of pretraining between which steps are timed."""
 
@@ -49,18 +53,19 @@ def run_demo(
     Both stages train with ShakeDrop. The console shows progress; the full logs are in the folder.
 
     Args:
-        output: Output folder. Results of an earlier run are replaced.
+        output: Output folder. Results of an earlier demo of the same networks are replaced.
         compare: Whether to also train the plain network, for as long and with the same seed.
         options: Config options of both stages, as alternating KEY and VALUE.
 
     Returns:
         The metrics on the held-out scenes for each of :data:`NETWORKS` that was trained.
+
+    Raises:
+        ValueError: If a folder that would be replaced is not of a demo.
     """
     begin = time.perf_counter()
     names = list(NETWORKS) if compare else ["ShakeDrop"]
-    for name in NETWORKS:
-        for stage in ("pretraining", "detection"):
-            shutil.rmtree(_folder(output, name) / stage, ignore_errors=True)
+    _make_folders([_folder(output, name) / stage for name in names for stage in _STAGES])
     say = _Steps(2 + 2 * len(names))
     say("Drawing digit scenes")
     DatasetCatalog.get("digit_scenes_train")
@@ -72,6 +77,20 @@ def run_demo(
     pictures = _draw(names, output, options)
     print(_report(results, pictures, output, minutes=(time.perf_counter() - begin) / 60))
     return results
+
+
+def _make_folders(folders: Sequence[Path]) -> None:
+    """Make new, empty folders, in place of those of an earlier demo."""
+    for folder in folders:
+        if folder.is_dir() and any(folder.iterdir()) and not (folder / _MARKER).exists():
+            raise ValueError(
+                f"--output: {str(folder)!r} is not of a demo, and would be replaced: choose "
+                "another folder"
+            )
+    for folder in folders:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        (folder / _MARKER).touch()
 
 
 class _Steps:

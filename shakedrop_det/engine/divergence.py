@@ -66,7 +66,9 @@ def remedies(cfg: CfgNode, error: FloatingPointError, *, checkpoint: str) -> str
     solver, shakedrop = cfg.SOLVER, cfg.MODEL.get("SHAKEDROP")
     found = []
     if not solver.CLIP_GRADIENTS.ENABLED:
-        found.append("SOLVER.CLIP_GRADIENTS.ENABLED True")
+        # detectron2's default, "value", has not helped here.
+        norm = "" if solver.CLIP_GRADIENTS.CLIP_TYPE == "norm" else " and CLIP_TYPE norm"
+        found.append(f"SOLVER.CLIP_GRADIENTS.ENABLED True{norm}")
     if shakedrop is not None and shakedrop.ENABLED:
         if not shakedrop.INVERTED:
             found.append("MODEL.SHAKEDROP.INVERTED True for weights trained without ShakeDrop")

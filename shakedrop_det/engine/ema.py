@@ -14,8 +14,8 @@ class ModelEMA:
     """Average a model's weights with torch's ``AveragedModel``, in a form that can be saved.
 
     Parameters and floating-point buffers, such as BatchNorm's statistics, are set to
-    ``decay * average + (1 - decay) * current``; other buffers are copied. The first update copies
-    all.
+    ``d * average + (1 - d) * current``; other buffers are copied. After n steps d is
+    ``min(decay, (1 + n) / (10 + n))``, so that the average does not remember the initial weights.
     """
 
     def __init__(self, model: nn.Module, *, decay: float) -> None:
@@ -29,11 +29,12 @@ class ModelEMA:
         """
         if not 0 <= decay < 1:
             raise ValueError(f"SOLVER.EMA_DECAY must be in [0, 1), got {decay!r}; 0 disables it")
-        average = get_ema_multi_avg_fn(decay)
+        self._decay = decay
+        self._step = 0
 
         def update(averages: Any, current: Any, count: Any) -> None:
             if averages[0].is_floating_point():
-                average(averages, current, count)
+                get_ema_multi_avg_fn(self.decay(self._step))(averages, current, count)
             else:
                 torch._foreach_copy_(averages, current)
 
@@ -45,8 +46,18 @@ class ModelEMA:
         """Averaged model."""
         return self._averaged.module
 
-    def update(self, model: nn.Module) -> None:
-        """Add the current weights of a model to the average."""
+    def decay(self, step: int) -> float:
+        """Return d after a number of steps."""
+        return min(self._decay, (1 + step) / (10 + step))
+
+    def update(self, model: nn.Module, *, step: int) -> None:
+        """Add the current weights of a model to the average.
+
+        Args:
+            model: Model that is trained.
+            step: Number of steps that were taken, including the current one.
+        """
+        self._step = step
         self._averaged.update_parameters(model)
 
     def state_dict(self) -> dict[str, Tensor]:
@@ -76,4 +87,4 @@ class EMAHook(HookBase):
         self._model = model
 
     def after_step(self) -> None:
-        self._ema.update(self._model)
+        self._ema.update(self._model, step=self.trainer.iter + 1)

@@ -35,7 +35,11 @@ def describe_non_finite(model: nn.Module, batches: Sequence[Any], *, is_first: b
     if comm.get_world_size() > 1 and any(map(_waits_for_others, model.modules())):
         return "the layer was not searched for: synchronized norms would wait for other processes"
     results = (first_non_finite_layer(model, batch) for batch in batches)
-    found = next((result for result in results if result is not None), None)
+    try:
+        found = next((result for result in results if result is not None), None)
+    except RuntimeError as error:  # Such as too little memory.
+        reason = str(error).strip().partition("\n")[0]
+        return f"the search for the layer failed ({type(error).__name__}: {reason})"
     if found is None:
         return (
             "all layers had finite outputs when the forward pass was repeated with other random "
@@ -56,6 +60,9 @@ def first_non_finite_layer(model: nn.Module, data: Any) -> tuple[str, str, bool]
     Returns:
         The layer's name, its type, and whether its input was already not finite; None if there is
         no such layer.
+
+    Raises:
+        RuntimeError: If the forward pass fails for another reason, such as too little memory.
     """
     found: list[tuple[str, str, bool]] = []
 
@@ -75,7 +82,7 @@ def first_non_finite_layer(model: nn.Module, data: Any) -> tuple[str, str, bool]
     except _FoundError:
         return found[0]
     # Computing with such values may fail before a layer returns, e.g. in detectron2's checks.
-    except (AssertionError, FloatingPointError, RuntimeError):
+    except (AssertionError, FloatingPointError):
         return None
     finally:
         for handle in handles:

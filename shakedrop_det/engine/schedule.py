@@ -116,6 +116,11 @@ class _FixedGammaSteps(StepWithFixedGammaParamScheduler):
 
 
 def _check_steps(steps: tuple[int, ...], max_iter: int) -> None:
+    if any(step != int(step) for step in steps):
+        raise ValueError(
+            f"SOLVER.STEPS must be numbers of iterations, got {steps}: SOLVER.STEP_EPOCHS takes "
+            "epochs"
+        )
     used = [0, *(step for step in steps if step <= max_iter)]
     if max_iter in used:
         raise ValueError(

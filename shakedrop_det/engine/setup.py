@@ -19,7 +19,7 @@ from shakedrop_det.config import add_training_config
 from shakedrop_det.data import use_coco_files
 from shakedrop_det.model_zoo.files import errors_of
 from shakedrop_det.model_zoo.overlays import apply_overlays
-from shakedrop_det.utils.atomic import is_local, write_atomically
+from shakedrop_det.utils.atomic import is_local
 from shakedrop_det.utils.claim import check_unclaimed
 from shakedrop_det.utils.output_folder import make_output_folder
 from shakedrop_det.utils.safe_yaml import merge_config_file
@@ -27,6 +27,7 @@ from shakedrop_det.utils.safe_yaml import merge_config_file
 from .console import LOGGERS, close_logs_quietly, keep_console_brief
 from .options import merge_options, replace_none
 from .progress import log_to_file_only
+from .saved_config import save_config
 
 _SEEDS = 2**31
 """numpy's seeds are below 2**32, and each process uses a different one."""
@@ -66,8 +67,8 @@ def setup(args: argparse.Namespace, *, quiet: bool = False) -> CfgNode:
         keep_console_brief()
     close_logs_quietly()
     _describe(cfg, args)
-    if comm.is_main_process():
-        _save_config(cfg, keep=eval_only)
+    if comm.is_main_process() and eval_only:
+        save_config(cfg, keep=True)
     seed_all_rng(None if cfg.SEED < 0 else cfg.SEED + comm.get_rank())
     if not eval_only:
         torch.backends.cudnn.benchmark = cfg.CUDNN_BENCHMARK
@@ -110,22 +111,6 @@ def _set_float32_precision(cfg: CfgNode) -> None:
     if precision and torch.cuda.is_available():
         torch.set_float32_matmul_precision(precision)
         torch.backends.cudnn.allow_tf32 = precision != "highest"
-
-
-def _save_config(cfg: CfgNode, *, keep: bool) -> None:
-    """Write ``OUTPUT_DIR/config.yaml``.
-
-    Args:
-        cfg: Config to write.
-        keep: Whether to keep an existing file. An evaluation keeps the config with which the
-            weights in the folder were trained.
-    """
-    path = os.path.join(cfg.OUTPUT_DIR, "config.yaml")
-    if keep and os.path.exists(path):
-        return
-    with write_atomically(path, "w") as file:
-        file.write(cfg.dump())
-    logging.getLogger(__name__).info("Full config saved to %s", path, extra={"for_file_only": True})
 
 
 def load_config(

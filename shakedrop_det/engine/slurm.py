@@ -32,7 +32,8 @@ def parse_slurm(text: str) -> dict[str, Any]:
         Options by name. By default, a node has as many tasks as GPUs.
 
     Raises:
-        ValueError: If a part is not NAME=VALUE, or there is no time.
+        ValueError: If a part is not NAME=VALUE, there is no time, or GPUs are requested without
+            the number of tasks.
     """
     options: dict[str, Any] = {}
     for part in re.split(r",(?=[\w-]+=)", text):
@@ -49,9 +50,17 @@ def parse_slurm(text: str) -> dict[str, Any]:
             f"--slurm {text!r}: there is no time; add the time limit of a job, such as "
             "time=24:00:00 (longer training is requeued and continues)"
         )
-    gpus = options.get("gpus_per_node")
-    if isinstance(gpus, int):
-        options.setdefault("ntasks_per_node", gpus)
+    gpus = str(options.get("gpus_per_node", "")).rpartition(":")[2]  # As in "a100:8".
+    if gpus.isdecimal():
+        options.setdefault("ntasks_per_node", int(gpus))
+    requests = [
+        name for name in ("gpus_per_node", "gpus", "gpus_per_task", "gres") if name in options
+    ]
+    if requests and not {"ntasks_per_node", "ntasks"} & options.keys():
+        raise ValueError(
+            f"--slurm {text!r}: {requests[0]} does not say how many processes a node gets, one for "
+            "each GPU: use gpus_per_node=8, or add tasks_per_node=8"
+        )
     return options
 
 

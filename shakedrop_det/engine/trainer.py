@@ -37,6 +37,7 @@ from shakedrop_det.utils.claim import claimed
 from shakedrop_det.utils.config_errors import errors_of_config
 
 from . import slurm_job, torchrun
+from .best_checkpoint import BestCheckpointer
 from .checks import check_config, is_classifier
 from .console import one_line_errors
 from .divergence import remedies
@@ -49,6 +50,7 @@ from .progress import ProgressLine, prints_to_log
 from .resumable_loader import ResumableLoader, resumable
 from .resumed_options import options, restore_options
 from .rng import preserved_rng
+from .saved_config import save_config
 from .schedule import build_lr_scheduler, epochs_to_iterations, uses_epochs
 from .train_loop import TrainStep, amp_dtype
 from .trainer_hooks import complete_hooks
@@ -87,6 +89,7 @@ class Trainer(DefaultTrainer):
         """
         # Like DefaultTrainer's constructor, except for DDP and AMP on CPUs and the checkpointer.
         TrainerBase.__init__(self)
+        self._configured = cfg
         self.interruption = Interruption()
         if not logging.getLogger("detectron2").isEnabledFor(logging.INFO):
             setup_logger()  # Not done yet: a notebook should show progress.
@@ -159,6 +162,7 @@ class Trainer(DefaultTrainer):
         with contextlib.ExitStack() as stack:
             if comm.is_main_process():
                 stack.enter_context(claimed(self.cfg.OUTPUT_DIR))
+                save_config(self._configured)
                 self.checkpointer.set_older_aside()
                 # After that: from here on a restart of the same job resumes.
                 slurm_job.note_begin()
@@ -170,7 +174,7 @@ class Trainer(DefaultTrainer):
             try:
                 self._train_or_save()
             except FloatingPointError as error:
-                help = remedies(self.cfg, error, checkpoint=self.checkpointer.last_saved)
+                help = remedies(self.cfg, error, checkpoint=self.checkpointer.last_checkpoint())
                 raise FloatingPointError(f"{error}. {help}") from error
             except Exception as error:
                 # A signal to the process group also ends data workers and other ranks.
@@ -199,6 +203,10 @@ class Trainer(DefaultTrainer):
         """Load a checkpoint's state, but keep the config's learning rate, weight decay and
         momentum; see :func:`shakedrop_det.engine.resumed_options.restore_options`."""
         configured = options(self.optimizer)
+        if not comm.is_main_process():  # Which alone has this hook.
+            found = state_dict.get("hooks", {})
+            kept = {key: found[key] for key in found if key != BestCheckpointer.__qualname__}
+            state_dict = {**state_dict, "hooks": kept}
         super().load_state_dict(state_dict)
         restore_options(self.optimizer, self.scheduler, configured)
 

@@ -76,6 +76,16 @@ def test_what_one_of_two_uses_cannot_have_is_left_out_of_both(
     assert [len(record["annotations"]) for record in records] == [0, 2, 2, 2]
 
 
+def test_a_test_set_of_which_no_annotation_is_left_is_an_error(
+    written: Callable[..., None], tmp_path: Path
+) -> None:
+    """Every AP would be NaN. A test set that never had any is for predictions."""
+    written(without("area"))
+    skip: dict[str, Any] = {"needs": EVALUATED, "skip_bad": True, "folder": str(tmp_path / "run")}
+    with pytest.raises(ValueError, match="has no valid images or annotations"):
+        check_dataset(NAME, num_classes=None, **skip)
+
+
 def test_nothing_left_is_an_error(written: Callable[..., None], tmp_path: Path) -> None:
     written(without("segmentation"))
     with pytest.raises(ValueError, match="has no valid images or annotations"):

@@ -10,8 +10,8 @@ import pytest
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
-from shakedrop_det.data import coco_files
-from shakedrop_det.engine import load_config
+from shakedrop_det.data import DetectionMapper, coco_files
+from shakedrop_det.engine import check_config, load_config
 from tests.conftest import CONFIGS
 from tests.own_data import write_own_data
 
@@ -149,3 +149,32 @@ def test_keypoints_come_from_the_file(tmp_path: Path) -> None:
     metadata.prepare()
     assert metadata.keypoint_names == ["nose", "left_eye", "right_eye"]
     assert ("left_eye", "right_eye") in metadata.keypoint_flip_map
+
+
+def with_keypoints(folder: Path) -> str:
+    def change(content: dict) -> None:
+        for category in content["categories"]:
+            category["keypoints"] = ["nose", "left_eye", "right_eye"]
+        for annotation in content["annotations"]:
+            annotation.update(keypoints=[10, 12, 2] * 3, num_keypoints=3)
+
+    return write_own_data(folder, change)
+
+
+@pytest.mark.parametrize("train", [True, False])
+def test_own_keypoints_in_each_process_and_in_an_evaluation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, train: bool
+) -> None:
+    """One process per machine checks the data, and an evaluation only what it needs."""
+    paths = [with_keypoints(tmp_path / "train"), with_keypoints(tmp_path / "val")]
+    options = ["DATASETS.TRAIN", paths[0], "DATASETS.TEST", paths[1]]
+    options += ["MODEL.KEYPOINT_ON", True, "OUTPUT_DIR", tmp_path / "run"]
+    options += ["TEST.KEYPOINT_OKS_SIGMAS", [0.1, 0.1, 0.1]]
+    if train:
+        monkeypatch.setattr("shakedrop_det.engine.checks.comm.get_local_rank", lambda: 1)
+    cfg = load(*options, config=CONFIG)
+    check_config(cfg, train=train)
+    if train:
+        assert DetectionMapper(cfg, True).keypoint_hflip_indices is not None
+    record = DatasetCatalog.get(cfg.DATASETS.TEST[0])[0]
+    assert DetectionMapper(cfg, False)(record)["image"].shape[0] == 3

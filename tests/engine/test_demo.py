@@ -44,6 +44,20 @@ def test_it_says_once_how_long_it_will_take(
     ]
 
 
+def test_it_replaces_what_a_demo_made_and_nothing_else(tmp_path: Path) -> None:
+    mine, theirs = tmp_path / "pretraining", tmp_path / "detection"
+    demo._make_folders([mine])
+    (mine / "model_final.pth").touch()
+    demo._make_folders([mine])
+    assert [path.name for path in mine.iterdir()] == [".demo"]
+    (mine / "model_final.pth").touch()
+    theirs.mkdir()
+    (theirs / "model_final.pth").touch()
+    with pytest.raises(ValueError, match=f"'{theirs}' is not of a demo.* choose another folder"):
+        demo._make_folders([mine, theirs])
+    assert (mine / "model_final.pth").exists() and (theirs / "model_final.pth").exists()
+
+
 @pytest.mark.slow
 def test_it_trains_both_stages_and_prints_a_table_of_the_networks(
     start: Callable[..., subprocess.Popen[str]], tmp_path: Path

@@ -1,6 +1,7 @@
 """Averaged weights: the average itself, saved, evaluated, loaded; and the best checkpoint."""
 
-import functools
+import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,18 +22,18 @@ pytestmark = pytest.mark.usefixtures("clean_logging")
 
 def test_average_of_weights_and_statistics() -> None:
     model = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3))
-    ema = ModelEMA(model, decay=0.9)
+    ema = ModelEMA(model, decay=0.2)
     expected: dict[str, torch.Tensor] = {}
-    for step in range(4):
+    for step, decay in enumerate([0, 0.2, 0.2, 0.2]):  # 3 / 12 and more are above 0.2.
         for tensor in [*model.parameters(), *model.buffers()]:
             if tensor.is_floating_point():
                 nn.init.normal_(tensor)
         model[1].num_batches_tracked.fill_(step)
-        ema.update(model)
+        ema.update(model, step=step + 1)
         for key, value in model.state_dict().items():
             new = value.clone()
-            if step and value.is_floating_point():
-                new = 0.9 * expected[key] + 0.1 * value
+            if value.is_floating_point() and step:
+                new = decay * expected[key] + (1 - decay) * value
             expected[key] = new
     assert ema.state_dict().keys() == model.state_dict().keys()
     torch.testing.assert_close(ema.state_dict(), expected)
@@ -41,13 +42,24 @@ def test_average_of_weights_and_statistics() -> None:
 def test_a_loaded_average_goes_on() -> None:
     model = nn.Linear(2, 3)
     ema, copy = (ModelEMA(model, decay=0.5) for _ in range(2))
-    ema.update(model)
+    ema.update(model, step=1)
     copy.load_state_dict(ema.state_dict())
     nn.init.ones_(model.weight)
     for average in (ema, copy):
-        average.update(model)
+        average.update(model, step=20)
     assert torch.equal(ema.model.weight, copy.model.weight)
     assert not torch.equal(copy.model.weight, model.weight)
+
+
+def test_a_short_run_forgets_its_first_step() -> None:
+    """With 0.9999 in each step, 61 % of the average would be the first step's after 5000."""
+    model = nn.Linear(1, 1, bias=False)
+    ema = ModelEMA(model, decay=0.9999)
+    for step in range(1, 501):
+        nn.init.constant_(model.weight, float(step == 1))
+        ema.update(model, step=step)
+    assert float(ema.model.weight) < 1e-6
+    assert ema.decay(10**6) == 0.9999
 
 
 @pytest.mark.parametrize("decay", [-0.1, 1.0])
@@ -80,8 +92,10 @@ def test_average_is_evaluated_and_saved(averaged: Trainer, caplog: Any) -> None:
     stored = trainer.storage.latest()
     assert all(any(key.startswith(f"{task}_ema/") for key in stored) for task in tasks)
 
-    first, *others = trainer.steps
-    expected = functools.reduce(lambda mean, new: (mean + new) / 2, others, first)
+    expected, *others = trainer.steps
+    for step, new in enumerate(others, start=2):
+        decay = (1 + step) / (10 + step)  # Less than 0.5.
+        expected = decay * expected + (1 - decay) * new
     torch.testing.assert_close(next(trainer.ema.model.parameters()).detach(), expected)
 
     path = Path(trainer.cfg.OUTPUT_DIR, "model_final.pth")
@@ -139,7 +153,7 @@ def test_best_weights_are_kept(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> N
     assert {"model", "ema", "metric"} <= best.keys() and "trainer" not in best
 
     # A resumed run leaves a better one alone; one from the start does not.
-    # Runs go on from their last checkpoint, also where the best came after it.
+    # Runs resume from their last checkpoint, also where the best came after it.
     for resume, given, value in ((True, 2.5, 3.0), (False, 0.5, 0.5), (True, 4.0, 4.0)):
         # A resumed run begins with the evaluation that its checkpoint is from before.
         scores = iter([0.0] * (2 if resume else 3) + [given])
@@ -149,6 +163,42 @@ def test_best_weights_are_kept(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> N
         trainer.train()
         assert torch.load(path, weights_only=True)["value"] == value
         assert Path(trainer.checkpointer.get_checkpoint_file()).name == "model_final.pth"
+
+
+def test_the_best_of_an_earlier_run_does_not_count(
+    tiny: Tiny, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not even if the later run is stopped before its first evaluation, and resumed."""
+    cfg = tiny("classifier", "SOLVER.BEST_CHECKPOINT_METRIC", "classification/top1")
+    cfg.TEST.EVAL_PERIOD = 0
+    score = 40.0
+    monkeypatch.setattr(
+        Trainer, "test", classmethod(lambda cls, *args: {"classification": {"top1": score}})
+    )
+    Trainer(cfg).train()
+    path = Path(cfg.OUTPUT_DIR, "model_best.pth")
+    assert torch.load(path, weights_only=True)["value"] == 40.0
+    score = 38.0
+    later = Trainer(cfg)
+    later.register_hooks([Stop(after=1)])
+    with pytest.raises(KeyboardInterrupt):
+        later.train()
+    resumed = Trainer(cfg)
+    resumed.resume_or_load(resume=True)
+    assert resumed.start_iter == 2
+    resumed.train()
+    assert torch.load(path, weights_only=True)["value"] == 38.0
+
+
+class Stop(HookBase):
+    """A signal in a step."""
+
+    def __init__(self, *, after: int) -> None:
+        self._after = after
+
+    def after_step(self) -> None:
+        if self.trainer.iter == self._after:
+            os.kill(os.getpid(), signal.SIGINT)
 
 
 @pytest.mark.parametrize("metric", ["classification/top1", "classification_ema/top1"])

@@ -133,11 +133,12 @@ def test_linear_scaling_by_the_number_of_processes() -> None:
         ((60, 40), 90, r"SOLVER.STEPS must be positive and ascending, got \(60, 40\)"),
         ((0, 40), 90, "SOLVER.STEPS must be positive"),
         ((1, 2), 3, "none"),
+        ((0.5, 0.9), 90, r"SOLVER.STEPS must be numbers of iterations, got \(0.5.*STEP_EPOCHS"),
         ((), 0, "SOLVER.MAX_ITER must be at least 1, got 0"),
     ],
 )
 def test_steps_that_do_not_fit_are_named(
-    steps: tuple[int, ...], max_iter: int, message: str
+    steps: tuple[float, ...], max_iter: int, message: str
 ) -> None:
     cfg = config("SOLVER.STEPS", steps, "SOLVER.MAX_ITER", max_iter)
     if message == "none":

@@ -4,14 +4,15 @@ import argparse
 import logging
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import torch
 from detectron2.config import CfgNode
 
-from shakedrop_det.engine import load_config, setup
+from shakedrop_det.engine import Trainer, load_config, setup, train
+from shakedrop_det.engine.saved_config import save_config
 from shakedrop_det.engine.setup import _set_float32_precision
 
 
@@ -32,7 +33,6 @@ def test_falls_back_to_cpu_with_a_warning(tmp_path: Path) -> None:
     assert cfg.MODEL.DEVICE == "cpu" and cfg.is_frozen()
     log = (tmp_path / "output" / "log.txt").read_text()
     assert "WARNING: MODEL.DEVICE asks for CUDA" in log
-    assert load_config(str(tmp_path / "output" / "config.yaml")).MODEL.DEVICE == "cpu"
 
 
 @pytest.mark.usefixtures("clean_logging", "no_cuda")
@@ -47,6 +47,7 @@ def test_the_config_of_a_run_is_complete_without_its_overlays(tmp_path: Path) ->
     args.overlay = ["R_152", "random_drop"]
     cfg = setup(args)
     assert cfg.MODEL.RESNETS.DEPTH == 152
+    save_config(cfg)
     written = load_config(str(tmp_path / "output" / "config.yaml"))
     assert (written.INPUT, written.MODEL.WEIGHTS) == (cfg.INPUT, cfg.MODEL.WEIGHTS)
     assert written.MODEL.RESNETS == cfg.MODEL.RESNETS
@@ -63,7 +64,7 @@ def test_quiet_logs_to_the_file_alone(tmp_path: Path, capsys: pytest.CaptureFixt
     printed = capsys.readouterr().out
     assert "of interest" in printed and len(printed.splitlines()) == 1
     log = (tmp_path / "output" / "log.txt").read_text()
-    assert "of no interest" in log and "Full config" in log
+    assert "of no interest" in log and "full config" in log
     assert sys.stdout.isatty() is False  # Restored: capsys's own stream, not the hidden one.
     print("visible")
     assert capsys.readouterr().out == "visible\n"
@@ -117,12 +118,27 @@ def test_wrong_options_are_named(opts: list[str]) -> None:
         load_config("", opts)
 
 
+@pytest.mark.usefixtures("clean_logging")
+def test_a_start_that_fails_leaves_the_config_of_the_earlier_run(
+    tiny: Callable[..., CfgNode], tmp_path: Path
+) -> None:
+    cfg = tiny("classifier")
+    Trainer(cfg).train()
+    path = Path(cfg.OUTPUT_DIR, "config.yaml")
+    before = path.read_text()
+    assert load_config(str(path)).SOLVER == cfg.SOLVER
+    args = arguments(tmp_path, "DATASETS.TRAIN", "no_such_set", "OUTPUT_DIR", cfg.OUTPUT_DIR)
+    with pytest.raises(ValueError, match="no_such_set"):
+        train(setup(args))
+    assert path.read_text() == before
+
+
 FULL = """
 import argparse, resource, sys
 from shakedrop_det.engine import reported_to_user, setup
 resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
 with reported_to_user():
-    setup(argparse.Namespace(config_file="", opts=["OUTPUT_DIR", sys.argv[1]], eval_only=False))
+    setup(argparse.Namespace(config_file="", opts=["OUTPUT_DIR", sys.argv[1]], eval_only=True))
 """
 
 

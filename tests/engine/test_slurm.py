@@ -22,6 +22,9 @@ def test_each_gpu_gets_a_task_unless_the_options_say_otherwise() -> None:
         "ntasks_per_node": 8,
     }
     assert parse_slurm("gpus-per-node=8,tasks-per-node=4,time=5")["ntasks_per_node"] == 4
+    assert parse_slurm("gpus_per_node=a100:8,time=5")["ntasks_per_node"] == 8
+    assert parse_slurm("gres=gpu:8,tasks_per_node=8,time=5")["ntasks_per_node"] == 8
+    assert "ntasks_per_node" not in parse_slurm("cpus_per_task=4,time=5")
 
 
 def test_commas_within_a_value_are_kept() -> None:
@@ -35,6 +38,9 @@ def test_commas_within_a_value_are_kept() -> None:
         ("partition=,time=5", "'partition=' is not NAME=VALUE"),
         ("", "'' is not NAME=VALUE"),
         ("nodes=2", "there is no time"),
+        ("gres=gpu:8,time=5", "gres does not say how many processes .* add tasks_per_node=8"),
+        ("gpus=16,nodes=2,time=5", "gpus does not say how many processes"),
+        ("gpus-per-task=1,time=5", "gpus_per_task does not say how many processes"),
     ],
 )
 def test_a_mistake_is_named(text: str, message: str) -> None:

@@ -14,7 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from shakedrop_det.engine import Trainer, TrainStep
 from shakedrop_det.engine.divergence import remedies
-from shakedrop_det.engine.non_finite import first_non_finite_layer
+from shakedrop_det.engine.non_finite import describe_non_finite, first_non_finite_layer
 from shakedrop_det.engine.train_loop import amp_dtype, divide
 
 Tiny = Callable[..., CfgNode]
@@ -225,7 +225,7 @@ def test_weights_that_are_no_numbers_are_not_saved(tiny: Tiny) -> None:
 def test_remedies_are_those_that_are_not_in_use(tiny: Tiny) -> None:
     cfg = tiny("mask_rcnn")
     found = remedies(cfg, FloatingPointError(), checkpoint="")
-    assert "SOLVER.CLIP_GRADIENTS.ENABLED True" in found
+    assert "SOLVER.CLIP_GRADIENTS.ENABLED True and CLIP_TYPE norm" in found
     assert "MODEL.SHAKEDROP.INVERTED True" in found
     assert "MODEL.SHAKEDROP.SURVIVAL_PROB 0.9" in found
     assert "AMP" not in found and "--resume" not in found
@@ -244,6 +244,17 @@ def test_losses_of_finite_layers_are_told_apart() -> None:
     step = TrainStep(model, batches(), torch.optim.SGD(model.parameters(), 0.1))
     with pytest.raises(FloatingPointError, match="all layers had finite outputs"), EventStorage():
         step.run_step()
+
+
+def test_a_search_that_fails_says_so() -> None:
+    """It may need memory that the step still holds."""
+
+    class OutOfMemory(Regression):
+        def forward(self, batch: list[Tensor]) -> dict[str, Tensor]:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+
+    found = describe_non_finite(OutOfMemory(), batches()[:1], is_first=False)
+    assert found.startswith("the search for the layer failed (OutOfMemoryError: CUDA out of memory")
 
 
 def test_inputs_that_are_no_numbers_are_told_apart() -> None:

@@ -38,6 +38,16 @@ def test_it_is_said_before_a_data_set_is_looked_for(
         train(cfg)
 
 
+def test_weights_that_are_not_finite_are_named(tiny: Tiny, tmp_path: Path) -> None:
+    cfg = tiny("mask_rcnn", "MODEL.WEIGHTS", f"{tmp_path}/weights.pth")
+    state = build_model(cfg).state_dict()
+    key = next(key for key in state if key.endswith("res4.0.conv1.weight"))
+    state[key][0] = float("nan")
+    torch.save({"model": state}, tmp_path / "weights.pth")
+    with pytest.raises(ValueError, match=f"NaN or infinite values in 1 weights, {key}"):
+        train(cfg)
+
+
 @pytest.mark.parametrize("name", ["mask_rcnn", "c4", "retinanet", "classifier"])
 def test_weights_that_fit_pass_and_nothing_random_is_drawn(
     tiny: Tiny, tmp_path: Path, name: str
