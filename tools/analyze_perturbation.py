@@ -40,9 +40,13 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         "--plain", metavar="FILE", help="checkpoint of the network trained without ShakeDrop"
     )
-    parser.add_argument("--num-images", type=int, default=500, help="of each dataset, at most")
-    parser.add_argument("--draws", type=int, default=8, help="of the noise, at least 2")
-    parser.add_argument("--seed", type=int, default=0, help="of all that is random")
+    parser.add_argument(
+        "--num-images", type=int, default=500, help="maximum number of images of each dataset"
+    )
+    parser.add_argument(
+        "--draws", type=int, default=8, help="number of draws of the noise, at least 2"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="seed of all random numbers")
     parser.add_argument(
         "--output",
         type=Path,

@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from command_line import ToolParser, run
+from command_line import ToolParser, positive, run
 
 
 def main() -> None:
@@ -18,8 +18,12 @@ def main() -> None:
         metavar="FOLDER",
         help="output folder",
     )
-    parser.add_argument("--rounds", type=int, default=21, help="number of timings of each variant")
-    parser.add_argument("--threads", type=int, default=1, help="number of torch's threads on a CPU")
+    parser.add_argument(
+        "--rounds", type=positive, default=21, help="number of timings of each variant"
+    )
+    parser.add_argument(
+        "--threads", type=positive, default=1, help="number of torch's threads on a CPU"
+    )
     parser.add_argument("--device", help="default: cuda if available, otherwise cpu")
     parser.add_argument(
         "--only",

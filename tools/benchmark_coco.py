@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from command_line import ToolParser, run
+from command_line import ToolParser, positive, run
 
 EXAMPLES = """
   tools/benchmark_coco.py
@@ -22,8 +22,10 @@ def main() -> None:
     parser.add_argument(
         "--dataset", default="digit_scenes_val", help="a registered dataset with COCO annotations"
     )
-    parser.add_argument("--per-image", type=int, default=100, help="detections per image")
-    parser.add_argument("--rounds", type=int, default=15, help="number of timings of each backend")
+    parser.add_argument("--per-image", type=positive, default=100, help="detections per image")
+    parser.add_argument(
+        "--rounds", type=positive, default=15, help="number of timings of each backend"
+    )
     parser.add_argument(
         "--output",
         type=Path,

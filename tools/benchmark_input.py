@@ -3,16 +3,20 @@
 
 from __future__ import annotations
 
-from command_line import ToolParser, run
+from command_line import ToolParser, positive, run
 
 
 def main() -> None:
     parser = ToolParser(__doc__)
     parser.add_argument("root", help="folder with one folder of images per class, as for ImageNet")
-    parser.add_argument("--batch-size", type=int, default=32, help="images per batch")
-    parser.add_argument("--batches", type=int, default=16, help="batches per round")
-    parser.add_argument("--rounds", type=int, default=9, help="number of timings of each loader")
-    parser.add_argument("--workers", type=int, default=1, help="worker processes of each loader")
+    parser.add_argument("--batch-size", type=positive, default=32, help="images per batch")
+    parser.add_argument("--batches", type=positive, default=16, help="batches per round")
+    parser.add_argument(
+        "--rounds", type=positive, default=9, help="number of timings of each loader"
+    )
+    parser.add_argument(
+        "--workers", type=positive, default=1, help="worker processes of each loader"
+    )
     args = parser.parse_args()
     from shakedrop_det.benchmark.input_pipeline import time_input_pipelines
     from shakedrop_det.benchmark.report import machine

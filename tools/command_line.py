@@ -45,6 +45,14 @@ _NOISE = (
 """Beginnings of third parties' warnings that nobody who runs a tool can do anything about."""
 
 
+def positive(text: str) -> int:
+    """Parse a positive integer of the command line."""
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, got {number}")
+    return number
+
+
 class ToolParser(argparse.ArgumentParser):
     """A parser of a tool's arguments, in which config options may stand anywhere.
 

@@ -83,9 +83,8 @@ def main() -> None:
     for reason in done.skipped:
         print(f"Skipped: {reason}")
     read = f"{done.num_images} images and {done.num_frames} frames of videos"
-    print(
-        f"{done.num_results} results in {read}, {len(done.skipped)} files skipped: {args.output}/"
-    )
+    skipped = f"{len(done.skipped)} file{'s' * (len(done.skipped) != 1)} skipped"
+    print(f"{done.num_results} results in {read}, {skipped}: {args.output}/")
 
 
 if __name__ == "__main__":

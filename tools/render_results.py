@@ -37,14 +37,14 @@ def parse_args() -> argparse.Namespace:
         type=Path,
         metavar="FOLDER",
         default=ROOT / "configs" / "Experiments",
-        help="of their yaml files; default: configs/Experiments",
+        help="folder with the experiments' yaml files; default: configs/Experiments",
     )
     parser.add_argument(
         "--results",
         type=Path,
         metavar="FOLDER",
         default=ROOT / "docs" / "results",
-        help="of the JSON files, which gets the plots too; default: docs/results",
+        help="folder with the JSON results; plots are written there too; default: docs/results",
     )
     return parser.parse_args()
 

@@ -136,7 +136,8 @@ def main() -> None:
         text = report(Comparison(plan, store.results(plan)), output, chosen=chosen)
     print(f"\n{text}\nWritten to {output}/")
     if failed:
-        print(f"{len(failed)} runs failed and are not in the tables", file=sys.stderr)
+        are = "1 run failed and is" if len(failed) == 1 else f"{len(failed)} runs failed and are"
+        print(f"{are} not in the tables", file=sys.stderr)
         sys.exit(1)
 
 

@@ -33,13 +33,15 @@ def machine(device: str) -> str:
 
 
 def table(results: Results) -> str:
-    """Format a markdown table of median times, and median ratios to the first variant."""
+    """Format a markdown table of median times, and median ratios to the first variant. A variant
+    that was timed alone has no ratio."""
     rows = []
     for case, timings in results.items():
         for name, timing in timings.items():
             low, high = timing.ratio_interval()
+            ratios = [f"{timing.ratio:.3f}", f"{low:.3f}-{high:.3f}"]
             rows.append(
-                [case, name, _time(timing.median), f"{timing.ratio:.3f}", f"{low:.3f}-{high:.3f}"]
+                [case, name, _time(timing.median), *(ratios if len(timings) > 1 else ["-", "-"])]
             )
             case = ""
     headers = ["case", "variant", "median", "ratio", "95 % interval"]

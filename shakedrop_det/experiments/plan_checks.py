@@ -54,6 +54,16 @@ def _check_first_metric(plan: Plan) -> None:
 
 
 def _check_claim(plan: Plan, claim: Claim) -> None:
+    if claim.variant == claim.against:
+        raise ValueError(
+            f"claims: {claim.text!r} compares {claim.variant!r} with itself: name another variant, "
+            "or another one as against"
+        )
+    if claim.setting == claim.beyond:
+        raise ValueError(
+            f"claims: {claim.text!r} compares the gain in {claim.setting!r} with itself: name "
+            "another setting as beyond"
+        )
     if not claim.as_images:
         return
     numbers = [num_images(setting) for setting in plan.settings]

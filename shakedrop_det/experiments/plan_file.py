@@ -150,7 +150,8 @@ def _search(
             f"search must have the keys {', '.join(sorted(required))}, and may have settings; "
             f"got {node!r}"
         )
-    values, where = node["values"], node.get("settings", list(settings))
+    values = node["values"]
+    chosen = {"variants": node["variants"], "settings": node.get("settings", list(settings))}
     if not isinstance(values, list) or any(isinstance(value, (list, dict)) for value in values):
         raise ValueError(
             f"search: values must be a list of numbers or names, got {values!r}: write a value "
@@ -158,19 +159,20 @@ def _search(
         )
     if len(set(values)) < max(len(values), 2):
         raise ValueError(f"search: values must be at least two that differ, got {values!r}")
-    for key, names, known in (
-        ("variants", node["variants"], variants),
-        ("settings", where, settings),
-    ):
-        if not isinstance(names, list) or not names or not {*names} <= known.keys():
-            raise ValueError(f"search: {key} must be some of {', '.join(known)}; got {names!r}")
+    for key, known in (("variants", variants), ("settings", settings)):
+        given = chosen[key]
+        # Like those of variants and settings, names may be numbers in yaml.
+        names = [str(name) for name in given] if isinstance(given, list) else []
+        if not names or not {*names} <= known.keys():
+            raise ValueError(f"search: {key} must be some of {', '.join(known)}; got {given!r}")
+        chosen[key] = names
     return Search(
         key=str(node["key"]),
         values=tuple(values),
-        variants=tuple(node["variants"]),
+        variants=tuple(chosen["variants"]),
         seeds=_seeds(node["seeds"], "search: seeds"),
         options=_options(node["options"], "search: options", folder),
-        settings=tuple(where),
+        settings=tuple(chosen["settings"]),
     )
 
 

@@ -64,7 +64,7 @@ def tables(comparison: Comparison, chosen: Mapping[str, float | None]) -> list[s
     parts = []
     if chosen:
         values = "; ".join(
-            f"{name} {'none, since every value diverged' if value is None else value}"
+            f"{name}: none, because every value diverged" if value is None else f"{name} {value}"
             for name, value in chosen.items()
         )
         parts.append(f"Chosen by the search: {values}.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -140,16 +141,24 @@ class Store:
 
         Raises:
             ValueError: see :meth:`find`. Also if a run lacks a metric of the plan, naming the
-                metrics it has.
+                metrics it has, or the metric is NaN.
         """
         found = {run: self.find(plan, run) for run in plan.ready_runs}
         results = {run: result for run, result in found.items() if result is not None}
         for run, result in results.items():
             for metric in plan.metrics:
-                if metric not in result.metrics and not result.diverged:
+                if result.diverged:
+                    continue
+                if metric not in result.metrics:
                     raise ValueError(
                         f"metrics of experiment {plan.name!r} names {metric!r}, which {run} did "
                         f"not evaluate; available are {', '.join(sorted(result.metrics))}"
+                    )
+                if math.isnan(result.metrics[metric]):
+                    raise ValueError(
+                        f"metrics of experiment {plan.name!r} names {metric!r}, which is NaN in "
+                        f"{run}, as where the test images have no objects of that size or "
+                        "category: name another metric; the runs need not be repeated"
                     )
         return results
 

@@ -75,6 +75,14 @@ def test_tables_hold_every_variant() -> None:
     assert "not measured" in rows[2] and "-24" in rows[3] and "3.00 MiB" in rows[3]
 
 
+def test_a_variant_that_was_timed_alone_has_no_ratio() -> None:
+    """A tool can be asked for one only, which would be a ratio to itself."""
+    (line,) = table({"case": {"ours": Timing([1.0, 2.0], [1.0, 1.0])}}).splitlines()[2:]
+    assert [cell.strip() for cell in line.strip("|").split("|")] == [
+        *("case", "ours", "1500.0 ms", "-", "-")
+    ]
+
+
 def test_the_report_has_all_rows_and_a_picture(tmp_path: Path) -> None:
     report(RESULTS, tmp_path, device="cpu", memory=MEMORY)
     content = json.loads((tmp_path / "benchmark.json").read_text())

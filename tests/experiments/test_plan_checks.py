@@ -106,6 +106,14 @@ def test_runs_with_different_data_that_would_count_as_one_are_refused(tmp_path: 
             },
             "claims: as_images and beyond exclude each other, got 'It helps'",
         ),
+        (
+            {"claims": [{**HELPS, "variant": "plain"}]},
+            "claims: 'It helps' compares 'plain' with itself: name another variant",
+        ),
+        (
+            {"claims": [{**HELPS, "setting": "many", "beyond": "many"}]},
+            "claims: 'It helps' compares the gain in 'many' with itself: name another setting",
+        ),
         ({"metrics": ["classification/top2"]}, "names 'classification/top2', which .*: name class"),
         ({"metrics": ["bbox/AP"]}, "'bbox/AP', .*: name classification/top1 or .* or total_loss"),
         (

@@ -77,6 +77,13 @@ def test_a_mistake_is_named_with_what_to_write(tmp_path: Path, changes, message)
         load_plan(write(tmp_path, **changes))
 
 
+def test_names_may_be_numbers_in_the_search_as_elsewhere(tmp_path: Path) -> None:
+    settings = {8: {}, 20: {"MODEL.RESNETS.DEPTH": 20}}
+    plan = load_plan(write(tmp_path, settings=settings, search={**SEARCH, "settings": [8]}))
+    assert plan.search is not None and plan.search.settings == ("8",)
+    assert plan.search_plan is not None and list(plan.search_plan.settings) == ["8"]
+
+
 def test_missing_files_are_named(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="there is no experiment '.*none.yaml'"):
         load_plan(tmp_path / "none.yaml")

@@ -161,7 +161,7 @@ def test_runs_that_no_searched_value_is_left_for_are_not_missing(tmp_path: Path)
     assert "a GPU" not in part(text, "claims") and "which.yaml" not in part(text, "missing")
     section = part(text, "experiment")
     assert "4 of 4 runs have finished" in section
-    assert "Chosen by the search: shaken none, since every value diverged." in section
+    assert "Chosen by the search: shaken: none, because every value diverged." in section
 
 
 def test_a_command_quotes_the_name_of_its_file(tmp_path: Path) -> None:

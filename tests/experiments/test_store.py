@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -50,6 +51,17 @@ def test_a_run_is_a_line_of_the_file(plan: Plan, tmp_path: Path) -> None:
     store.add(plan, Run("few images", "plain", 2), RESULT)
     after = (tmp_path / "results" / "which.json").read_text().splitlines()
     assert len(after) == len(before) + 1 and json.loads("\n".join(after))["question"] == "Which?"
+
+
+def test_a_metric_that_is_nan_is_named(plan: Plan, tmp_path: Path) -> None:
+    """As COCO's of a size that no object has. It would make means and a search meaningless."""
+    store = Store(tmp_path)
+    store.add(plan, FIRST, replace(RESULT, metrics={**RESULT.metrics, "total_loss": math.nan}))
+    plan = replace(plan, metrics=("classification/top1", "total_loss"))
+    with pytest.raises(ValueError, match="'total_loss', which is NaN in .*name another metric"):
+        Store(tmp_path).results(plan)
+    others = replace(plan, metrics=("classification/top1",))
+    assert list(Store(tmp_path).results(others)) == [FIRST]
 
 
 def test_what_another_process_adds_meanwhile_is_kept(plan: Plan, tmp_path: Path) -> None:

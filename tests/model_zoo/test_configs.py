@@ -92,7 +92,7 @@ def test_with_trained_norms_it_differs_from_the_recipe_beside_it_in_them_alone(n
     cfg = ours(name)
     assert differences(cfg, frozen) == {"MODEL.WEIGHTS", *keys_of("trained_norms")}
     assert cfg["MODEL.RESNETS.NORM"] == "SyncBN" and cfg["MODEL.BACKBONE.FREEZE_AT"] == 0
-    assert not cfg["SOLVER.CLIP_GRADIENTS.ENABLED"] and not cfg["MODEL.SHAKEDROP.INVERTED"]
+    assert cfg["SOLVER.CLIP_GRADIENTS.ENABLED"] and not cfg["MODEL.SHAKEDROP.INVERTED"]
     assert ours(name.replace("_trained_norms", ""), "pretrained", "trained_norms") == {
         **cfg,
         "MODEL.WEIGHTS": frozen["MODEL.WEIGHTS"],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import signal
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -100,3 +101,10 @@ def test_an_interrupted_tool_ends_without_a_traceback(capsys: pytest.CaptureFixt
         run(main)
     assert leave.value.code == 128 + signal.SIGINT
     assert capsys.readouterr().err == "interrupted\n"
+
+
+@pytest.mark.parametrize("tool", ["benchmark", "benchmark_coco", "benchmark_input"])
+def test_a_number_of_rounds_is_positive(tool: str, leave: Callable[..., tuple[int, str]]) -> None:
+    path = Path(__file__).parents[2] / "tools" / f"{tool}.py"
+    code, text = leave(path, *(["folder"] if tool == "benchmark_input" else []), "--rounds", "0")
+    assert code == 2 and "argument --rounds: must be at least 1, got 0" in text

@@ -40,7 +40,7 @@ def test_a_folder_is_predicted_for_and_broken_files_are_reported(
     few = ["TEST.DETECTIONS_PER_IMAGE", 3]
     out = tool("predict", photos, *options, "--confidence", 0.01, *few)
     results = json.loads((output / "results.json").read_text())
-    last = f"{len(results)} results in 4 images and 0 frames of videos, 1 files skipped: {output}/"
+    last = f"{len(results)} results in 4 images and 0 frames of videos, 1 file skipped: {output}/"
     assert last in out.splitlines()
     assert f"Skipped: cannot read image {photos}/broken.jpg" in out
     assert 0 < len(results) <= 12

@@ -1,7 +1,7 @@
 """Measure what ShakeDrop does to the features, gradients and minimum of a trained classifier.
 
-The paper interprets ShakeDrop as data augmentation in feature space. The predictions that follow
-are stated in :mod:`.predictions`, before anything is measured.
+The paper interprets ShakeDrop as data augmentation in feature space. :mod:`.predictions` states
+what follows from that.
 """
 
 from .checkpoint import measure_checkpoint

@@ -1,4 +1,4 @@
-"""Predictions of the paper's interpretation, stated before measuring.
+"""Predictions of the paper's interpretation.
 
 The paper interprets ShakeDrop as data augmentation in feature space: it displaces the features of
 an image without changing its class. If that is so, the following holds.
