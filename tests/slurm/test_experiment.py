@@ -66,7 +66,7 @@ def test_a_run_that_fails_is_told_with_its_last_words(tool: Tool, tmp_path: Path
     command = ("run_experiment", path, "--output", tmp_path / "out", "--slurm", "time=20")
     said = tool(*command, code=1)
     assert "bad, seed 1: failed: error: DATALOADER.RANDOM_SUBSET_RATIO must be" in said
-    assert "1 runs failed and are not in the tables" in said
+    assert "1 run failed and is not in the tables" in said
 
 
 def running() -> list[str]:
