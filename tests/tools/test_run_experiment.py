@@ -28,7 +28,7 @@ def test_tables_of_what_has_ended_and_an_exit_status_for_what_failed(
     out, err = process.communicate()
     assert process.returncode == 1, err + out
     assert "[2/2] all, bad, seed 1: failed: error: DATALOADER.RANDOM_SUBSET_RATIO must be" in out
-    assert "1 runs failed and are not in the tables" in err
+    assert "1 run failed and is not in the tables" in err
     text = (tmp_path / "output" / "experiment.md").read_text()
     assert text in out and "1 of 2 runs have finished" in text
 
