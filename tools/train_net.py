@@ -84,12 +84,13 @@ def main(args: argparse.Namespace) -> dict[str, Any] | None:
 def submit_job(args: argparse.Namespace) -> None:
     """Submit the training to Slurm, after a look at what the user gave."""
     from shakedrop_det.engine import load_config, reported_to_user
-    from shakedrop_det.engine.slurm import FOLDER, check_processes, parse_slurm, submit
+    from shakedrop_det.engine.slurm import FOLDER, check_processes, check_tasks, parse_slurm, submit
     from shakedrop_det.engine.slurm_job import SlurmJob, run_tool
     from shakedrop_det.utils.output_folder import make_output_folder
 
     with reported_to_user():
         options = parse_slurm(args.slurm)
+        check_tasks(options)
         check_processes(
             num_gpus=args.num_gpus, num_machines=args.num_machines, machine_rank=args.machine_rank
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from typing import Any
 from urllib.parse import parse_qs, urlparse
@@ -141,7 +142,10 @@ class Checkpointer(DetectionCheckpointer):
 
         Unlike ``last_saved``, it is known to all processes of a run.
         """
-        return self.last_saved or (self.get_checkpoint_file() if self.has_checkpoint() else "")
+        if self.has_checkpoint():
+            with contextlib.suppress(ValueError):
+                return self.get_checkpoint_file()
+        return self.last_saved
 
     def get_checkpoint_file(self) -> str:
         """Return the checkpoint to resume from; see the stock checkpointer.
@@ -171,8 +175,8 @@ class Checkpointer(DetectionCheckpointer):
             )
         elif resume:
             self.logger.warning(
-                "There is no checkpoint to resume from in %r: starting from MODEL.WEIGHTS, %r",
-                *(self.save_dir, path),
+                "There is no checkpoint to resume from in %r: starting from %s",
+                *(self.save_dir, f"MODEL.WEIGHTS, {path!r}" if path else "random weights"),
             )
         loaded = super().resume_or_load(path, resume=resume)
         if resume and self.has_checkpoint():
@@ -261,7 +265,7 @@ class Checkpointer(DetectionCheckpointer):
             from_caffe2 = checkpoint.get("__author__") == "Caffe2"
             state = align_and_update_state_dicts(model_state, state, c2_conversion=from_caffe2)
         check_backbone(state, model_state, source=self._source)
-        check_finite(state, model_state, source=self._source)
+        check_finite(state, self.model.state_dict(keep_vars=True), source=self._source)
         # Last, since weights of another network have worse problems than other pixels.
         self._check_conventions(checkpoint, model_state)
         checkpoint["model"] = state

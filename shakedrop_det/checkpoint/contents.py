@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from .state_dict import COUNTER, StateDict
 
@@ -187,8 +187,8 @@ def check_finite(
 
     Args:
         state: Weights in a file.
-        model_state: State dict of the network, which may be on the meta device. Tensors that are
-            not finite there are not checked.
+        model_state: State dict of the network. Tensors that are not finite there are not checked,
+            nor are buffers on the meta device; get it with ``keep_vars`` to tell them apart.
         source: Path of the file, for the message.
 
     Raises:
@@ -206,6 +206,8 @@ def check_finite(
 
 
 def _is_finite(value: Tensor) -> bool:
-    if value.is_meta or not value.is_floating_point():
+    if not value.is_floating_point():
         return True
+    if value.is_meta:  # Buffers may hold infinities, such as masks. Parameters begin finite.
+        return isinstance(value, nn.Parameter)
     return bool(torch.isfinite(value).all())

@@ -15,7 +15,7 @@ from shakedrop_det.checkpoint.weight_files import read_content
 FILE_PREFIX = "model_best"
 
 
-class BestCheckpointer(hooks.BestCheckpointer):
+class BestOfRun(hooks.BestCheckpointer):
     """Save the best weights; unlike detectron2's hook, remember the best metric after resuming.
 
     The file holds only weights, their metric and the run's id, which checkpoints hold as well: the

@@ -80,16 +80,20 @@ def run_demo(
 
 
 def _make_folders(folders: Sequence[Path]) -> None:
-    """Make new, empty folders, in place of those of an earlier demo."""
+    """Make folders, and remove what an earlier demo left in them."""
     for folder in folders:
-        if folder.is_dir() and any(folder.iterdir()) and not (folder / _MARKER).exists():
+        is_other = folder.exists() and not folder.is_dir()
+        if is_other or (
+            folder.is_dir() and any(folder.iterdir()) and not (folder / _MARKER).exists()
+        ):
             raise ValueError(
-                f"--output: {str(folder)!r} is not of a demo, and would be replaced: choose "
-                "another folder"
+                f"--output: {str(folder)!r} would be replaced, but has no file {_MARKER}, which "
+                "marks the folders of a demo: choose another output folder, or remove it"
             )
     for folder in folders:
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
+        folder.mkdir(parents=True, exist_ok=True)
+        for path in folder.iterdir():
+            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
         (folder / _MARKER).touch()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -10,12 +11,25 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 
+@dataclass
+class _Rate:
+    """The decay of an average that grows with the number of steps."""
+
+    limit: float
+    step: int = 0
+
+    @property
+    def current(self) -> float:
+        return min(self.limit, (1 + self.step) / (10 + self.step))
+
+
 class ModelEMA:
     """Average a model's weights with torch's ``AveragedModel``, in a form that can be saved.
 
     Parameters and floating-point buffers, such as BatchNorm's statistics, are set to
     ``d * average + (1 - d) * current``; other buffers are copied. After n steps d is
     ``min(decay, (1 + n) / (10 + n))``, so that the average does not remember the initial weights.
+    The first update copies all.
     """
 
     def __init__(self, model: nn.Module, *, decay: float) -> None:
@@ -29,12 +43,11 @@ class ModelEMA:
         """
         if not 0 <= decay < 1:
             raise ValueError(f"SOLVER.EMA_DECAY must be in [0, 1), got {decay!r}; 0 disables it")
-        self._decay = decay
-        self._step = 0
+        self._rate = rate = _Rate(decay)  # Not self, which would be a reference cycle.
 
         def update(averages: Any, current: Any, count: Any) -> None:
             if averages[0].is_floating_point():
-                get_ema_multi_avg_fn(self.decay(self._step))(averages, current, count)
+                get_ema_multi_avg_fn(rate.current)(averages, current, count)
             else:
                 torch._foreach_copy_(averages, current)
 
@@ -46,10 +59,6 @@ class ModelEMA:
         """Averaged model."""
         return self._averaged.module
 
-    def decay(self, step: int) -> float:
-        """Return d after a number of steps."""
-        return min(self._decay, (1 + step) / (10 + step))
-
     def update(self, model: nn.Module, *, step: int) -> None:
         """Add the current weights of a model to the average.
 
@@ -57,7 +66,7 @@ class ModelEMA:
             model: Model that is trained.
             step: Number of steps that were taken, including the current one.
         """
-        self._step = step
+        self._rate.step = step
         self._averaged.update_parameters(model)
 
     def state_dict(self) -> dict[str, Tensor]:

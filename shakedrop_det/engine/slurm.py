@@ -32,8 +32,7 @@ def parse_slurm(text: str) -> dict[str, Any]:
         Options by name. By default, a node has as many tasks as GPUs.
 
     Raises:
-        ValueError: If a part is not NAME=VALUE, there is no time, or GPUs are requested without
-            the number of tasks.
+        ValueError: If a part is not NAME=VALUE, or there is no time.
     """
     options: dict[str, Any] = {}
     for part in re.split(r",(?=[\w-]+=)", text):
@@ -50,18 +49,35 @@ def parse_slurm(text: str) -> dict[str, Any]:
             f"--slurm {text!r}: there is no time; add the time limit of a job, such as "
             "time=24:00:00 (longer training is requeued and continues)"
         )
-    gpus = str(options.get("gpus_per_node", "")).rpartition(":")[2]  # As in "a100:8".
-    if gpus.isdecimal():
-        options.setdefault("ntasks_per_node", int(gpus))
-    requests = [
-        name for name in ("gpus_per_node", "gpus", "gpus_per_task", "gres") if name in options
-    ]
-    if requests and not {"ntasks_per_node", "ntasks"} & options.keys():
-        raise ValueError(
-            f"--slurm {text!r}: {requests[0]} does not say how many processes a node gets, one for "
-            "each GPU: use gpus_per_node=8, or add tasks_per_node=8"
-        )
+    if "gpus_per_node" in options:
+        options.setdefault("ntasks_per_node", _count(str(options["gpus_per_node"])))
     return options
+
+
+def _count(gpus: str) -> int:
+    """Return the number of GPUs in a value such as "8", "a100:8" or "a100:4,v100:4"."""
+    numbers = [part.rpartition(":")[2] for part in gpus.split(",")]
+    return sum(int(number) if number.isdecimal() else 1 for number in numbers)
+
+
+def check_tasks(options: dict[str, Any]) -> None:
+    """Check that the options give each GPU a process.
+
+    Args:
+        options: Options from :func:`parse_slurm`, of a run with several processes.
+
+    Raises:
+        ValueError: If they request GPUs without the number of tasks. The message names the option.
+    """
+    names = ("gpus", "gpus_per_task", "gres")
+    request = next(
+        (n for n in names if n in options and (n != "gres" or "gpu" in options[n])), None
+    )
+    if request and not {"ntasks_per_node", "ntasks", "ntasks_per_gpu"} & options.keys():
+        raise ValueError(
+            f"--slurm: {request}={options[request]} does not say how many processes a node gets, "
+            "one for each GPU: use gpus_per_node, such as gpus_per_node=8, or add tasks_per_node=8"
+        )
 
 
 def submit(

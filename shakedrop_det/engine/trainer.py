@@ -37,7 +37,7 @@ from shakedrop_det.utils.claim import claimed
 from shakedrop_det.utils.config_errors import errors_of_config
 
 from . import slurm_job, torchrun
-from .best_checkpoint import BestCheckpointer
+from .best_checkpoint import BestOfRun
 from .checks import check_config, is_classifier
 from .console import one_line_errors
 from .divergence import remedies
@@ -205,7 +205,7 @@ class Trainer(DefaultTrainer):
         configured = options(self.optimizer)
         if not comm.is_main_process():  # Which alone has this hook.
             found = state_dict.get("hooks", {})
-            kept = {key: found[key] for key in found if key != BestCheckpointer.__qualname__}
+            kept = {key: found[key] for key in found if key != BestOfRun.__qualname__}
             state_dict = {**state_dict, "hooks": kept}
         super().load_state_dict(state_dict)
         restore_options(self.optimizer, self.scheduler, configured)

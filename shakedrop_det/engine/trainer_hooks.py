@@ -11,7 +11,7 @@ from detectron2.utils import comm
 from shakedrop_det.checkpoint import Checkpointer
 from shakedrop_det.modeling import without_noise
 
-from .best_checkpoint import BestCheckpointer
+from .best_checkpoint import BestOfRun
 from .best_metric import is_of_average
 from .divergence import CheckFinite
 from .ema import EMAHook
@@ -117,5 +117,5 @@ def evaluation_hooks(trainer: Trained) -> list[HookBase]:
         averaged: dict[str, Any] = {"ema": trainer.ema} if is_of_average(cfg, metric) else {}
         model = trainer.checkpointer.model
         weights = Checkpointer(model, cfg.OUTPUT_DIR, cfg=cfg, tag_last=False, **averaged)
-        found.append(BestCheckpointer(cfg.TEST.EVAL_PERIOD, weights, metric))
+        found.append(BestOfRun(cfg.TEST.EVAL_PERIOD, weights, metric))
     return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import gc
 import json
+import math
 import os
 import time
 from collections.abc import Mapping
@@ -40,6 +41,7 @@ def train_and_record(cfg: CfgNode, *, allow_pickle: bool = False) -> Result:
     Returns:
         Result: its metrics are those of the last evaluation, such as "classification/top1" or
         "bbox/AP", and "total_loss", the mean of the losses logged in the last tenth of training.
+        A network that predicts nothing has an AP of 0.
     """
     on_gpu = torch.device(cfg.MODEL.DEVICE).type == "cuda"
     clock = time.perf_counter if on_gpu else _processor_time
@@ -49,7 +51,7 @@ def train_and_record(cfg: CfgNode, *, allow_pickle: bool = False) -> Result:
     try:
         results = train(cfg, resume=True, quiet=True, allow_pickle=allow_pickle)
         assert results is not None, "load_plan has checked that there is a dataset to evaluate on"
-        metrics = flatten_results_dict(results)
+        metrics = without_predictions_as_zero(flatten_results_dict(results))
         metrics["total_loss"] = _last_loss(Path(cfg.OUTPUT_DIR, "metrics.json"))
     except FloatingPointError as error:
         diverged = str(error)
@@ -64,6 +66,21 @@ def train_and_record(cfg: CfgNode, *, allow_pickle: bool = False) -> Result:
     with write_atomically(str(Path(cfg.OUTPUT_DIR, RESULT)), "w") as file:
         json.dump(asdict(result), file, indent=1)
     return result
+
+
+def without_predictions_as_zero(metrics: Mapping[str, float]) -> dict[str, float]:
+    """Replace the NaN that detectron2 gives all metrics of a task without any prediction by 0.
+
+    Args:
+        metrics: values by name, such as "bbox/AP". Where only some metrics of a task are NaN, as
+            those of sizes that no object has, they stay so.
+    """
+    empty = {name.removesuffix("AP") for name in metrics if name.endswith("/AP")}
+    empty = {task for task in empty if math.isnan(metrics[f"{task}AP"])}
+    return {
+        name: 0.0 if math.isnan(value) and name.startswith(tuple(empty)) else value
+        for name, value in metrics.items()
+    }
 
 
 def _processor_time() -> float:

@@ -149,9 +149,8 @@ def _script(adapter: TracingAdapter, file: IO[bytes]) -> None:
             scripted = scripting_with_instances(kind(model).eval(), INSTANCE_FIELDS)
     except (RuntimeError, TypeError) as error:
         raise ValueError(
-            f"TorchScript cannot compile detectron2's code for this {type(model).__name__}, stock "
-            f"networks included ({_reason(error)}): use tracing or onnx, or export the backbone "
-            "alone"
+            f"TorchScript cannot compile the code of this {type(model).__name__} "
+            f"({_reason(error)}): use tracing, or export the backbone alone"
         ) from error
     torch.jit.save(scripted, file)
 
@@ -200,8 +199,7 @@ def _torch_export(adapter: TracingAdapter, file: IO[bytes]) -> None:
     except GuardOnDataDependentSymNode as error:
         raise ValueError(
             "torch.export fails on the data-dependent code of detectron2's detectors, stock ones "
-            f"included ({_reason(error)}): export the backbone only, or use tracing, scripting or "
-            "onnx"
+            f"included ({_reason(error)}): export the backbone only, or use tracing or onnx"
         ) from error
     torch.export.save(program, file)
 
@@ -240,8 +238,8 @@ def _onnx(adapter: TracingAdapter, file: Any) -> None:
         )
     except torch.onnx.errors.SymbolicValueError as error:
         raise ValueError(
-            f"torch.onnx cannot export detectron2's code for this {type(adapter.model).__name__}, "
-            f"stock networks included ({_reason(error)}): use tracing, or export the backbone alone"
+            f"torch.onnx cannot export the code of this {type(adapter.model).__name__} "
+            f"({_reason(error)}): use tracing, or export the backbone alone"
         ) from error
 
 

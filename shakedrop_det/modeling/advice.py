@@ -30,7 +30,7 @@ def warn_of_frozen_norms(cfg: CfgNode, model: nn.Module) -> None:
             f"ShakeDrop perturbs {frozen} blocks that end in FrozenBatchNorm2d, and gradients are "
             "not clipped: training may diverge. Set SOLVER.CLIP_GRADIENTS.ENABLED True, CLIP_TYPE "
             "'norm' and CLIP_VALUE 1.0, and keep MODEL.SHAKEDROP.INVERTED True and SURVIVAL_PROB "
-            "0.9; or let the norms learn with MODEL.RESNETS.NORM 'BN' or 'SyncBN'."
+            "0.9. Norms that learn (MODEL.RESNETS.NORM 'BN' or 'SyncBN') diverge less often."
         )
 
 

@@ -67,8 +67,9 @@ class ShakenBlock(ResidualBranch, CNNBlockBase):
         Raises:
             TypeError: always; :meth:`shake` makes such a block of a stock one.
         """
+        stock = getattr(type(self), "STOCK", CNNBlockBase)
         raise TypeError(
-            f"{type(self).__name__} cannot be built: build the network with {self.STOCK.__name__}, "
+            f"{type(self).__name__} cannot be built: build the network with {stock.__name__}, "
             "then apply shakedrop_det.shake to it"
         )
 

@@ -41,12 +41,12 @@ def replace_drop_path(model: nn.Module, spec: ShakeDropSpec) -> nn.Module:
             "level 'channel' is not supported in place of DropPath: networks keep their channels "
             "on different axes; use 'batch', 'image' or 'pixel'"
         )
-    if any(isinstance(module, ShakeDrop) for module in model.modules()):
-        raise ValueError(
-            f"{type(model).__name__} already has layers ShakeDrop; apply `replace_drop_path` once, "
-            "to a newly built model"
-        )
     dropping = {type(m) for m in model.modules() if any(map(_is_drop_path, m.children()))}
+    if not dropping and any(isinstance(module, ShakeDrop) for module in model.modules()):
+        raise ValueError(
+            f"{type(model).__name__} has layers ShakeDrop already, and no DropPath or "
+            "StochasticDepth to replace; apply `replace_drop_path` once, to a newly built model"
+        )
     if not dropping:
         raise ValueError(
             f"{type(model).__name__} holds no DropPath or StochasticDepth to replace: build it "

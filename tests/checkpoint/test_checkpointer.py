@@ -1,5 +1,6 @@
 """Which file is loaded, resumed from or set aside, and what is wrong with one that cannot be."""
 
+import logging
 import os
 import pickle
 from collections.abc import Callable
@@ -80,6 +81,28 @@ def test_what_a_run_resumes_from_or_saved_itself_is_not_set_aside(
     resumed.set_older_aside()
     assert (tmp_path / "last_checkpoint").read_text() == "model_1.pth"
     assert not (tmp_path / "last_checkpoint.old").exists() and "WARNING" not in caplog.text
+
+
+def test_nothing_to_resume_is_said_with_where_the_run_starts(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    logging.getLogger("shakedrop_det").propagate = True
+    Checkpointer(nn.Linear(2, 2), str(tmp_path)).resume_or_load("", resume=True)
+    assert "no checkpoint to resume from in" in caplog.text and "random weights" in caplog.text
+    caplog.clear()
+    Checkpointer(nn.Linear(2, 2), str(tmp_path)).resume_or_load("", resume=False)
+    assert "no checkpoint" not in caplog.text
+
+
+def test_the_last_checkpoint_is_the_same_for_all_processes(tmp_path: Path) -> None:
+    first = Checkpointer(nn.Linear(2, 2), str(tmp_path))
+    first.save("model_1")
+    second = Checkpointer(nn.Linear(2, 2), str(tmp_path), save_to_disk=False)
+    second.resume_or_load("", resume=True)
+    first.save("model_2")
+    assert first.last_checkpoint() == second.last_checkpoint() == str(tmp_path / "model_2.pth")
+    (tmp_path / "last_checkpoint").write_text("../model_3.pth")
+    assert second.last_checkpoint() == str(tmp_path / "model_1.pth")
 
 
 @pytest.mark.parametrize("content", [b"\xff\x80", b""])

@@ -53,9 +53,15 @@ def test_it_replaces_what_a_demo_made_and_nothing_else(tmp_path: Path) -> None:
     (mine / "model_final.pth").touch()
     theirs.mkdir()
     (theirs / "model_final.pth").touch()
-    with pytest.raises(ValueError, match=f"'{theirs}' is not of a demo.* choose another folder"):
+    with pytest.raises(ValueError, match=f"'{theirs}' would be replaced.*choose another"):
         demo._make_folders([mine, theirs])
     assert (mine / "model_final.pth").exists() and (theirs / "model_final.pth").exists()
+    linked = tmp_path / "linked"
+    linked.symlink_to(mine)
+    demo._make_folders([linked])
+    assert [path.name for path in mine.iterdir()] == [".demo"] and linked.is_symlink()
+    with pytest.raises(ValueError, match="model_final.pth' would be replaced"):
+        demo._make_folders([theirs / "model_final.pth"])
 
 
 @pytest.mark.slow

@@ -1,7 +1,9 @@
 """Averaged weights: the average itself, saved, evaluated, loaded; and the best checkpoint."""
 
+import gc
 import os
 import signal
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -59,7 +61,22 @@ def test_a_short_run_forgets_its_first_step() -> None:
         nn.init.constant_(model.weight, float(step == 1))
         ema.update(model, step=step)
     assert float(ema.model.weight) < 1e-6
-    assert ema.decay(10**6) == 0.9999
+    ema.update(model, step=10**6)
+    nn.init.ones_(model.weight)
+    ema.update(model, step=10**6 + 1)
+    assert float(ema.model.weight) == pytest.approx(1e-4)
+
+
+def test_an_average_is_freed_with_its_last_reference() -> None:
+    """It may be large, and Python's collector is not in a hurry."""
+    ema = ModelEMA(nn.Linear(1, 1), decay=0.5)
+    averaged = weakref.ref(ema.model)
+    gc.disable()
+    try:
+        del ema
+        assert averaged() is None
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize("decay", [-0.1, 1.0])
@@ -166,7 +183,7 @@ def test_best_weights_are_kept(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_the_best_of_an_earlier_run_does_not_count(
-    tiny: Tiny, monkeypatch: pytest.MonkeyPatch
+    tiny: Tiny, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Not even if the later run is stopped before its first evaluation, and resumed."""
     cfg = tiny("classifier", "SOLVER.BEST_CHECKPOINT_METRIC", "classification/top1")
@@ -186,8 +203,20 @@ def test_the_best_of_an_earlier_run_does_not_count(
     resumed = Trainer(cfg)
     resumed.resume_or_load(resume=True)
     assert resumed.start_iter == 2
+    assert "Cannot find the hook" not in caplog.text
     resumed.train()
     assert torch.load(path, weights_only=True)["value"] == 38.0
+
+
+def test_the_other_processes_do_not_miss_the_hook_of_the_first(
+    tiny: Tiny, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    cfg = tiny("classifier", "SOLVER.BEST_CHECKPOINT_METRIC", "classification/top1")
+    state = Trainer(cfg).state_dict()
+    assert "BestOfRun" in state["hooks"]
+    monkeypatch.setattr("shakedrop_det.engine.trainer.comm.is_main_process", lambda: False)
+    Trainer(cfg).load_state_dict(state)
+    assert "Cannot find the hook" not in caplog.text
 
 
 class Stop(HookBase):

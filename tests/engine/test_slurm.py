@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from shakedrop_det.engine.slurm import check_processes, parse_slurm, submit
+from shakedrop_det.engine.slurm import check_processes, check_tasks, parse_slurm, submit
 from shakedrop_det.engine.slurm_job import AFTER_THE_TASKS, SlurmJob, before_the_tasks
 
 
@@ -23,8 +23,21 @@ def test_each_gpu_gets_a_task_unless_the_options_say_otherwise() -> None:
     }
     assert parse_slurm("gpus-per-node=8,tasks-per-node=4,time=5")["ntasks_per_node"] == 4
     assert parse_slurm("gpus_per_node=a100:8,time=5")["ntasks_per_node"] == 8
-    assert parse_slurm("gres=gpu:8,tasks_per_node=8,time=5")["ntasks_per_node"] == 8
+    assert parse_slurm("gpus_per_node=a100:4,v100:4,time=5")["ntasks_per_node"] == 8
+    assert parse_slurm("gpus_per_node=a100,time=5")["ntasks_per_node"] == 1
     assert "ntasks_per_node" not in parse_slurm("cpus_per_task=4,time=5")
+
+
+@pytest.mark.parametrize("text", ["gres=gpu:8", "gpus=16,nodes=2", "gpus-per-task=1"])
+def test_gpus_without_processes_are_named(text: str) -> None:
+    """sbatch would start one process and leave the other GPUs idle."""
+    name = text.partition("=")[0].replace("-", "_")
+    with pytest.raises(ValueError, match=f"--slurm: {name}=.* or add tasks_per_node=8"):
+        check_tasks(parse_slurm(f"{text},time=5"))
+    for more in ("tasks_per_node=8", "ntasks=16", "ntasks_per_gpu=1"):
+        check_tasks(parse_slurm(f"{text},{more},time=5"))
+    check_tasks(parse_slurm("gres=tmp:100G,gpus_per_node=2,time=5"))
+    check_tasks(parse_slurm("gres=tmp:100G,time=5"))
 
 
 def test_commas_within_a_value_are_kept() -> None:
@@ -38,9 +51,6 @@ def test_commas_within_a_value_are_kept() -> None:
         ("partition=,time=5", "'partition=' is not NAME=VALUE"),
         ("", "'' is not NAME=VALUE"),
         ("nodes=2", "there is no time"),
-        ("gres=gpu:8,time=5", "gres does not say how many processes .* add tasks_per_node=8"),
-        ("gpus=16,nodes=2,time=5", "gpus does not say how many processes"),
-        ("gpus-per-task=1,time=5", "gpus_per_task does not say how many processes"),
     ],
 )
 def test_a_mistake_is_named(text: str, message: str) -> None:

@@ -9,8 +9,9 @@ import pytest
 import torch
 from detectron2.config import CfgNode
 from detectron2.modeling import build_model
+from torch import nn
 
-from shakedrop_det.engine import train
+from shakedrop_det.engine import train, weights_check
 from shakedrop_det.engine.weights_check import check_weights
 
 Tiny = Callable[..., CfgNode]
@@ -46,6 +47,21 @@ def test_weights_that_are_not_finite_are_named(tiny: Tiny, tmp_path: Path) -> No
     torch.save({"model": state}, tmp_path / "weights.pth")
     with pytest.raises(ValueError, match=f"NaN or infinite values in 1 weights, {key}"):
         train(cfg)
+
+
+def test_a_buffer_may_be_infinite(tiny: Tiny, tmp_path: Path, monkeypatch) -> None:
+    """As masks are. On the meta device, none of its values can be looked at."""
+    build = weights_check.build_model
+
+    def with_mask(cfg: CfgNode) -> nn.Module:
+        model = build(cfg)
+        model.register_buffer("mask", torch.full((2,), -torch.inf, device=model.device))
+        return model
+
+    cfg = tiny("retinanet", "MODEL.WEIGHTS", f"{tmp_path}/weights.pth")
+    torch.save({"model": with_mask(cfg).state_dict()}, tmp_path / "weights.pth")
+    monkeypatch.setattr(weights_check, "build_model", with_mask)
+    check_weights(cfg, resume=False)
 
 
 @pytest.mark.parametrize("name", ["mask_rcnn", "c4", "retinanet", "classifier"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 import time
@@ -12,7 +13,7 @@ import pytest
 from detectron2.config import CfgNode
 
 from shakedrop_det.data import ClassificationMapper
-from shakedrop_det.experiments.single_run import train_and_record
+from shakedrop_det.experiments.single_run import train_and_record, without_predictions_as_zero
 
 BUSY = 0.5
 """Seconds of work for each image."""
@@ -51,3 +52,13 @@ def test_the_process_that_runs_are_forked_from_has_not_asked_for_a_gpu() -> None
     """CUDA cannot be used in a process that is forked from one that has."""
     done = subprocess.run([sys.executable, "-c", IMPORT], capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, "initialized: False\n"), done.stderr
+
+
+def test_a_network_that_predicts_nothing_has_an_ap_of_0() -> None:
+    """detectron2 gives NaN for all metrics then, and for those of sizes that no object has."""
+    nan = math.nan
+    found = {"bbox/AP": nan, "bbox/APl": nan, "bbox/AP-cat": nan, "segm/AP": 3.0, "segm/APl": nan}
+    kept = without_predictions_as_zero(found)
+    assert math.isnan(kept.pop("segm/APl"))
+    assert kept == {"bbox/AP": 0.0, "bbox/APl": 0.0, "bbox/AP-cat": 0.0, "segm/AP": 3.0}
+    assert without_predictions_as_zero({"classification/top1": 1.0}) == {"classification/top1": 1.0}

@@ -171,8 +171,14 @@ def test_a_network_without_stochastic_depth_is_refused() -> None:
 
 def test_a_second_replacement_is_refused() -> None:
     network = replace_drop_path(torchvision_convnext(0.1), paper_form())
-    with pytest.raises(ValueError, match="ConvNeXt already has layers ShakeDrop; apply .* once"):
+    with pytest.raises(ValueError, match="ConvNeXt has layers ShakeDrop already.*apply .* once"):
         replace_drop_path(network, paper_form())
+
+
+def test_a_layer_of_ones_own_beside_them_stays() -> None:
+    own = ShakeDrop(0.9)
+    network = replace_drop_path(nn.Sequential(torchvision_convnext(0.1), own), paper_form())
+    assert network[1] is own and own.survival_prob == 0.9
 
 
 def test_the_level_of_channels_is_refused() -> None:

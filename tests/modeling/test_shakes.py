@@ -95,3 +95,5 @@ def test_a_parameter_of_the_block_itself_has_a_gradient_of_0_if_the_branch_is_sk
 def test_a_class_with_shakedrop_cannot_be_built_and_says_what_can() -> None:
     with pytest.raises(TypeError, match="build the network with OwnBlock, then apply .*shake"):
         ShakenOwnBlock()
+    with pytest.raises(TypeError, match="ShakenBlock cannot be built"):
+        ShakenBlock()

@@ -71,8 +71,12 @@ def refuse_ignored(cfg: CfgNode, *, has_groups: bool) -> None:
             "use build_shakedrop_cifar_resnet_backbone or build_shake_shake_backbone with BLOCK "
             "'bottleneck'"
         )
-    for key, default in (("DEFORM_ON_PER_STAGE", [False] * 4), ("RES5_DILATION", 1)):
-        if node[key] != default:
+    deformed = any(node.DEFORM_ON_PER_STAGE)
+    for key, is_set, default in (
+        ("DEFORM_ON_PER_STAGE", deformed, [False] * NUM_STAGES),
+        ("RES5_DILATION", node.RES5_DILATION != 1, 1),
+    ):
+        if is_set:
             raise ValueError(
                 f"MODEL.RESNETS.{key} {node[key]!r} would have no effect in "
                 f"{cfg.MODEL.BACKBONE.NAME}: set it to {default!r}"

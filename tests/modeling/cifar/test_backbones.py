@@ -293,6 +293,11 @@ def test_nothing_is_said_of_parts_that_are_no_blocks(
     assert "does not know these residual blocks" not in caplog.text
 
 
+def test_a_key_of_no_effect_that_asks_for_none_is_fine() -> None:
+    cfg = network_config(RESNET, DEPTH=20, DEFORM_ON_PER_STAGE=[False] * 3)
+    assert build_backbone(cfg, ShapeSpec(channels=3)) is not None
+
+
 @pytest.mark.parametrize(
     "builder, settings, message",
     [
