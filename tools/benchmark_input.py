@@ -14,9 +14,7 @@ def main() -> None:
     parser.add_argument(
         "--rounds", type=positive, default=9, help="number of timings of each loader"
     )
-    parser.add_argument(
-        "--workers", type=positive, default=1, help="worker processes of each loader"
-    )
+    parser.add_argument("--workers", type=int, default=1, help="worker processes of each loader")
     args = parser.parse_args()
     from shakedrop_det.benchmark.input_pipeline import time_input_pipelines
     from shakedrop_det.benchmark.report import machine
