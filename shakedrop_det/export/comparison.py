@@ -69,11 +69,16 @@ def normalized(model: nn.Module, image: Tensor) -> Tensor:
     return ImageList.from_tensors([pixels], network.backbone.size_divisibility).tensor
 
 
+def needs_proposals(model: nn.Module) -> bool:
+    """Return whether a model takes proposals with each image, as Fast R-CNN does."""
+    return isinstance(model, GeneralizedRCNN) and model.proposal_generator is None
+
+
 def example_input(model: nn.Module, image: Tensor) -> dict[str, Any]:
     """Return an image as input of a model, with proposals if the model does not make them."""
     height, width = image.shape[1:]
     example = {"image": image, "height": height, "width": width}
-    if isinstance(model, GeneralizedRCNN) and model.proposal_generator is None:
+    if needs_proposals(model):
         boxes = torch.tensor([[0, 0, 1, 1], [0, 0, 0.5, 0.5], [0.25, 0.25, 1, 0.75]])
         boxes = boxes * torch.tensor([width, height, width, height])
         example["proposals"] = Instances(

@@ -19,7 +19,7 @@ from shakedrop_det.modeling import ImageClassifier
 from shakedrop_det.utils.atomic import write_atomically
 from shakedrop_det.utils.output_folder import refuse_folder
 
-from .comparison import absolute_differences, bottom_up, normalized
+from .comparison import absolute_differences, bottom_up, needs_proposals, normalized
 from .folding import without_shakedrop
 
 FORMATS = ("tracing", "scripting", "onnx", "torch_export")
@@ -98,9 +98,8 @@ def _adapter(model: nn.Module, image: Tensor, backbone_only: bool) -> TracingAda
 
 def _model_adapter(model: nn.Module, image: Tensor) -> TracingAdapter:
     """Map one image to ``Instances`` or a dict, without scaling to the size of the image's file."""
-    is_fast_rcnn = isinstance(model, GeneralizedRCNN) and model.proposal_generator is None
-    if is_fast_rcnn or any(kind.__name__ in NOT_WHOLE for kind in type(model).__mro__):
-        kind = "Fast R-CNN" if is_fast_rcnn else type(model).__name__
+    if needs_proposals(model) or any(k.__name__ in NOT_WHOLE for k in type(model).__mro__):
+        kind = "Fast R-CNN" if needs_proposals(model) else type(model).__name__
         raise ValueError(
             f"{kind} cannot be exported as a whole, since it does not map one image to one set of "
             "tensors: export its backbone alone (--backbone-only, backbone_only=True)"
