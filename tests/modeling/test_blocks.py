@@ -10,7 +10,7 @@ import torch
 from detectron2.modeling.backbone.resnet import BasicBlock, BottleneckBlock
 from torch import Tensor, nn
 
-from shakedrop_det import ShakeDrop, shake, without_noise
+from shakedrop_det import shake, without_noise
 from shakedrop_det.modeling import ShakenBlock
 from shakedrop_det.modeling.residual_branch import before_norm
 
@@ -47,10 +47,6 @@ def three_blocks(block: type = BottleneckBlock, norm="BN") -> nn.Sequential:
     stack = nn.Sequential(first, *(block(16, 16, norm=norm, **special) for _ in range(2)))
     randomize_norms(stack)
     return stack.double()
-
-
-def blocks_of(module: nn.Module) -> list[ShakenBlock]:
-    return [m for m in module.modules() if isinstance(m, ShakenBlock)]
 
 
 def equations(
@@ -127,49 +123,6 @@ def test_at_test_time_each_residual_has_its_expected_scale(erase_relu, inverted)
     assert torch.equal(shaken(x), shaken(x)), "nothing is random"
 
 
-@pytest.mark.parametrize("inverted", [False, True])
-def test_a_frozen_block_behaves_as_at_test_time_while_others_train(inverted) -> None:
-    network = narrow_resnet(50, freeze_at=3)
-    shake(network, paper_form(inverted=inverted, survival_prob=0.1))
-    frozen = {"res2", "res3"}
-    for name in ("res2", "res3", "res4", "res5"):
-        assert {b.frozen for b in blocks_of(getattr(network, name))} == {name in frozen}
-    x = images()
-    network.train()
-    trained = [network(x) for _ in range(8)]
-    network.eval()
-    expected = network(x)
-    for name in frozen:
-        assert all(torch.equal(out[name], expected[name]) for out in trained)
-    assert any(not torch.equal(out["res5"], expected["res5"]) for out in trained)
-
-
-def test_freezing_after_shaking_counts_as_well() -> None:
-    network = shake(narrow_resnet(18, norm="BN"), paper_form())
-    network.freeze(2)
-    assert [b.frozen for b in blocks_of(network.res2)] == [True, True]
-    assert [b.frozen for b in blocks_of(network.res3)] == [False, False]
-    assert "frozen" in repr(network.res2[0]) and "frozen" not in network.res3[0].extra_repr()
-
-
-@pytest.mark.parametrize("after_shaking", [False, True])
-@pytest.mark.parametrize("freeze_at", range(6))
-def test_freeze_at_freezes_as_in_stock_detectron2(freeze_at, after_shaking) -> None:
-    stock = narrow_resnet(18, norm="BN", freeze_at=freeze_at)
-    spec = paper_form(alpha=(-1, 1), survival_prob=0.0, decay="constant")
-    if after_shaking:
-        shaken = shake(narrow_resnet(18, norm="BN"), spec)
-        shaken.freeze(freeze_at)
-    else:
-        shaken = shake(copy.deepcopy(stock), spec)
-    trainable = [n for n, p in stock.named_parameters() if p.requires_grad]
-    assert [n for n, p in shaken.named_parameters() if p.requires_grad] == trainable
-    shaken.train()
-    first, second = shaken(images()), shaken(images())
-    for stage, name in enumerate(("res2", "res3", "res4", "res5"), start=2):
-        assert torch.equal(first[name], second[name]) == (stage <= freeze_at)
-
-
 @pytest.mark.parametrize("level", ["batch", "image", "channel", "pixel"])
 @pytest.mark.parametrize("norm", NORMS)
 def test_scales_of_one_on_the_noisy_path_give_the_stock_network(norm, level) -> None:
@@ -180,24 +133,6 @@ def test_scales_of_one_on_the_noisy_path_give_the_stock_network(norm, level) -> 
     expected = run(stock, x)
     for name, value in run(shaken, x).items():
         torch.testing.assert_close(value, expected[name], rtol=1e-9, atol=1e-9, msg=name)
-
-
-def test_without_noise_a_training_pass_is_that_of_test_time_but_for_batch_statistics() -> None:
-    network = shake(narrow_resnet(50), paper_form(survival_prob=0.0)).train()
-    x = images()
-    with without_noise(network):
-        quiet = network(x)["res5"]
-    assert torch.equal(quiet, network.eval()(x)["res5"])
-    assert not torch.equal(quiet, network.train()(x)["res5"])
-
-
-def test_without_noise_layers_behave_as_at_test_time_too() -> None:
-    layer = ShakeDrop(0.0, inverted=False)
-    network = nn.Sequential(layer).train()
-    x = torch.randn(2, 3, 4, 4)
-    with without_noise(network):
-        assert torch.equal(network(x), x * layer.test_scale)
-    assert layer.noise
 
 
 def test_hooks_on_blocks_and_convolutions_still_fire() -> None:
