@@ -18,9 +18,9 @@ from .modeling import (
     ShakenBlock,
     cifar,  # noqa: F401  (registers its backbones and blocks)
     fold,
+    register_shaken_block,
     replace_drop_path,
     shake,
-    shakes,
     without_noise,
 )
 
@@ -37,6 +37,6 @@ __all__ = [
     "replace_drop_path",
     "shake",
     "shakedrop",
-    "shakes",
+    "register_shaken_block",
     "without_noise",
 ]

@@ -117,6 +117,13 @@ def draw_scales(
         gate: b, see :func:`draw_gate`.
         shape: shape of the residual, (N, C, ...).
         device: device of the residual.
+
+    Returns:
+        Scales: s and t. Each is a float where Python knows its value for the whole batch, as with
+        an open gate or a range of one value; else a float32 tensor on ``device`` of shape
+        (1, 1, 1, ...), (N, 1, 1, ...) or (N, C, 1, ...) for the levels "batch", "image" and
+        "channel", or a :class:`SeededScale`, which draws (N, C, ...) anew where it is needed, for
+        "pixel".
     """
     divisor = spec.expected_scale(survival_prob) if spec.inverted else 1.0
     if gate is True:

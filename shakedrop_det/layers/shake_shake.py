@@ -13,7 +13,11 @@ def complement(scales: Scales) -> Scales:
     ``(1 - B) dy`` to the second, B drawn independently of a.
 
     Args:
-        scales: a and B of the first branch; not of each pixel.
+        scales: a and B of the first branch; not of each pixel, which ShakeDropSpec rejects for
+            Shake-Shake.
+
+    Returns:
+        Scales: those of the second branch, of the same types and shapes.
     """
     forward, backward = scales
     assert not isinstance(forward, SeededScale) and not isinstance(backward, SeededScale)

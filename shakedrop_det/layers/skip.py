@@ -28,6 +28,9 @@ def skip_branch(shortcut: Tensor, parameters: Sequence[Tensor], *, relu: bool) -
         shortcut: x, of any shape.
         parameters: parameters of the residual branch.
         relu: whether a ReLU follows.
+
+    Returns:
+        Tensor: of the shape of ``shortcut``.
     """
     return _SkippedBranch.apply(shortcut, relu, *parameters)
 

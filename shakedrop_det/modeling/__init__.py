@@ -15,7 +15,7 @@ from .blocks import (
     ShakenBlock,
     ShakenBottleneckBlock,
     ShakenDeformBottleneckBlock,
-    shakes,
+    register_shaken_block,
 )
 from .classification import ImageClassifier
 from .drop_path import replace_drop_path
@@ -42,6 +42,6 @@ __all__ = [
     "shake",
     "shaken_resnet",
     "shaken_stage",
-    "shakes",
+    "register_shaken_block",
     "without_noise",
 ]

@@ -35,4 +35,7 @@ def warn_of_frozen_norms(cfg: CfgNode, model: nn.Module) -> None:
 
 
 def _ends_in_frozen_norm(block: ShakenBlock) -> bool:
-    return any(isinstance(conv.norm, FrozenBatchNorm2d) for conv, _ in block.test_scales())
+    return any(
+        isinstance(getattr(conv, "norm", None), FrozenBatchNorm2d)
+        for conv, _ in block.test_scales()
+    )

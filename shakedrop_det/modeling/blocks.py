@@ -40,7 +40,8 @@ class ShakenBlock(ResidualBranch, CNNBlockBase):
 
     :meth:`shake` turns a stock block into one by changing its class, which keeps parameters,
     buffers, hooks and state dict keys. A subclass is registered for its stock block with
-    :func:`shakes`, and defines the residual branch: ``last_conv`` and ``residual_input``.
+    :func:`register_shaken_block`, and defines the residual branch: ``last_conv`` and
+    ``residual_input``.
     """
 
     spec: ShakeDropSpec
@@ -122,7 +123,7 @@ class ShakenBlock(ResidualBranch, CNNBlockBase):
         if self.LINEAR is None:
             raise ValueError(
                 f"{type(self).__name__} has no plain counterpart without the final ReLU: name one "
-                "where it is registered, as in @shakes(Block, linear=LinearBlock)"
+                "where it is registered, as in @register_shaken_block(Block, linear=Linear)"
             )
         return self.LINEAR
 
@@ -238,14 +239,14 @@ SHAKEN_BLOCKS: dict[type[CNNBlockBase], type[ShakenBlock]] = {}
 Shaken = TypeVar("Shaken", bound=type[ShakenBlock])
 
 
-def shakes(
+def register_shaken_block(
     stock: type[CNNBlockBase], *, linear: Optional[type[CNNBlockBase]] = None
 ) -> Callable[[Shaken], Shaken]:
     """Register the decorated class as the version of a residual block with ShakeDrop.
 
     ::
 
-        @shakes(MyBlock)
+        @register_shaken_block(MyBlock)
         class ShakenMyBlock(ShakenBlock, MyBlock):
             @property
             def last_conv(self):
@@ -254,13 +255,18 @@ def shakes(
             def residual_input(self, x):
                 return F.relu(self.conv1(x))
 
+    F(x) is ``last_conv(residual_input(x))``. A norm that follows the last convolution must
+    therefore be part of it, as in detectron2's ``Conv2d(..., norm=norm)``: :func:`fold` multiplies
+    the test scale into it.
+
     Args:
         stock: the residual block, with an attribute ``shortcut`` that is None for the identity.
         linear: the same block without the ReLU after the addition; :func:`fold` needs it for
             networks that were trained with ``erase_relu``.
 
     Raises:
-        TypeError: if the decorated class does not derive from both.
+        TypeError: if the decorated class does not derive from both, or defines ``residual``, which
+            may then compute something else, without ``test_scales``.
     """
 
     def register(shaken: Shaken) -> Shaken:
@@ -269,6 +275,12 @@ def shakes(
                 f"{shaken.__name__} must derive from ShakenBlock and {stock.__name__}, in this "
                 "order"
             )
+        if "residual" in vars(shaken) and "test_scales" not in vars(shaken):
+            raise TypeError(
+                f"{shaken.__name__} defines residual, and fold() could not tell which tensors "
+                "scale its result: define residual_input and last_conv, with the norm as part of "
+                "it, as in detectron2's Conv2d(norm=...), or define test_scales as well"
+            )
         shaken.STOCK, shaken.LINEAR = stock, linear
         SHAKEN_BLOCKS[stock] = shaken
         return shaken
@@ -276,16 +288,16 @@ def shakes(
     return register
 
 
-@shakes(BasicBlock, linear=LinearBasicBlock)
+@register_shaken_block(BasicBlock, linear=LinearBasicBlock)
 class ShakenBasicBlock(BasicBranch, ShakenBlock, BasicBlock):
     """:class:`detectron2.modeling.backbone.resnet.BasicBlock` with ShakeDrop."""
 
 
-@shakes(BottleneckBlock, linear=LinearBottleneckBlock)
+@register_shaken_block(BottleneckBlock, linear=LinearBottleneckBlock)
 class ShakenBottleneckBlock(BottleneckBranch, ShakenBlock, BottleneckBlock):
     """:class:`detectron2.modeling.backbone.resnet.BottleneckBlock` with ShakeDrop."""
 
 
-@shakes(DeformBottleneckBlock, linear=LinearDeformBottleneckBlock)
+@register_shaken_block(DeformBottleneckBlock, linear=LinearDeformBottleneckBlock)
 class ShakenDeformBottleneckBlock(DeformBottleneckBranch, ShakenBlock, DeformBottleneckBlock):
     """:class:`detectron2.modeling.backbone.resnet.DeformBottleneckBlock` with ShakeDrop."""

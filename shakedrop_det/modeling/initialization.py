@@ -28,11 +28,12 @@ def zero_init_residual(module: nn.Module) -> nn.Module:
         if not (is_block or isinstance(branch, ResidualBranch)) or not hasattr(branch, "conv2"):
             continue
         last_conv = getattr(branch, "conv3", branch.conv2)
-        weight = getattr(last_conv.norm, "weight", None)
+        norm = getattr(last_conv, "norm", None)
+        weight = getattr(norm, "weight", None)
         if not isinstance(weight, nn.Parameter):
             raise ValueError(
                 f"MODEL.RESNETS.ZERO_INIT_RESIDUAL needs a trainable norm at the end of each "
-                f"residual branch, but {name} has {type(last_conv.norm).__name__}: set "
+                f"residual branch, but {name} has {type(norm).__name__}: set "
                 "MODEL.RESNETS.NORM to BN, MODEL.BACKBONE.FREEZE_AT to 0 and, in a Wide ResNet, "
                 "MODEL.RESNETS.LAST_BRANCH_NORM to True, or ZERO_INIT_RESIDUAL to False"
             )

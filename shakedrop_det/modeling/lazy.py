@@ -62,7 +62,7 @@ def shaken_stage(*, spec: ShakeDropSpec, last_block: int, **kwargs: Any) -> nn.M
 def resnext_stages(
     *, depth: int, num_groups: int, width_per_group: int, **kwargs: Any
 ) -> list[list[CNNBlockBase]]:
-    """res2 to res5 of a ResNeXt, which ``ResNet.make_default_stages`` cannot build.
+    """res2 to res5 of a ResNeXt or wide ResNet, which ``ResNet.make_default_stages`` cannot build.
 
     Args:
         depth: 50, 101 or 152.

@@ -31,7 +31,7 @@ def shake(
     Args:
         module: a block, backbone, detector or any other module that contains BasicBlock,
             BottleneckBlock or DeformBottleneckBlock of detectron2, a block of this package's
-            networks for CIFAR, or one registered by :func:`shakes`.
+            networks for CIFAR, or one registered by :func:`register_shaken_block`.
         spec: ShakeDrop's settings.
         num_blocks: L of the survival schedule. Defaults to the number of blocks up to the last one
             found; pass it if ``module`` is only part of a network.
@@ -87,12 +87,14 @@ def _find_blocks(module: nn.Module) -> list[CNNBlockBase]:
         others = f"; it holds {', '.join(unknown)}" if unknown else ""
         raise ValueError(
             f"{kind} holds no residual block that ShakeDrop knows ({known}){others}. Register a "
-            "block with @shakedrop_det.shakes, or use replace_drop_path or the layer ShakeDrop"
+            "block with @shakedrop_det.register_shaken_block, or use replace_drop_path or the "
+            "layer ShakeDrop"
         )
     if unknown:
         logging.getLogger(__name__).warning(
             "ShakeDrop does not know these residual blocks. It leaves them unchanged and does not "
-            "count them in its schedule: %s. Register them with @shakedrop_det.shakes",
+            "count them in its schedule: %s. Register them with "
+            "@shakedrop_det.register_shaken_block",
             ", ".join(f"{kind} (such as {name})" for kind, name in sorted(unknown.items())),
         )
     return found

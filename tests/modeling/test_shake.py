@@ -105,7 +105,9 @@ def test_a_subclass_is_left_alone_with_a_warning(caplog) -> None:
     with caplog.at_level(logging.WARNING):
         shake(stack, SPEC)
     assert type(stack[1]) is Mine
-    assert "Mine (such as 1)" in caplog.text and "shakedrop_det.shakes" in caplog.text
+    assert (
+        "Mine (such as 1)" in caplog.text and "shakedrop_det.register_shaken_block" in caplog.text
+    )
 
 
 def test_a_block_of_another_kind_is_named_and_stems_are_not(caplog) -> None:

@@ -8,7 +8,7 @@ from detectron2.layers import CNNBlockBase, get_norm
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..blocks import ShakenBlock, shakes
+from ..blocks import ShakenBlock, register_shaken_block
 from ..residual_branch import BasicBranch, BottleneckBranch
 from .convolution import conv_norm
 
@@ -158,14 +158,14 @@ def _shortcut(in_channels: int, out_channels: int, stride: int) -> ZeroPaddedSho
     return ZeroPaddedShortcut(out_channels - in_channels, stride)
 
 
-@shakes(PyramidBasicBlock)
+@register_shaken_block(PyramidBasicBlock)
 class ShakenPyramidBasicBlock(ShakenBlock, PyramidBasicBlock):
     """:class:`PyramidBasicBlock` with ShakeDrop."""
 
     ENDS_IN_RELU = False
 
 
-@shakes(PyramidBottleneckBlock)
+@register_shaken_block(PyramidBottleneckBlock)
 class ShakenPyramidBottleneckBlock(ShakenBlock, PyramidBottleneckBlock):
     """:class:`PyramidBottleneckBlock` with ShakeDrop."""
 

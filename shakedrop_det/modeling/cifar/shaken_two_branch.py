@@ -11,12 +11,12 @@ from torch.nn import functional as F
 
 from shakedrop_det.layers import complement, expected_junction, junction
 
-from ..blocks import ShakenBlock, shakes
+from ..blocks import ShakenBlock, register_shaken_block
 from ..residual_branch import before_norm
 from .two_branch_blocks import TwoBranchBlock
 
 
-@shakes(TwoBranchBlock)
+@register_shaken_block(TwoBranchBlock)
 class ShakenTwoBranchBlock(ShakenBlock, TwoBranchBlock):
     """:class:`TwoBranchBlock` perturbed according to the spec's ``branches``.
 

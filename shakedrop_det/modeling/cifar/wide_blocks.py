@@ -8,7 +8,7 @@ from detectron2.layers import CNNBlockBase, get_norm
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..blocks import ShakenBlock, shakes
+from ..blocks import ShakenBlock, register_shaken_block
 from ..residual_branch import BasicBranch
 from .convolution import conv_norm
 
@@ -76,7 +76,7 @@ class WideBlock(BasicBranch, CNNBlockBase):
         return out
 
 
-@shakes(WideBlock)
+@register_shaken_block(WideBlock)
 class ShakenWideBlock(ShakenBlock, WideBlock):
     """:class:`WideBlock` with ShakeDrop."""
 

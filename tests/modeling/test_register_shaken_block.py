@@ -1,4 +1,4 @@
-"""@shakes: a residual block of one's own under ShakeDrop, and folded again."""
+"""@register_shaken_block: a residual block of one's own under ShakeDrop, and folded again."""
 
 from __future__ import annotations
 
@@ -6,11 +6,14 @@ import copy
 
 import pytest
 import torch
+from detectron2.config import get_cfg
 from detectron2.layers import CNNBlockBase, Conv2d
 from torch import Tensor, nn
 
-from shakedrop_det import fold, shake, shakes
-from shakedrop_det.modeling import ShakenBlock
+from shakedrop_det import fold, register_shaken_block, shake
+from shakedrop_det.modeling import SHAKEN_BLOCKS, ShakenBlock
+from shakedrop_det.modeling.advice import warn_of_frozen_norms
+from shakedrop_det.modeling.initialization import zero_init_residual
 
 from ..paper_form import paper_form
 
@@ -42,7 +45,7 @@ class OwnBlock(CNNBlockBase):
         return (x + self.second(self.first(x).tanh())).relu()
 
 
-@shakes(OwnBlock)
+@register_shaken_block(OwnBlock)
 class ShakenOwnBlock(ShakenBlock, OwnBlock):
     @property
     def last_conv(self) -> Conv2d:
@@ -63,7 +66,7 @@ def test_a_block_without_a_linear_counterpart_is_not_folded_where_it_needs_one()
 
 def test_the_decorator_wants_a_class_that_derives_from_both() -> None:
     with pytest.raises(TypeError, match="must derive from ShakenBlock and OwnBlock"):
-        shakes(OwnBlock)(ShakenBlock)
+        register_shaken_block(OwnBlock)(ShakenBlock)
 
 
 class ScaledBlock(OwnBlock):
@@ -75,7 +78,7 @@ class ScaledBlock(OwnBlock):
         self.gamma = nn.Parameter(torch.full((6, 1, 1), 0.5))
 
 
-@shakes(ScaledBlock)
+@register_shaken_block(ScaledBlock)
 class ShakenScaledBlock(ShakenBlock, ScaledBlock):
     @property
     def last_conv(self) -> Conv2d:
@@ -97,3 +100,49 @@ def test_a_class_with_shakedrop_cannot_be_built_and_says_what_can() -> None:
         ShakenOwnBlock()
     with pytest.raises(TypeError, match="ShakenBlock cannot be built"):
         ShakenBlock()
+
+
+def test_a_residual_of_which_folding_knows_nothing_is_refused() -> None:
+    """fold() would multiply the test scale into the convolution, before a norm that divides it
+    away."""
+    with pytest.raises(TypeError, match="Own defines residual, and fold.* could not tell which"):
+
+        @register_shaken_block(OwnBlock)
+        class Own(ShakenBlock, OwnBlock):
+            def residual(self, x: Tensor) -> Tensor:
+                return self.second(self.first(x).tanh()) / 2
+
+    assert SHAKEN_BLOCKS[OwnBlock] is ShakenOwnBlock
+
+
+class TorchBlock(CNNBlockBase):
+    """With convolutions of torch, which have no norm."""
+
+    def __init__(self) -> None:
+        super().__init__(6, 6, 1)
+        self.shortcut = None
+        self.conv1 = nn.Conv2d(6, 6, 1)
+        self.conv2 = nn.Conv2d(6, 6, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x + self.conv2(self.conv1(x).tanh())).relu()
+
+
+@register_shaken_block(TorchBlock)
+class ShakenTorchBlock(ShakenBlock, TorchBlock):
+    @property
+    def last_conv(self) -> nn.Conv2d:
+        return self.conv2
+
+    def residual_input(self, x: Tensor) -> Tensor:
+        return self.conv1(x).tanh()
+
+
+def test_a_convolution_of_torch_may_end_a_branch() -> None:
+    block = shake(TorchBlock(), paper_form(survival_prob=0.5))
+    warn_of_frozen_norms(get_cfg(), block)
+    with pytest.raises(ValueError, match="trainable norm at the end .* has NoneType"):
+        zero_init_residual(block)
+    x = torch.randn(2, 6, 5, 5)
+    expected = block.eval()(x)
+    torch.testing.assert_close(fold(block)(x), expected)
