@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 import traceback
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from typing import Any
 
+import torch
 from fvcore.common.registry import Registry
 
 from .config_values import remedies
 
 _LIBRARIES = ("detectron2", "fvcore", "torch")
+_NO_MEMORY = "DefaultCPUAllocator"
+"""In the message of torch's ``RuntimeError`` for memory of the CPU."""
 
 
 @contextlib.contextmanager
 def errors_of_config(cfg: Mapping[str, Any]) -> Iterator[None]:
     """Convert errors that detectron2 or torch raise while building from a config to ``ValueError``:
-    they report invalid values by failed assertions and lookups. Other errors pass through, such as
-    those of a user's backbone.
+    they report invalid values by failed assertions and lookups. Other errors pass through: those of
+    a user's backbone, also where it calls such a library, and lack of memory.
 
     Args:
         cfg: config of what is built within the context.
@@ -60,10 +64,17 @@ def _registered(error: Exception) -> str:
 
 
 def _library(error: BaseException) -> str | None:
-    """Return the library whose function raised an error, if it is one of ``_LIBRARIES``."""
-    frames = list(traceback.walk_tb(error.__traceback__))
-    name = str(frames[-1][0].f_globals.get("__name__", "")).partition(".")[0]
-    return name if name in _LIBRARIES else None
+    """Return the library whose function raised an error, if it is one of ``_LIBRARIES`` and no code
+    of a user called it."""
+    if isinstance(error, (MemoryError, torch.cuda.OutOfMemoryError)) or _NO_MEMORY in str(error):
+        return None
+    # The first two are this function's context manager and the function that uses it.
+    frames = list(traceback.walk_tb(error.__traceback__))[2:]
+    modules = [str(frame.f_globals.get("__name__", "")).partition(".")[0] for frame, _ in frames]
+    if not modules or modules[-1] not in _LIBRARIES:
+        return None
+    known = {*_LIBRARIES, __name__.partition(".")[0], *sys.stdlib_module_names} - {"__main__"}
+    return modules[-1] if known.issuperset(modules) else None
 
 
 def _keys_naming(cfg: Mapping[str, Any], text: str, prefix: str = "") -> Iterator[str]:

@@ -8,11 +8,13 @@ from typing import Any
 import pytest
 from detectron2.config import CfgNode
 from detectron2.modeling import BACKBONE_REGISTRY
+from torch import nn
 
 from shakedrop_det.engine import Trainer
 from shakedrop_det.engine.run import evaluate
 from shakedrop_det.export.folding import build_on_cpu
 from shakedrop_det.prediction import Predictor
+from shakedrop_det.utils.config_errors import errors_of_config
 from shakedrop_det.utils.errors import message_for_user
 
 Tiny = Callable[..., CfgNode]
@@ -69,3 +71,22 @@ def test_errors_of_a_backbone_of_ones_own_keep_their_traceback(tiny: Tiny) -> No
     BACKBONE_REGISTRY.register(build_broken_backbone)
     with pytest.raises(KeyError, match="mine"):
         Trainer(tiny("mask_rcnn", "MODEL.BACKBONE.NAME", "build_broken_backbone"))
+
+
+def test_so_do_errors_that_it_causes_in_a_library(tiny: Tiny) -> None:
+    class Forgetful(nn.Module):
+        def __init__(self) -> None:
+            self.conv = nn.Conv2d(3, 3, 1)
+
+    def build_forgetful_backbone(cfg: CfgNode, input_shape: Any) -> nn.Module:
+        return Forgetful()
+
+    BACKBONE_REGISTRY.register(build_forgetful_backbone)
+    with pytest.raises(AttributeError, match=r"Module.__init__\(\) call"):
+        Trainer(tiny("mask_rcnn", "MODEL.BACKBONE.NAME", "build_forgetful_backbone"))
+
+
+def test_lack_of_memory_is_no_mistake_of_the_config(tiny: Tiny) -> None:
+    message = "DefaultCPUAllocator: can't allocate memory"
+    with pytest.raises(RuntimeError, match=message), errors_of_config(tiny("mask_rcnn")):
+        nn.Linear(2**24, 2**24)
