@@ -84,7 +84,7 @@ def check_number_of_classes(content: Any, cfg: CfgNode, *, source: str) -> None:
         )
 
 
-def check_same_classes(
+def check_classes_of_weights(
     classes: dict[str, Any] | None, datasets: Sequence[str], *, source: str
 ) -> None:
     """Check that the classes of weights equal those of datasets, in the same order.

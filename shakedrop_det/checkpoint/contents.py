@@ -173,11 +173,12 @@ def without_shared_prefix(
         state: State dict of a model that may be wrapped.
         unless: State dict of which all names have a prefix that is then kept.
     """
-    while True:
+    while state:
         prefix = next((p for p in _PREFIXES if all(key.startswith(p) for key in state)), None)
         if prefix is None or (unless and all(key.startswith(prefix) for key in unless)):
-            return state
+            break
         state = {key.removeprefix(prefix): value for key, value in state.items()}
+    return state
 
 
 def check_finite(

@@ -14,8 +14,9 @@ def load_exactly(network: nn.Module, state: StateDict) -> None:
     """Load each weight and statistic of a network from the tensor of its name.
 
     Args:
-        network: Network to load into. BatchNorm's counters may be missing in ``state``.
-        state: The tensors of the network in their shapes, and no others.
+        network: Network to load into.
+        state: The tensors of the network in their shapes, and no others. BatchNorm's counters may
+            be missing, and there may be counters of norms that are frozen in the network.
 
     Raises:
         ValueError: If tensors are missing, superfluous or of another shape. The message lists them.
@@ -25,9 +26,9 @@ def load_exactly(network: nn.Module, state: StateDict) -> None:
     problems = [problem for problem in problems if f"{COUNTER}:" not in problem]
     for key, value in state.items():
         shape = tuple(value.shape)
-        if key not in model_state:
+        if key not in model_state and not key.endswith(COUNTER):
             problems.append(f"{key}: {shape}, not in the network")
-        elif value.shape != model_state[key].shape:
+        elif key in model_state and value.shape != model_state[key].shape:
             problems.append(f"{key}: {shape}, but {tuple(model_state[key].shape)} in the network")
     if problems:
         lines = "\n".join(f"  {problem}" for problem in problems)

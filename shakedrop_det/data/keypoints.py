@@ -15,6 +15,10 @@ _SIDES = (
 )
 
 
+_SIDE = re.compile("(?<![A-Za-z])(left|right|LEFT|RIGHT)|Left|Right")
+"""A side in a name, as in "eye_left" or "eyeLeft", but not in "bright"."""
+
+
 def flip_map(names: Sequence[str]) -> list[tuple[str, str]]:
     """Return pairs of keypoints whose names differ in "left" and "right", or in a lone "l" and "r".
 
@@ -52,7 +56,9 @@ def check_keypoints(cfg: CfgNode, name: str, *, training: bool) -> None:
             f"{len(names)} keypoints ({', '.join(names)}): set it to {len(names)}"
         )
     if training:
-        wrong += _flip_mistakes(name, names, metadata.get("keypoint_flip_map"))
+        pairs = metadata.get("keypoint_flip_map")
+        mirrored = cfg.INPUT.RANDOM_FLIP == "horizontal"
+        wrong += _flip_mistakes(name, names, pairs, mirrored=mirrored)
     expected = len(names or ()) or number
     # If empty, COCO's values for its 17 keypoints are used.
     if not training and (sigmas or 17) != expected:
@@ -72,7 +78,11 @@ def check_keypoints(cfg: CfgNode, name: str, *, training: bool) -> None:
 
 
 def _flip_mistakes(
-    name: str, names: Sequence[str] | None, pairs: Sequence[tuple[str, str]] | None
+    name: str,
+    names: Sequence[str] | None,
+    pairs: Sequence[tuple[str, str]] | None,
+    *,
+    mirrored: bool,
 ) -> list[str]:
     if names is None or pairs is None:
         return [
@@ -87,10 +97,11 @@ def _flip_mistakes(
             f"keypoint_names {', '.join(names)}: correct it"
         ]
     paired = {point for pair in pairs for point in pair}
-    lone = [n for n in names if re.search("left|right", n, re.IGNORECASE) and n not in paired]
-    if lone:
+    lone = [n for n in names if _SIDE.search(n) and n not in paired]
+    if mirrored and lone:
         return [
             f"keypoints {', '.join(lone)} of dataset {name!r} have no counterpart on the other "
-            "side, so mirrored images would be wrong: rename them or correct keypoint_flip_map"
+            "side, so mirrored images would be wrong: rename them, correct keypoint_flip_map, or "
+            "set INPUT.RANDOM_FLIP to 'none'"
         ]
     return []

@@ -6,16 +6,15 @@ from typing import Any
 
 from detectron2.config import CfgNode
 from detectron2.data import (
-    MetadataCatalog,
     build_detection_test_loader,
     build_detection_train_loader,
     get_detection_dataset_dicts,
 )
-from detectron2.data.detection_utils import check_metadata_consistency
 from detectron2.data.samplers import RandomSubsetTrainingSampler, TrainingSampler
 from detectron2.utils import comm
 from torch.utils.data import DataLoader, Sampler
 
+from .classes import check_same_classes
 from .classification_mapper import ClassificationMapper
 from .mapped_images import MappedImages, without_skipped
 
@@ -39,10 +38,9 @@ def build_classification_train_loader(cfg: CfgNode) -> Any:
         ClassificationMapper(cfg, True),
         unreadable=cfg.DATALOADER.UNREADABLE_IMAGES,
     )
-    if len(cfg.DATASETS.TRAIN) > 1:
-        check_metadata_consistency("classes", cfg.DATASETS.TRAIN)
-    for name in cfg.DATASETS.TEST:
-        _check_same_classes(cfg.DATASETS.TRAIN[0], name)
+    first, *others = cfg.DATASETS.TRAIN
+    for name in (*others, *cfg.DATASETS.TEST):
+        check_same_classes(first, name)
     return build_detection_train_loader(
         dataset,
         mapper=None,  # MappedImages has it.
@@ -50,20 +48,6 @@ def build_classification_train_loader(cfg: CfgNode) -> Any:
         total_batch_size=cfg.SOLVER.IMS_PER_BATCH,
         aspect_ratio_grouping=False,  # The images have one size.
         num_workers=cfg.DATALOADER.NUM_WORKERS,
-    )
-
-
-def _check_same_classes(train: str, test: str) -> None:
-    """Check that no class folder is missing or added, which would change the labels of others and
-    make the accuracy meaningless."""
-    known, other = (MetadataCatalog.get(name).get("classes") for name in (train, test))
-    if known is None or other is None or list(known) == list(other):
-        return
-    differing = sorted(set(known) ^ set(other))[:3] or ["their order"]
-    raise ValueError(
-        f"DATASETS.TEST {test!r} has {len(other)} classes, which differ from the {len(known)} of "
-        f"DATASETS.TRAIN {train!r}: {', '.join(differing)}. A label is an index into the list of "
-        "classes: give both datasets the same class folders"
     )
 
 
@@ -101,7 +85,7 @@ def build_classification_test_loader(cfg: CfgNode, dataset_name: str) -> DataLoa
         replace=False,
     )
     for name in cfg.DATASETS.TRAIN[:1]:
-        _check_same_classes(name, dataset_name)
+        check_same_classes(name, dataset_name)
     return build_detection_test_loader(
         dataset,
         mapper=None,  # MappedImages has it.

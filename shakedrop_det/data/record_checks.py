@@ -64,8 +64,8 @@ def _annotation_problems(
 
 
 def _plain(annotation: dict[str, Any]) -> dict[str, Any]:
-    """Convert arrays to lists, and bytes to text."""
-    plain = dict(annotation)
+    """Convert arrays and numbers of NumPy to Python's, and bytes to text."""
+    plain = {k: v.item() if isinstance(v, np.generic) else v for k, v in annotation.items()}
     for key in ("segmentation", "keypoints"):
         value = plain.get(key)
         if isinstance(value, np.ndarray):

@@ -109,9 +109,11 @@ def check_batch_size(cfg: CfgNode) -> None:
     if steps < 1:
         raise ValueError(f"SOLVER.ACCUMULATION_STEPS must be at least 1, got {steps!r}")
     if cfg.SOLVER.IMS_PER_BATCH < 1 or cfg.SOLVER.IMS_PER_BATCH % divisor:
+        reference = cfg.SOLVER.REFERENCE_WORLD_SIZE
+        what = "SOLVER.REFERENCE_WORLD_SIZE" if reference else "the number of processes"
         raise ValueError(
-            f"SOLVER.IMS_PER_BATCH {cfg.SOLVER.IMS_PER_BATCH} must be a multiple of {divisor}: the "
-            f"number of processes, {divisor // steps}, times SOLVER.ACCUMULATION_STEPS, {steps}"
+            f"SOLVER.IMS_PER_BATCH {cfg.SOLVER.IMS_PER_BATCH} must be a multiple of {divisor}: "
+            f"{what}, {divisor // steps}, times SOLVER.ACCUMULATION_STEPS, {steps}"
         )
 
 

@@ -8,7 +8,7 @@ import signal
 import threading
 import time
 from types import FrameType
-from typing import Iterator
+from typing import TYPE_CHECKING, Iterator
 
 import torch
 import torch.distributed as dist
@@ -18,7 +18,9 @@ from detectron2.utils import comm
 from .divergence import check_weights_finite
 from .exact_resume import ExactResume
 from .slurm_job import is_slurm_job
-from .trained import Trained
+
+if TYPE_CHECKING:
+    from .trainer import Trainer
 
 _SAME, _SAME_OF_SEVERAL = 1.0, 10.0
 """Seconds within which a repeated signal counts as the same one, for one and for several processes.
@@ -151,7 +153,7 @@ class StopBetweenSteps(HookBase):
             self._interruption.stop_if_received()
 
 
-def save_interrupted(trainer: Trained) -> str:
+def save_interrupted(trainer: Trainer) -> str:
     """Save a checkpoint after an interruption if the last checkpoint lacks completed steps.
 
     Args:
@@ -176,7 +178,7 @@ def save_interrupted(trainer: Trained) -> str:
     return how_to_go_on(trainer)
 
 
-def how_to_go_on(trainer: Trained) -> str:
+def how_to_go_on(trainer: Trainer) -> str:
     """Return one line that says how to continue after an interruption."""
     done, saved = trainer.interruption.completed, trainer.checkpointer.last_saved
     at = "" if done is None else f" after iteration {done}"

@@ -9,7 +9,7 @@ from detectron2.evaluation import verify_results
 from detectron2.utils import comm
 
 from shakedrop_det.checkpoint import Checkpointer
-from shakedrop_det.checkpoint.classes import CLASSES, check_same_classes, checked_classes
+from shakedrop_det.checkpoint.classes import CLASSES, check_classes_of_weights, checked_classes
 from shakedrop_det.utils.config_errors import errors_of_config
 
 from .checks import check_config
@@ -77,7 +77,7 @@ def evaluate(cfg: CfgNode, *, resume: bool = False, allow_pickle: bool = False) 
         )
     content = checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=resume)
     classes = checked_classes(content.get(CLASSES), source=source)
-    check_same_classes(classes, cfg.DATASETS.TEST, source=source)
+    check_classes_of_weights(classes, cfg.DATASETS.TEST, source=source)
     results = Trainer.test(cfg, model)
     if cfg.TEST.AUG.ENABLED:
         results.update(Trainer.test_with_TTA(cfg, model))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from typing import Any, Sequence
+from typing import TYPE_CHECKING, Any, Sequence
 
 from detectron2.engine import HookBase, hooks
 from detectron2.utils import comm
@@ -20,10 +20,12 @@ from .interruption import StopBetweenSteps
 from .missed_evaluation import MissedEvaluation
 from .policy_search import PolicyUpdate
 from .resumable_loader import ResumableLoader, resumable
-from .trained import Trained
+
+if TYPE_CHECKING:
+    from .trainer import Trainer
 
 
-def complete_hooks(trainer: Trained, stock: Sequence[HookBase | None]) -> list[HookBase | None]:
+def complete_hooks(trainer: Trainer, stock: Sequence[HookBase | None]) -> list[HookBase | None]:
     """Add this package's hooks to detectron2's.
 
     Args:
@@ -70,7 +72,7 @@ def complete_hooks(trainer: Trained, stock: Sequence[HookBase | None]) -> list[H
     return found
 
 
-def isolate(precise_bn: hooks.PreciseBN, trainer: Trained) -> None:
+def isolate(precise_bn: hooks.PreciseBN, trainer: Trainer) -> None:
     """Make PreciseBN see the network as at test time, and the same images each time.
 
     Args:
@@ -95,7 +97,7 @@ def isolate(precise_bn: hooks.PreciseBN, trainer: Trained) -> None:
     precise_bn.update_stats = update_stats
 
 
-def evaluation_hooks(trainer: Trained) -> list[HookBase]:
+def evaluation_hooks(trainer: Trainer) -> list[HookBase]:
     """Return the hooks that follow an evaluation: tests of model variants, saving the best."""
     me: Any = weakref.proxy(trainer)
     cfg = trainer.cfg

@@ -15,8 +15,8 @@ from shakedrop_det import add_training_config
 from shakedrop_det.checkpoint import Checkpointer
 from shakedrop_det.checkpoint.classes import (
     CLASSES,
+    check_classes_of_weights,
     check_number_of_classes,
-    check_same_classes,
     checked_classes,
     classes_of,
 )
@@ -81,13 +81,13 @@ def test_a_model_has_the_classes_of_its_weights(cfg: CfgNode, tmp_path: Path) ->
 
 
 def test_other_classes_than_the_weights_are_refused(cfg: CfgNode) -> None:
-    check_same_classes({"names": ["dog", "cat"], "ids": None}, [NAME], source="w.pth")
-    check_same_classes(None, [NAME], source="w.pth")
+    check_classes_of_weights({"names": ["dog", "cat"], "ids": None}, [NAME], source="w.pth")
+    check_classes_of_weights(None, [NAME], source="w.pth")
     with pytest.raises(
         ValueError, match="in another order: number 0 is 'cat' in the first and 'dog'"
     ):
-        check_same_classes({"names": ["cat", "dog"], "ids": None}, [NAME], source="w.pth")
+        check_classes_of_weights({"names": ["cat", "dog"], "ids": None}, [NAME], source="w.pth")
     with pytest.raises(
         ValueError, match=r"1 \(cat\) in the first and 2 \(dog, cat\) in the second"
     ):
-        check_same_classes({"names": ["cat"], "ids": None}, [NAME], source="w.pth")
+        check_classes_of_weights({"names": ["cat"], "ids": None}, [NAME], source="w.pth")

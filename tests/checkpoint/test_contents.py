@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from shakedrop_det.checkpoint import Checkpointer
 from shakedrop_det.checkpoint.contents import as_checkpoint
+from shakedrop_det.checkpoint.weight_files import read_weights
 from shakedrop_det.export import load_model
 from shakedrop_det.prediction import Predictor
 
@@ -205,6 +206,25 @@ def test_a_prefix_that_the_model_has_too_is_part_of_its_names(tmp_path: Path) ->
     other = nn.ModuleDict({"model": nn.ModuleDict({"model": nn.Linear(2, 2)})})
     Checkpointer(other).load(str(tmp_path / "weights.pth"))
     assert torch.equal(other["model"]["model"].weight, model["model"]["model"].weight)
+
+
+def test_a_file_may_hold_nothing_but_the_counter_of_an_average(tmp_path: Path) -> None:
+    torch.save({"n_averaged": torch.tensor(3)}, tmp_path / "weights.pth")
+    assert read_weights(str(tmp_path / "weights.pth")).state == {}
+
+
+def test_frozen_norms_take_the_weights_of_norms_that_learned(
+    tiny: Tiny, tmp_path: Path, whole: dict[str, Tensor]
+) -> None:
+    """Whose counter they do not have, in training and in deployment."""
+    learned = build_model(tiny("retinanet", "MODEL.RESNETS.NORM", "BN")).state_dict()
+    assert learned.keys() - whole.keys()
+    cfg = tiny("retinanet", "MODEL.WEIGHTS", str(tmp_path / "weights.pth"))
+    torch.save(learned, cfg.MODEL.WEIGHTS)
+    load_for_training(cfg)
+    found = load_model(cfg).state_dict()
+    assert found.keys() == whole.keys()
+    assert all(torch.equal(value, learned[key]) for key, value in found.items())
 
 
 def test_of_two_models_in_a_file_none_is_guessed(

@@ -94,3 +94,16 @@ def test_what_a_mirror_would_spoil(
     metadata.set(**{key: value for key, value in given.items() if value is not None})
     with pytest.raises(ValueError, match=message):
         check_keypoints(cfg, NAME, training=True)
+
+
+@pytest.mark.parametrize(
+    "names, flip", [(["bright_spot", "upright", "corner"], "horizontal"), (["left_ear"], "none")]
+)
+def test_what_no_mirror_spoils(
+    cfg: CfgNode, metadata: Metadata, names: list[str], flip: str
+) -> None:
+    del metadata.keypoint_names, metadata.keypoint_flip_map
+    metadata.set(keypoint_names=names, keypoint_flip_map=flip_map(names))
+    cfg.MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS = len(names)
+    cfg.INPUT.RANDOM_FLIP = flip
+    check_keypoints(cfg, NAME, training=True)

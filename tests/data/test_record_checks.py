@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.structures import BoxMode
@@ -59,5 +60,23 @@ def test_records_may_have_the_ids_of_the_coco_file_they_were_copied_from() -> No
     for needs in (POLYGONS, EVALUATED):
         problems = find_record_problems(
             [{**record, "annotations": copies}], num_classes=2, needs=needs
+        )
+        assert not problems.number, problems
+
+
+def test_records_may_have_numbers_of_numpy() -> None:
+    """As those have that were read with pandas."""
+    annotation = {
+        "category_id": np.int64(1),
+        "bbox": list(np.float32([1, 2, 9, 9])),
+        "bbox_mode": BoxMode.XYXY_ABS,
+        "area": np.float32(25),
+        "iscrowd": np.int64(0),
+        "segmentation": [list(np.float32([1, 2, 9, 2, 9, 9]))],
+    }
+    record = {"file_name": "a.png", "image_id": 7, "height": np.int64(64), "width": np.int64(80)}
+    for needs in (POLYGONS, EVALUATED):
+        problems = find_record_problems(
+            [{**record, "annotations": [annotation]}], num_classes=2, needs=needs
         )
         assert not problems.number, problems

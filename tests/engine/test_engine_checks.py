@@ -15,6 +15,7 @@ from PIL import Image
 
 from shakedrop_det.data import use_coco_files
 from shakedrop_det.engine import Trainer, build_evaluator, check_config
+from shakedrop_det.engine.checks import check_batch_size
 from shakedrop_det.utils.errors import message_for_user
 from tests.own_data import write_own_data
 
@@ -298,3 +299,9 @@ def test_an_evaluation_leaves_the_files_of_a_run_alone(tiny: Tiny, tmp_path: Pat
     assert MetadataCatalog.get("instances").json_file == (
         f"{cfg.OUTPUT_DIR}/inference/usable_annotations/instances.json"
     )
+
+
+def test_a_batch_is_divided_by_the_processes_of_the_reference(tiny: Tiny) -> None:
+    cfg = tiny("classifier", "SOLVER.IMS_PER_BATCH", 12, "SOLVER.REFERENCE_WORLD_SIZE", 8)
+    with pytest.raises(ValueError, match="multiple of 8: SOLVER.REFERENCE_WORLD_SIZE, 8, times"):
+        check_batch_size(cfg)
