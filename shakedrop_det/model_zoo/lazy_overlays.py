@@ -61,7 +61,7 @@ def lay_over_lazy(cfg: DictConfig, overlay: str, values: Mapping[str, Any]) -> b
     return after
 
 
-def put_under_shakedrop(model: DictConfig, spec: ShakeDropSpec | None = None) -> None:
+def shake_lazy_model(model: DictConfig, spec: ShakeDropSpec | None = None) -> None:
     """Make a lazy model build its ResNet with ShakeDrop, in place; its other keys stay.
 
     The ResNet gets a key ``spec`` with the settings, which can be changed on the command line, as
@@ -125,10 +125,15 @@ def _misfit(cfg: DictConfig, values: Mapping[str, Any]) -> str:
 
 
 def _misfit_of_stages(model: DictConfig, resnets: Mapping[str, Any]) -> str:
-    depth = resnets.get("DEPTH", _resnet(model).stages.depth)
+    stages = _resnet(model).stages
+    depth = resnets.get("DEPTH", stages.depth)
+    groups = resnets.get("NUM_GROUPS", stages.get("num_groups", 1))
+    width = resnets.get("WIDTH_PER_GROUP", stages.get("width_per_group", 64))
     channels = _res2_channels(depth)
     if depth < 50 and _res5(model) is not None:
         return f"a res5 head does not support basic blocks, which depth {depth} consists of"
+    if depth < 50 and (groups, width) != (1, 64):
+        return f"basic blocks, as of depth {depth}, need NUM_GROUPS 1 and WIDTH_PER_GROUP 64"
     if resnets.get("RES2_OUT_CHANNELS", channels) != channels:
         return f"RES2_OUT_CHANNELS must be {channels}, got {resnets['RES2_OUT_CHANNELS']}"
     return ""
@@ -152,8 +157,9 @@ def _set_stages(model: DictConfig, resnets: Mapping[str, Any]) -> None:
 
     stages.depth = depth
     _set_or_drop(stages, depth >= 50, stride_in_1x1=stride_in_1x1)  # only for bottlenecks
-    stages._target_ = resnext_stages if groups > 1 else ResNet.make_default_stages
-    _set_or_drop(stages, groups > 1, num_groups=groups, width_per_group=width)
+    is_plain = groups == 1 and width == 64
+    stages._target_ = ResNet.make_default_stages if is_plain else resnext_stages
+    _set_or_drop(stages, not is_plain, num_groups=groups, width_per_group=width)
     if res5 is not None:
         res5.update(stride_in_1x1=stride_in_1x1, bottleneck_channels=8 * groups * width)
         _set_or_drop(res5, groups > 1, num_groups=groups)
@@ -177,7 +183,7 @@ def _set_shakedrop(model: DictConfig, settings: dict[str, Any]) -> None:
     enabled = settings.pop("ENABLED", None)
     is_shaken = _target(resnet) is shaken_resnet
     if enabled and not is_shaken:
-        put_under_shakedrop(model)
+        shake_lazy_model(model)
     if enabled is False and is_shaken:
         resnet._target_ = ResNet
         del resnet.spec

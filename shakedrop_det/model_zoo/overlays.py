@@ -44,21 +44,24 @@ def apply_overlays(cfg: Any, overlays: Sequence[str]) -> None:
     """Apply several overlays to a config, in place and in the given order; later ones override.
 
     Args:
-        cfg, overlays: see :func:`apply_overlay`.
+        cfg: see :func:`apply_overlay`; unchanged if any of the overlays is rejected.
+        overlays: names or paths.
 
     Raises:
         ValueError: see :func:`apply_overlay`; also if later overlays override all that an overlay
             changes.
     """
     read = [(overlay, _read(overlay)) for overlay in overlays]
-    before = copy.deepcopy(cfg)
+    after = copy.deepcopy(cfg)  # So that the config stays as it is if an overlay is rejected.
     for overlay, values in read:
-        if not _lay_over(cfg, overlay, values):
+        if not _lay_over(after, overlay, values):
             raise ValueError(
                 f"overlay {overlay!r} changes nothing, since the config already has all of its "
                 f"settings: leave it out, or use another of {', '.join(list_overlays())}"
             )
-    _refuse_undone(before, read, cfg)
+    _refuse_undone(cfg, read, after)
+    for overlay, values in read:
+        _lay_over(cfg, overlay, values)
 
 
 def _lay_over(cfg: Any, overlay: str, values: Mapping[str, Any]) -> bool:

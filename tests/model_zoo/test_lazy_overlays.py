@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from detectron2.config import LazyConfig
+from detectron2.config import LazyConfig, instantiate
 from omegaconf import DictConfig
 
 from shakedrop_det import model_zoo
@@ -148,3 +148,21 @@ def test_gradients_of_another_optimizer_are_not_clipped() -> None:
     cfg.optimizer._target_ = "torch.optim.AdamW"
     with pytest.raises(ValueError, match="only SGD supports gradient clipping, .*AdamW"):
         model_zoo.apply_overlay(cfg, "shakedrop")
+
+
+def test_a_wide_resnet_is_as_wide_as_asked_for(tmp_path: Path) -> None:
+    overlay = write(tmp_path / "wide.yaml", MODEL={"RESNETS": {"WIDTH_PER_GROUP": 128}})
+    cfg = model_zoo.get_config(f"lazy/{MASK_RCNN}.py", [overlay])
+    resnet = instantiate(cfg.model.backbone.bottom_up)
+    assert resnet.res2[0].conv2.weight.shape == (128, 128, 3, 3)
+    model_zoo.apply_overlay(
+        cfg, write(tmp_path / "narrow.yaml", MODEL={"RESNETS": {"WIDTH_PER_GROUP": 64}})
+    )
+    assert plain(cfg) == ours(MASK_RCNN)
+
+
+def test_groups_that_basic_blocks_do_not_have_are_refused(tmp_path: Path) -> None:
+    cfg = model_zoo.get_config(f"lazy/{MASK_RCNN}.py", ["X_101_32x8d"])
+    shallow = write(tmp_path / "shallow.yaml", MODEL={"RESNETS": {"DEPTH": 18}})
+    with pytest.raises(ValueError, match="basic blocks, as of depth 18, need NUM_GROUPS 1 and"):
+        model_zoo.apply_overlay(cfg, shallow)

@@ -13,6 +13,7 @@ from detectron2.modeling import BACKBONE_REGISTRY, build_model
 from shakedrop_det import add_training_config, model_zoo
 from shakedrop_det.config import spec_from_config
 from shakedrop_det.model_zoo import stock as stock_zoo
+from shakedrop_det.model_zoo.overlays import apply_overlays
 from shakedrop_det.modeling import ShakenBlock
 
 from .trees import BACKBONES, OVERLAYS, differences, flat, keys_of, mirrored, ours, write
@@ -231,3 +232,12 @@ def test_a_wrong_file_is_named(tmp_path: Path, text, message) -> None:
 def test_a_config_without_the_keys_of_this_package_is_refused_with_the_remedy() -> None:
     with pytest.raises(ValueError, match="add_shakedrop_config"):
         model_zoo.apply_overlay(get_cfg(), "vanilla")
+
+
+@pytest.mark.parametrize("rejected", ["type_a", "R_101"])
+def test_a_rejected_overlay_takes_those_before_it_back(rejected) -> None:
+    cfg = model_zoo.get_config(MASK_RCNN)
+    before = flat(cfg)
+    with pytest.raises(ValueError, match=f"'{rejected}'"):
+        apply_overlays(cfg, ["R_101", rejected])
+    assert flat(cfg) == before
