@@ -32,13 +32,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--output", required=True, metavar="FOLDER", help="output folder")
     parser.add_argument("--image", metavar="FILE", help="image for the comparison; default: noise")
     parser.add_argument("--no-ema", action="store_true", help="ignore averaged weights")
-    args = parser.parse_args()
-    if (Path(args.output) / "config.yaml").resolve() == Path(args.config_file).resolve():
-        parser.error(
-            f"--output {args.output!r} holds --config-file {args.config_file!r}, the config of the "
-            "training, which would be overwritten: name another folder"
-        )
-    return args
+    return parser.parse_args()
 
 
 def write(result: FoldedCheckpoint, folder: Path) -> None:
@@ -74,14 +68,13 @@ def main() -> None:
     args = parse_args()
     from shakedrop_det.engine import load_config, reported_to_user
     from shakedrop_det.export import fold_checkpoint
+    from shakedrop_det.utils.output_folder import prepare_output_file
 
     with reported_to_user():
         cfg = load_config(args.config_file, args.opts, overlays=args.overlay)
-        if (Path(args.output) / "model.pth").resolve() == Path(cfg.MODEL.WEIGHTS).resolve():
-            raise ValueError(
-                f"--output {args.output!r} holds MODEL.WEIGHTS {cfg.MODEL.WEIGHTS!r}, the trained "
-                "weights, which would be overwritten: name another folder"
-            )
+        inputs = {"--config-file": args.config_file, "MODEL.WEIGHTS": cfg.MODEL.WEIGHTS}
+        for name in ("model.pth", "config.yaml"):
+            prepare_output_file(Path(args.output, name), inputs=inputs)
         result = fold_checkpoint(
             cfg, image_file=args.image, use_ema=not args.no_ema, allow_pickle=args.allow_pickle
         )

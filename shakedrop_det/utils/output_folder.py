@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 from .atomic import is_local
@@ -75,3 +76,30 @@ def refuse_folder(path: str, *, key: str = "--output") -> None:
     """
     if os.path.isdir(path):
         raise ValueError(f"{key} {path!r} is a folder: give the name of a file")
+
+
+def prepare_output_file(
+    path: str | os.PathLike[str], *, inputs: Mapping[str, str], key: str = "--output"
+) -> None:
+    """Check that a file can be written, before there are results to lose. Nothing is created.
+
+    Args:
+        path: path of the file.
+        inputs: paths of files that the tool reads, by their option or config key.
+        key: see :func:`make_output_folder`.
+
+    Raises:
+        ValueError: if the path is a folder or one of the inputs, or its folder is not writable.
+    """
+    name = os.fspath(path)
+    refuse_folder(name, key=key)
+    for option, other in inputs.items():
+        if os.path.realpath(name) == os.path.realpath(other):
+            raise ValueError(
+                f"{key} {name!r} would overwrite {option} {other!r}, which it is made of: name "
+                "another file or folder"
+            )
+    folder = Path(name).absolute().parent
+    while not folder.exists():
+        folder = folder.parent
+    make_output_folder(folder, key=key)

@@ -46,15 +46,18 @@ def test_the_config_of_the_training_is_not_overwritten(
 ) -> None:
     trained("classifier")
     folder = tmp_path / "trained"
+    (folder / "model.pth").rename(folder / "w.pth")
     before = (folder / "config.yaml").read_text()
     with pytest.raises(SystemExit) as error:
-        run_tool(monkeypatch, "--config-file", folder / "config.yaml", "--output", folder)
-    assert error.value.code == 2 and "name another folder" in capsys.readouterr().err
+        options = ["--config-file", folder / "config.yaml", "--weights", folder / "w.pth"]
+        run_tool(monkeypatch, *options, "--output", folder)
+    assert error.value.code == 2
+    assert "would overwrite --config-file" in capsys.readouterr().err
     assert (folder / "config.yaml").read_text() == before
 
 
 def test_the_trained_weights_are_not_overwritten(
-    trained: Callable[..., CfgNode], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    trained: Callable[..., CfgNode], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
 ) -> None:
     cfg = trained("classifier")
     weights = tmp_path / "folded" / "model.pth"
@@ -62,6 +65,7 @@ def test_the_trained_weights_are_not_overwritten(
     weights.write_bytes(Path(cfg.MODEL.WEIGHTS).read_bytes())
     before = weights.read_bytes()
     options = ["--config-file", tmp_path / "trained" / "config.yaml", "--weights", weights]
-    with pytest.raises(ValueError, match="the trained weights, which would be overwritten"):
+    with pytest.raises(SystemExit):
         run_tool(monkeypatch, *options, "--output", weights.parent)
+    assert "would overwrite MODEL.WEIGHTS" in capsys.readouterr().err
     assert weights.read_bytes() == before and len(list(weights.parent.iterdir())) == 1
