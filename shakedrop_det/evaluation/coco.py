@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Any, Sequence
 
 from detectron2.data import MetadataCatalog
@@ -15,12 +16,24 @@ from .coco_tables import category_table, metrics_by_category, write_category_tab
 from .converted import converted_to_coco
 
 
-def _renumber_zero(coco: COCO) -> None:
-    """Replace the annotation id 0, in place: pycocotools and its successors record the id of the
-    object that matches a detection, and use 0 for none."""
-    if 0 in coco.anns:
-        coco.anns[0]["id"] = max(coco.anns) + 1
-        coco.createIndex()
+def _renumber(coco: COCO) -> None:
+    """Number the annotations from 1, in place, if their ids are not positive integers: pycocotools
+    and its successors record the id of the object that matches a detection, and use 0 for none."""
+    if all(isinstance(number, int) and number > 0 for number in coco.anns):
+        return
+    for number, annotation in enumerate(coco.dataset["annotations"], start=1):
+        annotation["id"] = number
+    coco.createIndex()
+
+
+def _check_image_ids(coco: COCO, dataset_name: str) -> None:
+    """faster_coco_eval's C++ code stores the ids of images as unsigned integers."""
+    wrong = next((i for i in coco.imgs if not isinstance(i, int) or i < 0), None)
+    if wrong is not None:
+        raise ValueError(
+            f"TEST.COCO_BACKEND 'faster_coco_eval' needs image ids that are integers from 0 on, "
+            f"but dataset {dataset_name!r} has {wrong!r}: set it to 'detectron2' or 'pycocotools'"
+        )
 
 
 class DetectionEvaluator(COCOEvaluator):
@@ -50,7 +63,7 @@ class DetectionEvaluator(COCOEvaluator):
             plots: whether to draw plots into ``output_dir``.
 
         Raises:
-            ValueError: if the backend is unknown or not installed.
+            ValueError: if the backend is unknown, not installed, or cannot use the image ids.
         """
         check_coco_backend(backend)
         kwargs["use_fast_impl"] = backend == "detectron2"
@@ -65,8 +78,10 @@ class DetectionEvaluator(COCOEvaluator):
             if not has_file and hasattr(metadata, "json_file"):
                 del metadata.json_file
         if hasattr(self, "_coco_api"):
-            _renumber_zero(self._coco_api)
+            _renumber(self._coco_api)
         if backend == "faster_coco_eval":
+            if hasattr(self, "_coco_api"):
+                _check_image_ids(self._coco_api, dataset_name)
             self._use_fast_impl = True  # selects the class that computed_by() replaces
         self._backend = backend
         self._plots = plots
@@ -81,6 +96,7 @@ class DetectionEvaluator(COCOEvaluator):
         # Without names, the base class does not print its own table.
         results = super()._derive_coco_results(coco_eval, iou_type)
         if coco_eval is None:
+            self._remove_tables(iou_type)
             return results
         names = class_names or [
             c["name"] for c in coco_eval.cocoGt.loadCats(coco_eval.params.catIds)
@@ -96,3 +112,10 @@ class DetectionEvaluator(COCOEvaluator):
                 draw_precision_recall(coco_eval, names, path.format("precision_recall", "png"))
                 draw_sizes(coco_eval, rows, path.format("sizes", "png"))
         return results
+
+    def _remove_tables(self, iou_type: str) -> None:
+        """Remove what an earlier evaluation wrote: without detections there is nothing to write."""
+        self._logger.warning("There is no detection, so no table of %s by category", iou_type)
+        for name in ("categories_{}.csv", "precision_recall_{}.png", "sizes_{}.png"):
+            if self._output_dir:
+                Path(self._output_dir, name.format(iou_type)).unlink(missing_ok=True)

@@ -87,10 +87,11 @@ def test_metrics_are_those_of_detectron2(
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_an_annotation_with_the_id_0_counts_as_any_other(
-    dataset: Detections, tmp_path: Path, backend: str
+@pytest.mark.parametrize("renumber", [lambda i: i - 1, lambda i: -i, str, lambda i: f"a{i}"])
+def test_annotations_count_whatever_their_ids_are(
+    dataset: Detections, tmp_path: Path, backend: str, renumber: Callable[[int], Any]
 ) -> None:
-    """pycocotools takes the object that has it for no object."""
+    """pycocotools takes the object of the id 0 for no object, and its successors others too."""
 
     def metrics() -> list[float]:
         return list(
@@ -103,17 +104,32 @@ def test_an_annotation_with_the_id_0_counts_as_any_other(
     path = tmp_path / "annotations.json"
     content = json.loads(path.read_text())
     for annotation in content["annotations"]:
-        annotation["id"] -= 1
-    assert min(annotation["id"] for annotation in content["annotations"]) == 0
+        annotation["id"] = renumber(annotation["id"])
     path.write_text(json.dumps(content))
-    stock = COCOEvaluator("random_coco", ("bbox",), use_fast_impl=False)
-    assert list(run(stock, dataset)["bbox"].values()) != expected
     np.testing.assert_array_equal(metrics(), expected)
+
+
+@pytest.mark.skipif(not HAS_FASTER, reason="needs faster_coco_eval")
+@pytest.mark.parametrize("number", ["7", -7])
+def test_ids_of_images_that_a_backend_cannot_store_are_named(
+    dataset: Detections, tmp_path: Path, number: Any
+) -> None:
+    path = tmp_path / "annotations.json"
+    content = json.loads(path.read_text())
+    content["images"][0]["id"] = number
+    path.write_text(json.dumps(content))
+    DetectionEvaluator("random_coco", ("bbox",), backend="pycocotools")
+    with pytest.raises(ValueError, match=f"needs image ids that are integers .* has {number!r}"):
+        DetectionEvaluator("random_coco", ("bbox",), backend="faster_coco_eval")
 
 
 def test_every_task_is_reported_without_predictions(dataset: Detections, tmp_path: Path) -> None:
     evaluator = DetectionEvaluator("random_coco", ("bbox", "segm"), output_dir=str(tmp_path))
+    run(evaluator, dataset)
+    tables = [tmp_path / f"categories_{task}.csv" for task in ("bbox", "segm")]
+    assert all(table.exists() for table in tables)
     found = run(evaluator, [])
+    assert not any(table.exists() for table in tables)  # They would be of the other evaluation.
     assert found.keys() == {"bbox", "segm"}
     assert all(np.isnan(list(metrics.values())).all() for metrics in found.values())
 
