@@ -18,7 +18,7 @@ from shakedrop_det.utils.atomic import AtomicPathManager, is_local
 
 from . import last_checkpoint
 from .backbone_keys import check_backbone, check_complete, check_depth, classifier_backbone
-from .classes import CLASSES, check_number_of_classes, classes_of
+from .classes import CLASSES, check_number_of_classes, classes_of, difference_to_training
 from .contents import as_checkpoint, check_finite
 from .conventions import (
     CONVENTIONS,
@@ -218,6 +218,8 @@ class Checkpointer(DetectionCheckpointer):
 
     def _restore(self, name: str, state: Any) -> None:
         self.logger.info("Loading %s from %s ...", name, self._source)
+        if name == "trainer" and self._cfg is not None:
+            last_checkpoint.check_not_past(state, self._cfg.SOLVER.MAX_ITER, source=self._source)
         try:
             if name == "trainer":
                 _check_iteration(state["iteration"])
@@ -258,6 +260,8 @@ class Checkpointer(DetectionCheckpointer):
             checkpoint["matching_heuristics"] = True
         if self._cfg is not None and not self._heads_may_be_missing:
             check_number_of_classes(checkpoint.get(CLASSES), self._cfg, source=self._source)
+        elif self._cfg is not None and backbone_state is None:
+            self._check_classes(checkpoint.get(CLASSES), self._cfg)
         check_depth(state, model_state, source=self._source)
         # Here rather than in the stock method, so that the result of the heuristics is checked:
         # they drop weights of other shapes with only a warning.
@@ -275,6 +279,21 @@ class Checkpointer(DetectionCheckpointer):
         elif not self._heads_may_be_missing:
             check_complete(incompatible.missing_keys, source=self._source)
         return incompatible
+
+    def _check_classes(self, of_file: Any, cfg: CfgNode) -> None:
+        """A head counts its classes, so with others or in another order it predicts wrong ones."""
+        difference = difference_to_training(
+            of_file, cfg, source=self._source, same_number=not self._resumes
+        )
+        if difference and self._resumes:
+            raise ValueError(
+                f"{difference}. Resume with the classes of the run in their order, or start a new "
+                "run in another OUTPUT_DIR"
+            )
+        if difference:
+            self.logger.warning(
+                "%s. Heads that fit are loaded, and have to learn the other classes", difference
+            )
 
     def _check_conventions(self, checkpoint: dict[str, Any], model_state: dict[str, Any]) -> None:
         conventions = conventions_in(checkpoint, source=self._source)

@@ -84,6 +84,29 @@ def check_number_of_classes(content: Any, cfg: CfgNode, *, source: str) -> None:
         )
 
 
+def difference_to_training(
+    content: Any, cfg: CfgNode, *, source: str, same_number: bool = False
+) -> str:
+    """Describe how the classes of weights differ from those of the training set; "" if they do not,
+    or if either is unknown.
+
+    Args:
+        content: Value of :data:`CLASSES`; None if it is unknown.
+        cfg: Config with ``DATASETS.TRAIN``.
+        source: Path of the weights, for the message.
+        same_number: Whether to ignore another number of classes, whose heads do not fit.
+    """
+    of_file, of_data = checked_classes(content, source=source), classes_of(cfg)
+    if of_file is None or of_data is None:
+        return ""
+    if same_number and len(of_file["names"]) != len(of_data["names"]):
+        return ""
+    difference = class_difference(of_file["names"], of_data["names"])
+    return difference and (
+        f"the weights in {source!r} and DATASETS.TRAIN do not have the same classes: {difference}"
+    )
+
+
 def check_classes_of_weights(
     classes: dict[str, Any] | None, datasets: Sequence[str], *, source: str
 ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator
+from typing import Any
 
 from shakedrop_det.utils.atomic import is_local
 
@@ -55,6 +56,16 @@ def check_exists(checkpoint: str) -> None:
         folder, name = os.path.split(checkpoint)
         raise FileNotFoundError(
             f"{_path(folder)!r} names {name!r}, which does not exist: {_REMEDY}"
+        )
+
+
+def check_not_past(trainer: Any, max_iter: int, *, source: str) -> None:
+    """Raise a ValueError if a trainer's state is from after the last iteration of its config."""
+    iteration = trainer.get("iteration") if isinstance(trainer, dict) else None
+    if isinstance(iteration, int) and iteration >= max_iter:
+        raise ValueError(
+            f"the run of {source!r} has done {iteration + 1} iterations, more than SOLVER.MAX_ITER "
+            f"{max_iter}: raise that, or start a new run in another OUTPUT_DIR"
         )
 
 

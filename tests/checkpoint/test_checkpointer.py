@@ -14,6 +14,7 @@ from detectron2.modeling import build_model
 from torch import nn
 
 from shakedrop_det.checkpoint import Checkpointer
+from shakedrop_det.checkpoint.last_checkpoint import check_not_past
 from shakedrop_det.engine import Trainer
 
 Tiny = Callable[..., CfgNode]
@@ -211,3 +212,10 @@ def test_an_unknown_query_is_named(tmp_path: Path) -> None:
     Checkpointer(nn.Linear(2, 2), str(tmp_path)).save("a")
     with pytest.raises(ValueError, match="matching_heuristics=True, not by matching"):
         Checkpointer(nn.Linear(2, 2)).load(str(tmp_path / "a.pth?matching=1"))
+
+
+def test_a_run_that_is_past_its_last_iteration_is_told_so() -> None:
+    check_not_past({"iteration": 3}, 4, source="model_final.pth")
+    message = "'model_final.pth' has done 5 iterations, more than SOLVER.MAX_ITER 4: raise"
+    with pytest.raises(ValueError, match=message):
+        check_not_past({"iteration": 4}, 4, source="model_final.pth")

@@ -91,3 +91,35 @@ def test_other_classes_than_the_weights_are_refused(cfg: CfgNode) -> None:
         ValueError, match=r"1 \(cat\) in the first and 2 \(dog, cat\) in the second"
     ):
         check_classes_of_weights({"names": ["cat"], "ids": None}, [NAME], source="w.pth")
+
+
+def test_a_run_is_not_resumed_with_other_classes(cfg: CfgNode, tmp_path: Path) -> None:
+    Checkpointer(nn.Linear(1, 1), str(tmp_path), cfg=cfg, counter=Counter()).save("weights")
+    resumed = Checkpointer(nn.Linear(1, 1), str(tmp_path), cfg=cfg, counter=Counter())
+    resumed.resume_or_load("", resume=True)
+    MetadataCatalog.pop(NAME)
+    MetadataCatalog.get(NAME).thing_classes = ["cat", "dog"]
+    with pytest.raises(ValueError, match="'dog' in the first and 'cat' in the second. Resume wi"):
+        resumed.resume_or_load("", resume=True)
+
+
+@pytest.mark.parametrize("names, told", [(["cat", "dog"], True), (["cat"], False)])
+def test_heads_of_other_classes_are_mentioned_where_they_fit(
+    cfg: CfgNode, tmp_path: Path, caplog: pytest.LogCaptureFixture, names: list[str], told: bool
+) -> None:
+    Checkpointer(nn.Linear(1, 1), str(tmp_path), cfg=cfg).save("weights")
+    MetadataCatalog.pop(NAME)
+    MetadataCatalog.get(NAME).thing_classes = names
+    with caplog.at_level("WARNING"):
+        Checkpointer(nn.Linear(1, 1), cfg=cfg).load(str(tmp_path / "weights.pth"))
+    assert ("have to learn the other classes" in caplog.text) == told
+
+
+class Counter:
+    """Something that is saved beside the weights, by which a checkpointer knows a resumed run."""
+
+    def state_dict(self) -> dict[str, int]:
+        return {"steps": 1}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        assert state == {"steps": 1}
