@@ -167,6 +167,10 @@ def _training_keys() -> CfgNode:
     # and TEST, which also accept "json:folder". If the config has detectron2's default number of
     # classes, it is taken from the json.
     _C.DATASETS.COCO_FILES = []
+    # Your own images for a classifier: [name, folder of class folders] for each dataset. Use the
+    # names in TRAIN and TEST, which also accept the folder. The number of classes is then taken
+    # from it, unless it is given as an option.
+    _C.DATASETS.IMAGE_FOLDERS = []
     # Skip unusable images and annotations of COCO files, with a warning that lists them, instead of
     # stopping the run. All test images are then decoded at each start.
     _C.DATASETS.SKIP_BAD_ANNOTATIONS = False

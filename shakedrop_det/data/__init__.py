@@ -10,6 +10,7 @@ from .detection_mapper import DetectionMapper
 from .digit_rendering import DIGIT_CLASSES, digit_split
 from .digit_scenes import build_digit_scenes, prepare_digit_scenes
 from .digits import load_single_digits
+from .folders_in_config import register_image_folders, use_image_folders
 from .image_datasets import ImageArrays, ImageFiles
 from .image_folder import load_image_folder, register_image_folder
 from .loaders import build_classification_test_loader, build_classification_train_loader
@@ -34,5 +35,7 @@ __all__ = [
     "register_coco_files",
     "register_digit_scenes",
     "register_image_folder",
+    "register_image_folders",
     "use_coco_files",
+    "use_image_folders",
 ]

@@ -61,10 +61,10 @@ def check_dataset(
     if name not in DatasetCatalog.list():
         near = get_close_matches(name, DatasetCatalog.list(), n=3, cutoff=0.5)
         hint = f"did you mean {' or '.join(near)}?" if near else "register it first"
-        raise ValueError(
-            f"there is no dataset {name!r}: {hint}, or give a COCO json and its image folder "
-            "instead of a name, such as birds/train.json:birds/images"
-        )
+        own = "a COCO json and its image folder, such as birds/train.json:birds/images"
+        if key == "MODEL.IMAGE_CLASSIFIER.NUM_CLASSES":
+            own = "a folder with a folder of images for each class, such as birds/train"
+        raise ValueError(f"there is no dataset {name!r}: {hint}, or give {own}, instead of a name")
     prepare(name)
     metadata = MetadataCatalog.get(name)
     if is_coco(metadata):

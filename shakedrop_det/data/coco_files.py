@@ -89,11 +89,12 @@ def _checked(entry: Any) -> list[str]:
     if not is_list or len(entry) != 3 or not all(isinstance(x, str) and x for x in entry):
         raise ValueError(f"an entry of DATASETS.COCO_FILES must be {_FORM}, got {entry!r}")
     name, json_file, image_root = entry
-    return [name, _absolute(json_file), _absolute(image_root)]
+    return [name, absolute(json_file), absolute(image_root)]
 
 
-def _absolute(path: str) -> str:
-    """Make a path absolute, so that resuming and using the weights work from any folder."""
+def absolute(path: str) -> str:
+    """Return a path as an absolute one, so that resuming and using the weights work from any
+    folder."""
     return os.path.abspath(os.path.expanduser(path)) if is_local(path) else path
 
 
@@ -102,31 +103,30 @@ def _as_name(cfg: CfgNode, text: str) -> str:
     begin, separator, image_root = text.partition(".json:")
     if not (separator or text.endswith(".json")) or text in DatasetCatalog:
         return text
-    json_file = _absolute(f"{begin}.json" if separator else text)
-    files = [json_file, _absolute(image_root) if image_root else os.path.dirname(json_file)]
+    json_file = absolute(f"{begin}.json" if separator else text)
+    files = [json_file, absolute(image_root) if image_root else os.path.dirname(json_file)]
     entries: list[list[str]] = cfg.DATASETS.COCO_FILES
     known = next((name for name, *other in entries if other == files), None)
     if known is not None:
         return known
-    name = _new_name(json_file, {name for name, *_ in entries})
+    others = {name for name in DatasetCatalog.list() if name not in _registered}
+    name = new_name(json_file.removesuffix(".json"), {*others, *(name for name, *_ in entries)})
     entries.append([name, *files])
     return name
 
 
-def _new_name(json_file: str, taken: set[str]) -> str:
-    """Return the file's name, prefixed by as many parent folders as make it unique. It is the same
-    in each process that reads this config."""
-    others = {name for name in DatasetCatalog.list() if name not in _registered}
-    *folders, last = json_file.removesuffix(".json").strip("/").split("/")
-    name = last
+def new_name(path: str, taken: Collection[str]) -> str:
+    """Return the last part of a path, prefixed by as many parent folders as make it unique. It is
+    the same in each process that reads this config."""
+    *folders, name = path.strip("/").split("/")
     for folder in reversed(folders):
-        if name not in taken | others:
+        if name not in taken:
             return name
         name = f"{folder}_{name}"
     number = 1
-    while f"{name}_{number}" in taken | others:
+    while f"{name}_{number}" in taken:
         number += 1
-    return name if name not in taken | others else f"{name}_{number}"
+    return name if name not in taken else f"{name}_{number}"
 
 
 def _register(name: str, json_file: str, image_root: str) -> None:

@@ -1,4 +1,4 @@
-"""Reading COCO files, with a cache of their categories."""
+"""Reading COCO files, with a cache of their categories and of whether they have annotations."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from detectron2.utils.file_io import PathManager
 
 Categories = list[dict[str, Any]]
 
-_known: dict[tuple[str, int, int], Categories] = {}
-"""Categories by path, modification time and size of the file."""
+_known: dict[tuple[str, int, int], tuple[Categories, bool]] = {}
+"""Categories, and whether there are annotations, by path, time of change and size of a file."""
 
 
 def read_coco(json_file: str) -> Any:
@@ -32,7 +32,8 @@ def read_coco(json_file: str) -> Any:
             raise ValueError(f"its lists are nested too deeply: {error}") from error
     categories = content.get("categories") if isinstance(content, dict) else None
     listed = categories if isinstance(categories, list) else []
-    _known[state] = [category for category in listed if isinstance(category, dict)]
+    found = [category for category in listed if isinstance(category, dict)]
+    _known[state] = found, isinstance(content, dict) and bool(content.get("annotations"))
     return content
 
 
@@ -43,12 +44,25 @@ def read_categories(json_file: str) -> Categories:
     A file is read again only after it has changed.
     """
     try:
-        state = _state(json_file)
-        if state not in _known:
-            read_coco(json_file)
-        return sorted(_known[state], key=lambda category: category["id"])
+        return sorted(_read(json_file)[0], key=lambda category: category["id"])
     except (OSError, ValueError, KeyError, TypeError):
         return []
+
+
+def has_annotations(json_file: str) -> bool:
+    """Return whether a COCO file has annotations, as test sets without ground truth do not; True if
+    the file is missing or invalid."""
+    try:
+        return _read(json_file)[1]
+    except (OSError, ValueError):
+        return True
+
+
+def _read(json_file: str) -> tuple[Categories, bool]:
+    state = _state(json_file)
+    if state not in _known:
+        read_coco(json_file)
+    return _known[state]
 
 
 @contextlib.contextmanager

@@ -44,6 +44,22 @@ class DetectionMapper(DatasetMapper):
         skip = bool(cfg.DATASETS.get("SKIP_BAD_ANNOTATIONS", False))
         return {**super().from_config(cfg, is_train), "skip_bad": is_train and skip}
 
+    recompute_boxes: bool
+
+    def _transform_annotations(
+        self, dataset_dict: dict[str, Any], transforms: Any, image_shape: tuple[int, int]
+    ) -> None:
+        # The base class computes boxes from masks after a crop, and an image without objects has
+        # no masks.
+        recompute_boxes = self.recompute_boxes
+        self.recompute_boxes = recompute_boxes and any(
+            not annotation.get("iscrowd") for annotation in dataset_dict["annotations"]
+        )
+        try:
+            super()._transform_annotations(dataset_dict, transforms, image_shape)
+        finally:
+            self.recompute_boxes = recompute_boxes
+
     def __call__(self, dataset_dict: dict[str, Any]) -> dict[str, Any] | None:
         """Map a record as in the base class; return None for an image that is skipped.
 

@@ -5,8 +5,11 @@ from __future__ import annotations
 from difflib import get_close_matches
 
 from detectron2.config import CfgNode
+from detectron2.data import MetadataCatalog
 
+from shakedrop_det.data.checks import is_coco
 from shakedrop_det.data.classes import class_names
+from shakedrop_det.data.coco_json import has_annotations
 
 from .evaluators import coco_tasks, find_evaluator_type
 
@@ -35,9 +38,11 @@ def check_best_metric(cfg: CfgNode) -> None:
     if found is not None and metric not in found:
         near = get_close_matches(metric, found, n=3, cutoff=0.6)
         short = [name for name in found if "AP-" not in name]
+        bare = [name for name in cfg.DATASETS.TEST if _lacks_annotations(name)]
+        why = f", since {', '.join(map(repr, bare))} of DATASETS.TEST has no annotations"
         raise ValueError(
-            f"SOLVER.BEST_CHECKPOINT_METRIC {metric!r} is not computed by any evaluation: set it "
-            f"to {' or '.join(near or short) or repr('')}"
+            f"SOLVER.BEST_CHECKPOINT_METRIC {metric!r} is not computed by any evaluation"
+            f"{why if bare else ''}: set it to {' or '.join(near or short) or repr('')}"
         )
 
 
@@ -73,6 +78,13 @@ def _tasks(cfg: CfgNode, dataset: str) -> dict[str, tuple[str, ...]] | None:
     tasks = coco_tasks(cfg) if kind == "coco" else None
     if tasks is None:
         return None
+    if _lacks_annotations(dataset):
+        return {}
     classes = class_names(dataset) or []
     by_class = [f"AP-{name}" for name in classes] if len(classes) > 1 else []
     return {task: (*_COCO[task], *by_class) for task in tasks}
+
+
+def _lacks_annotations(dataset: str) -> bool:
+    metadata = MetadataCatalog.get(dataset)
+    return is_coco(metadata) and not has_annotations(metadata.json_file)

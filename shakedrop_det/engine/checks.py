@@ -9,7 +9,12 @@ from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog
 from detectron2.utils import comm
 
-from shakedrop_det.data import check_dataset, num_classes, register_coco_files
+from shakedrop_det.data import (
+    check_dataset,
+    num_classes,
+    register_coco_files,
+    register_image_folders,
+)
 from shakedrop_det.data.annotation_checks import needs_of
 from shakedrop_det.data.checks import prepare, use_cleaned
 from shakedrop_det.data.classes import check_same_classes
@@ -61,6 +66,7 @@ def check_config(cfg: CfgNode, *, train: bool = True) -> None:
         check_policies(cfg)
     make_output_folder(cfg.OUTPUT_DIR, key="OUTPUT_DIR")
     register_coco_files(cfg)
+    register_image_folders(cfg)
     # One process per machine checks while the others wait, since the check may also create a
     # dataset in a shared folder.
     if comm.get_local_rank() == 0:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import ast
 import math
 from collections.abc import Iterator, Sequence
-from difflib import get_close_matches
 from typing import Any
 
 import yaml
 from detectron2.config import CfgNode
+
+from shakedrop_det.utils.config_keys import config_keys, suggestion
 
 _TRUTH = {"true": True, "yes": True, "on": True, "1": True}
 _TRUTH |= {"false": False, "no": False, "off": False, "0": False}
@@ -47,7 +48,7 @@ def replace_none(cfg: CfgNode, defaults: CfgNode) -> None:
     Raises:
         ValueError: If another type than a string or list is expected.
     """
-    for key in _keys(defaults):
+    for key in config_keys(defaults):
         node, name = _find(cfg, key)
         expected = _find(defaults, key)[0][name]
         if node[name] is None and expected is not None:
@@ -79,21 +80,7 @@ def _find(cfg: CfgNode, key: str) -> tuple[CfgNode, str]:
         node = node.get(parent) if isinstance(node, CfgNode) else None
     if isinstance(node, CfgNode) and name in node:
         return node, name
-    known = list(_keys(cfg))
-    # Keys in lower case, or without their first part, are close matches too.
-    asked = key.lstrip("-").upper()
-    near = get_close_matches(asked, known, n=3, cutoff=0.8)
-    near += [other for other in known if other.endswith("." + asked) and other not in near][:3]
-    hint = f": did you mean {' or '.join(near)}?" if near else ""
-    raise ValueError(f"there is no config key {key!r}{hint}")
-
-
-def _keys(node: CfgNode, prefix: str = "") -> Iterator[str]:
-    for name, value in node.items():
-        if isinstance(value, CfgNode):
-            yield from _keys(value, f"{prefix}{name}.")
-        else:
-            yield prefix + name
+    raise ValueError(f"there is no config key {key!r}{suggestion(cfg, key)}")
 
 
 def _as_expected(key: str, text: str, current: Any) -> Any:
@@ -173,5 +160,5 @@ def _elements(key: str, text: str, value: Any, current: Sequence[Any]) -> list[A
 
 def _holds_names(key: str, current: Sequence[Any]) -> bool:
     if key.startswith("DATASETS."):
-        return key != "DATASETS.COCO_FILES"
+        return key not in ("DATASETS.COCO_FILES", "DATASETS.IMAGE_FOLDERS")
     return bool(current) and all(isinstance(x, str) for x in current)

@@ -16,7 +16,7 @@ from detectron2.utils.env import seed_all_rng
 from detectron2.utils.logger import setup_logger
 
 from shakedrop_det.config import add_training_config
-from shakedrop_det.data import use_coco_files
+from shakedrop_det.data import use_coco_files, use_image_folders
 from shakedrop_det.model_zoo.files import errors_of
 from shakedrop_det.model_zoo.overlays import apply_overlays
 from shakedrop_det.utils.atomic import is_local
@@ -131,13 +131,15 @@ def load_config(
     defaults = cfg.clone()
     if config_file and is_local(config_file) and not os.path.isfile(config_file):
         raise FileNotFoundError(f"--config-file: there is no file {config_file!r}")
-    with errors_of(f"--config-file {config_file!r}"):
+    with errors_of(f"--config-file {config_file!r}", cfg):
         if config_file:
             merge_config_file(cfg, config_file)
     apply_overlays(cfg, overlays)
     replace_none(cfg, defaults)
     merge_options(cfg, opts)
-    use_coco_files(cfg, given=[part.partition("=")[0] for part in opts])
+    given = [part.partition("=")[0] for part in opts]
+    use_coco_files(cfg, given=given)
+    use_image_folders(cfg, given=given)
     if cfg.SEED >= _SEEDS:
         raise ValueError(f"SEED must be less than {_SEEDS}, or -1 to draw one, got {cfg.SEED}")
     return cfg

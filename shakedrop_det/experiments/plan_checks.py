@@ -88,14 +88,14 @@ def _check_configs(plan: Plan) -> set[str]:
             spec_from_config(cfg)
             _check_datasets(cfg)
             _check_metrics(plan, cfg)
-            files = cfg.DATASETS.COCO_FILES
+            files = [*cfg.DATASETS.COCO_FILES, *cfg.DATASETS.IMAGE_FOLDERS]
             if files:
                 other = data.setdefault(digest(recorded_keys(cfg)), (run, files))
                 _check_same_files(files, *other)
         except ValueError as error:
             raise ValueError(f"experiment {plan.name!r}, {run}: {error}") from error
         # A file of one's own is known by its path: files of one name may be in several folders.
-        paths = {name: json_file for name, json_file, _ in files}
+        paths = {name: path for name, path, *_ in files}
         tested |= {paths.get(name, name) for name in cfg.DATASETS.TEST}
     return tested
 

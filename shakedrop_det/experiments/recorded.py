@@ -20,10 +20,10 @@ _ALWAYS = "MODEL.SHAKEDROP."
 
 def recorded_keys(cfg: CfgNode) -> dict[str, Any]:
     """Return the config keys that differ from the defaults and all of ``MODEL.SHAKEDROP``, except
-    ``SEED`` and ``OUTPUT_DIR``. Of the paths in ``DATASETS.COCO_FILES`` only the last two parts are
-    kept, such as "birds/train.json", since the folders above differ between machines; the numbers
-    of classes and keypoints are not, since they are read from these files, which a machine that
-    only reports need not have."""
+    ``SEED`` and ``OUTPUT_DIR``. Of the paths in ``DATASETS.COCO_FILES`` and ``IMAGE_FOLDERS`` only
+    the last two parts are kept, such as "birds/train.json", since the folders above differ between
+    machines; the numbers of classes and keypoints are not, since they are read from these files,
+    which a machine that only reports need not have."""
     left_out = {*_OF_EACH_RUN, *_read_from_files(cfg)}
     recorded = {
         key: _portable(key, value)
@@ -47,13 +47,13 @@ def digest(recorded: Mapping[str, Any]) -> str:
 
 
 def _portable(key: str, value: Any) -> Any:
-    if key != "DATASETS.COCO_FILES":
+    if key not in ("DATASETS.COCO_FILES", "DATASETS.IMAGE_FOLDERS"):
         return value
     return [[name, *map(_last_parts, paths)] for name, *paths in value]
 
 
 def _read_from_files(cfg: CfgNode) -> set[str]:
-    files = {name for name, *_ in cfg.DATASETS.COCO_FILES}
+    files = {name for name, *_ in (*cfg.DATASETS.COCO_FILES, *cfg.DATASETS.IMAGE_FOLDERS)}
     uses_files = not files.isdisjoint((*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST))
     return {num_classes(cfg)[0], NUM_KEYPOINTS} if uses_files else set()
 

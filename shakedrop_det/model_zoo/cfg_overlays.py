@@ -47,7 +47,7 @@ def lay_over_cfg(cfg: CfgNode, overlay: str, values: Mapping[str, Any]) -> bool:
             "shakedrop_det.add_shakedrop_config(cfg) right after detectron2.config.get_cfg()"
         )
     result = cfg.clone()
-    with errors_of(f"overlay {overlay!r}"):
+    with errors_of(f"overlay {overlay!r}", cfg):
         result.merge_from_other_cfg(CfgNode(dict(values)))
     model = values.get("MODEL", {})
     if model.get("SHAKEDROP", {}).get("ENABLED"):

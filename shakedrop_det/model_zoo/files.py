@@ -9,6 +9,9 @@ from pathlib import Path
 from typing import Iterator, Sequence
 
 import yaml
+from detectron2.config import CfgNode
+
+from shakedrop_det.utils.config_keys import suggestion
 
 
 def config_root() -> Path:
@@ -24,18 +27,22 @@ def nearest(name: str, names: Sequence[str]) -> str:
 
 
 @contextlib.contextmanager
-def errors_of(file: str) -> Iterator[None]:
+def errors_of(file: str, cfg: CfgNode | None = None) -> Iterator[None]:
     """Convert errors that yaml and yacs raise while reading a config file to ``ValueError``.
 
     Args:
         file: start of the message, such as "--config-file 'mine.yaml'".
+        cfg: config whose keys the file may have, to name those closest to an unknown one.
     """
     try:
         yield
     # yacs raises KeyError for unknown keys, and AssertionError or ValueError for wrong types. An
     # OSError can be about a missing _BASE_ of an existing file.
     except (AssertionError, KeyError, OSError, ValueError, yaml.YAMLError) as error:
-        raise ValueError(f"{file}: {message(error)}") from error
+        text = message(error)
+        unknown = re.fullmatch("Non-existent config key: (.*)", text)
+        hint = suggestion(cfg, unknown[1]) if unknown and cfg is not None else ""
+        raise ValueError(f"{file}: {text}{hint}") from error
     except (AttributeError, TypeError) as error:  # A list, a text or nothing in place of a mapping.
         raise ValueError(
             f"{file}: the file, its _BASE_, or a key with keys of its own, such as MODEL, "

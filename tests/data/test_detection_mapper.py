@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from PIL import Image
 
 from shakedrop_det.data import DetectionMapper
 from shakedrop_det.utils.reading import UnreadableImageError
+from tests.own_data import HEIGHT, PLAIN, WIDTH, write_own_data
 
 
 def test_same_output_as_detectron2s(datasets_root: str) -> None:
@@ -91,3 +93,20 @@ def test_a_test_size_of_zero_leaves_images_as_they_are(tiny: Callable[..., CfgNo
     cfg.INPUT.MIN_SIZE_TEST = -1
     with pytest.raises(ValueError, match="INPUT.MIN_SIZE_TEST must be positive .* got -1"):
         DetectionMapper(cfg, False)
+
+
+@pytest.mark.parametrize("mask_format", ["polygon", "bitmask"])
+@pytest.mark.parametrize("annotations", [[], [{**PLAIN, "iscrowd": 1}]])
+def test_an_image_without_objects_is_cropped_too(
+    tmp_path: Path, mask_format: str, annotations: list[dict[str, Any]]
+) -> None:
+    """The stock mapper looks for masks that such an image does not have."""
+    write_own_data(tmp_path / "own")
+    cfg = get_cfg()
+    cfg.MODEL.MASK_ON = cfg.INPUT.CROP.ENABLED = True
+    cfg.INPUT.MASK_FORMAT = mask_format
+    image = str(tmp_path / "own" / "images" / "0.png")
+    record = {"file_name": image, "height": HEIGHT, "width": WIDTH, "annotations": annotations}
+    mapper = DetectionMapper(cfg, True)
+    assert len(mapper(record)["instances"]) == 0
+    assert mapper.recompute_boxes

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 from detectron2.config import CfgNode
 from detectron2.evaluation.testing import flatten_results_dict
 
+from shakedrop_det.data import use_coco_files
 from shakedrop_det.engine import Trainer
 from shakedrop_det.engine.best_metric import check_best_metric, metric_names
+from tests.own_data import write_own_data
 
 Tiny = Callable[..., CfgNode]
 SEVERAL = ["DATASETS.TEST", ("tiny_scenes_val", "tiny_scenes_train")]
@@ -46,4 +50,17 @@ def test_a_metric_that_no_evaluation_gives(
 ) -> None:
     cfg = tiny(name, *options, "SOLVER.BEST_CHECKPOINT_METRIC", metric)
     with pytest.raises(ValueError, match=message):
+        check_best_metric(cfg)
+
+
+@pytest.mark.parametrize(
+    "change", [lambda c: c.pop("annotations"), lambda c: c["annotations"].clear()]
+)
+def test_a_test_set_without_annotations_has_no_best_checkpoint(
+    tiny: Tiny, tmp_path: Path, change: Callable[[dict[str, Any]], object]
+) -> None:
+    cfg = tiny("mask_rcnn", "SOLVER.BEST_CHECKPOINT_METRIC", "segm/AP")
+    cfg.DATASETS.TEST = (write_own_data(tmp_path / "own", change),)
+    use_coco_files(cfg)
+    with pytest.raises(ValueError, match="since 'instances' of DATASETS.TEST has no annotations"):
         check_best_metric(cfg)

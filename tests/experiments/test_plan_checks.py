@@ -14,7 +14,7 @@ from .test_plan import HELPS, SEARCH, write
 
 BIRDS = {
     "images": [],
-    "annotations": [],
+    "annotations": [{"id": 1}],
     "categories": [{"id": 1, "name": "gull"}, {"id": 2, "name": "tern"}],
 }
 
