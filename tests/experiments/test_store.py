@@ -122,7 +122,9 @@ def test_results_are_found_where_the_data_is_not(tmp_path: Path) -> None:
     file = tmp_path / "birds" / "train.json"
     file.parent.mkdir()
     categories = [{"id": 1, "name": "gull"}, {"id": 2, "name": "tern"}]
-    file.write_text(json.dumps({"images": [], "annotations": [{"id": 1}], "categories": categories}))
+    file.write_text(
+        json.dumps({"images": [], "annotations": [{"id": 1}], "categories": categories})
+    )
     given = {"config": str(CONFIGS / "tiny_mask_rcnn.yaml"), "metrics": ["bbox/AP-gull"]}
     options = {"DATASETS.TRAIN": str(file), "DATASETS.TEST": str(file)}
     path = write(tmp_path, **given, options=options, variants={"plain": {}})
