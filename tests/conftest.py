@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -29,6 +30,15 @@ settings.load_profile("patient")
 def same_random_numbers() -> None:
     """Let a test draw the same whichever tests ran before it."""
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def signals_are_handled_as_before() -> Iterator[None]:
+    """A handler that a run leaves behind would swallow the Ctrl-C of what follows it."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    left = {n: signal.signal(n, handler) for n, handler in before.items()}
+    assert left == before
 
 
 @pytest.fixture(autouse=True, scope="session")

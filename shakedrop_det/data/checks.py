@@ -14,6 +14,7 @@ from .cleaned_files import cleaned_file, original_file, read_from, write_cleaned
 from .coco_checks import find_problems, read_checked
 from .coco_files import is_coco_file
 from .coco_json import read_categories
+from .corner_boxes import warn_of_corner_boxes
 from .missing_files import check_files
 from .record_checks import find_record_problems
 
@@ -119,6 +120,8 @@ def _check_coco(
     _check_registered_classes(name, metadata, metadata.json_file)
     image_root, decode = metadata.get("image_root") or "", bool(cleaned) and not needs.training
     problems, usable = find_problems(content, image_root=image_root, needs=needs, decode=decode)
+    if image_root and not again:  # Without the images, their sizes are not checked.
+        warn_of_corner_boxes(usable, name=name)
     if not problems.number:
         if cleaned and not again and os.path.isfile(cleaned):
             os.remove(cleaned)  # The original has been corrected since.
