@@ -12,8 +12,8 @@ from detectron2.config import CfgNode
 
 from shakedrop_det.conversion.convert import TARGETS
 from shakedrop_det.engine import load_config
-from shakedrop_det.utils.config_keys import config_keys
 from shakedrop_det.export import FORMATS
+from shakedrop_det.utils.config_keys import config_keys
 
 FOLDER = Path(__file__).parents[2] / "tools"
 TOOLS = sorted(path for path in FOLDER.glob("*.py") if path.name != "command_line.py")
