@@ -44,19 +44,19 @@ def load(*options: object, config: str = CONFIG) -> CfgNode:
 
 @pytest.fixture
 def birds(tmp_path: Path) -> Path:
-    for part in ("train", "val"):
+    for part in ("nest_train", "nest_val"):
         write_folders(tmp_path / "birds" / part, "hen", "owl", "tit")
     return tmp_path / "birds"
 
 
 def test_a_path_is_a_data_set_with_a_class_for_each_folder(birds: Path) -> None:
-    cfg = load("DATASETS.TRAIN", birds / "train", "DATASETS.TEST", birds / "val")
-    assert (cfg.DATASETS.TRAIN, cfg.DATASETS.TEST) == (("train",), ("val",))
-    expected = [["train", str(birds / "train")], ["val", str(birds / "val")]]
+    cfg = load("DATASETS.TRAIN", birds / "nest_train", "DATASETS.TEST", birds / "nest_val")
+    assert (cfg.DATASETS.TRAIN, cfg.DATASETS.TEST) == (("nest_train",), ("nest_val",))
+    expected = [["nest_train", str(birds / "nest_train")], ["nest_val", str(birds / "nest_val")]]
     assert expected == cfg.DATASETS.IMAGE_FOLDERS
     assert cfg.MODEL.IMAGE_CLASSIFIER.NUM_CLASSES == 3
-    assert [record["label"] for record in DatasetCatalog.get("train")] == [0, 0, 1, 1, 2, 2]
-    assert MetadataCatalog.get("val").evaluator_type == "classification"
+    assert [record["label"] for record in DatasetCatalog.get("nest_train")] == [0, 0, 1, 1, 2, 2]
+    assert MetadataCatalog.get("nest_val").evaluator_type == "classification"
 
 
 def test_the_saved_config_is_enough(
@@ -64,9 +64,9 @@ def test_the_saved_config_is_enough(
 ) -> None:
     """For a resumed run, a spawned process, or a process in another folder."""
     monkeypatch.chdir(birds.parent)
-    cfg = load("DATASETS.TRAIN", "birds/train", "DATASETS.TEST", "birds/val")
+    cfg = load("DATASETS.TRAIN", "birds/nest_train", "DATASETS.TEST", "birds/nest_val")
     (tmp_path / "config.yaml").write_text(cfg.dump())
-    for name in ("train", "val"):
+    for name in ("nest_train", "nest_val"):
         DatasetCatalog.remove(name)
         del folders_in_config._registered[name]
     monkeypatch.chdir("/")
@@ -77,13 +77,13 @@ def test_the_saved_config_is_enough(
 
 
 def test_folders_of_one_name_become_two_data_sets(tmp_path: Path) -> None:
-    paths = [write_folders(tmp_path / name / "train", "a", "b") for name in ("one", "two")]
+    paths = [write_folders(tmp_path / name / "nest", "a", "b") for name in ("one", "two")]
     cfg = load("DATASETS.TRAIN", ",".join(paths))
-    assert cfg.DATASETS.TRAIN == ("train", "two_train")
+    assert cfg.DATASETS.TRAIN == ("nest", "two_nest")
 
 
 def test_an_explicit_number_of_classes_is_kept_and_checked(birds: Path) -> None:
-    cfg = load("DATASETS.TRAIN", birds / "train", "DATASETS.TEST", "()", KEY, 4)
+    cfg = load("DATASETS.TRAIN", birds / "nest_train", "DATASETS.TEST", "()", KEY, 4)
     assert cfg.MODEL.IMAGE_CLASSIFIER.NUM_CLASSES == 4
     with pytest.raises(ValueError, match=f"{KEY}.* 4.* 3"):
         check_config(cfg)
@@ -92,7 +92,7 @@ def test_an_explicit_number_of_classes_is_kept_and_checked(birds: Path) -> None:
 def test_a_trained_classifier_keeps_its_classes_on_another_test_set(
     birds: Path, tmp_path: Path
 ) -> None:
-    cfg = load("DATASETS.TRAIN", birds / "train", "DATASETS.TEST", birds / "val")
+    cfg = load("DATASETS.TRAIN", birds / "nest_train", "DATASETS.TEST", birds / "nest_val")
     (tmp_path / "config.yaml").write_text(cfg.dump())
     other = write_folders(tmp_path / "other", "hen", "owl")
     again = load("DATASETS.TEST", other, config=str(tmp_path / "config.yaml"))
@@ -102,7 +102,7 @@ def test_a_trained_classifier_keeps_its_classes_on_another_test_set(
 
 
 def test_it_is_trained_and_evaluated_on(birds: Path, tiny) -> None:
-    cfg = load("DATASETS.TRAIN", birds / "train", "DATASETS.TEST", birds / "val")
+    cfg = load("DATASETS.TRAIN", birds / "nest_train", "DATASETS.TEST", birds / "nest_val")
     cfg.SOLVER.BEST_CHECKPOINT_METRIC = "classification/top1"
     check_config(cfg)
     check_best_metric(cfg)
@@ -128,10 +128,10 @@ def test_a_wrong_entry_is_named(entry: str) -> None:
 
 def test_the_name_of_another_data_set_is_refused(birds: Path) -> None:
     with pytest.raises(ValueError, match="the name 'digits_train' of another dataset"):
-        load("DATASETS.IMAGE_FOLDERS", f"[['digits_train', '{birds / 'train'}']]")
+        load("DATASETS.IMAGE_FOLDERS", f"[['digits_train', '{birds / 'nest_train'}']]")
 
 
 def test_a_detector_takes_no_folders(birds: Path) -> None:
     config = str(CONFIGS / "tiny_mask_rcnn.yaml")
     with pytest.raises(ValueError, match="no dataset .*json and its image folder"):
-        check_config(load("DATASETS.TRAIN", birds / "train", config=config))
+        check_config(load("DATASETS.TRAIN", birds / "nest_train", config=config))
