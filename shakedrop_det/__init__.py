@@ -34,9 +34,9 @@ __all__ = [
     "add_shakedrop_config",
     "add_training_config",
     "fold",
+    "register_shaken_block",
     "replace_drop_path",
     "shake",
     "shakedrop",
-    "register_shaken_block",
     "without_noise",
 ]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from detectron2.data import DatasetCatalog, MetadataCatalog
 from PIL import Image
 
 from shakedrop_det.data.annotation_checks import Needs
@@ -28,6 +30,16 @@ PLAIN: dict[str, Any] = {
     "segmentation": [[6, 8, 30, 8, 30, 32], [6, 8, 9, 8, 9, 9, 6, 9]],
 }
 Content = dict[str, Any]
+
+
+@contextlib.contextmanager
+def forgotten_after(registered: dict[str, Any]) -> Iterator[None]:
+    """Remove the datasets whose names are keys from detectron2's catalogs after the block."""
+    yield
+    for name in list(registered):
+        DatasetCatalog.remove(name)
+        MetadataCatalog.remove(name)
+    registered.clear()
 
 
 def write_own_data(

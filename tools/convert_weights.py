@@ -103,11 +103,11 @@ def main() -> None:
     from shakedrop_det.conversion.sources import open_source
     from shakedrop_det.conversion.verification import random_images, read_images
     from shakedrop_det.engine import reported_to_user
-    from shakedrop_det.utils.output_folder import prepare_output_file
+    from shakedrop_det.utils.output_folder import check_output_file
 
     with reported_to_user():
-        inputs = {"the source": args.source, "--weights": args.weights or args.source}
-        prepare_output_file(args.output, inputs=inputs)
+        inputs = {"SOURCE": args.source, "--weights": args.weights or ""}
+        check_output_file(args.output, inputs=inputs)
         source = open_source(
             args.source,
             weights=args.weights,

@@ -35,12 +35,12 @@ def main() -> None:
     args = parse_args()
     from shakedrop_det.engine import load_config, reported_to_user
     from shakedrop_det.export import example_image, export_model, listed, load_model
-    from shakedrop_det.utils.output_folder import prepare_output_file
+    from shakedrop_det.utils.output_folder import check_output_file
 
     with reported_to_user():
         cfg = load_config(args.config_file, args.opts, overlays=args.overlay)
         inputs = {"--config-file": args.config_file, "MODEL.WEIGHTS": cfg.MODEL.WEIGHTS}
-        prepare_output_file(args.output, inputs=inputs)
+        check_output_file(args.output, inputs={**inputs, "--image": args.image or ""})
         model = load_model(cfg, use_ema=not args.no_ema, allow_pickle=args.allow_pickle)
         differences = export_model(
             model,

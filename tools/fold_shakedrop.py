@@ -68,13 +68,13 @@ def main() -> None:
     args = parse_args()
     from shakedrop_det.engine import load_config, reported_to_user
     from shakedrop_det.export import fold_checkpoint
-    from shakedrop_det.utils.output_folder import prepare_output_file
+    from shakedrop_det.utils.output_folder import check_output_file
 
     with reported_to_user():
         cfg = load_config(args.config_file, args.opts, overlays=args.overlay)
         inputs = {"--config-file": args.config_file, "MODEL.WEIGHTS": cfg.MODEL.WEIGHTS}
         for name in ("model.pth", "config.yaml"):
-            prepare_output_file(Path(args.output, name), inputs=inputs)
+            check_output_file(Path(args.output, name), inputs=inputs)
         result = fold_checkpoint(
             cfg, image_file=args.image, use_ema=not args.no_ema, allow_pickle=args.allow_pickle
         )

@@ -283,7 +283,7 @@ class Checkpointer(DetectionCheckpointer):
     def _check_classes(self, of_file: Any, cfg: CfgNode) -> None:
         """A head counts its classes, so with others or in another order it predicts wrong ones."""
         difference = difference_to_training(
-            of_file, cfg, source=self._source, same_number=not self._resumes
+            of_file, cfg, source=self._source, if_heads_fit=not self._resumes
         )
         if difference and self._resumes:
             raise ValueError(

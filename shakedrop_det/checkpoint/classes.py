@@ -85,7 +85,7 @@ def check_number_of_classes(content: Any, cfg: CfgNode, *, source: str) -> None:
 
 
 def difference_to_training(
-    content: Any, cfg: CfgNode, *, source: str, same_number: bool = False
+    content: Any, cfg: CfgNode, *, source: str, if_heads_fit: bool = False
 ) -> str:
     """Describe how the classes of weights differ from those of the training set; "" if they do not,
     or if either is unknown.
@@ -94,12 +94,16 @@ def difference_to_training(
         content: Value of :data:`CLASSES`; None if it is unknown.
         cfg: Config with ``DATASETS.TRAIN``.
         source: Path of the weights, for the message.
-        same_number: Whether to ignore another number of classes, whose heads do not fit.
+        if_heads_fit: Whether to return "" also if the number of classes differs, so that heads do
+            not fit and are not loaded.
+
+    Raises:
+        ValueError: If ``content`` has another format than :data:`CLASSES`.
     """
     of_file, of_data = checked_classes(content, source=source), classes_of(cfg)
     if of_file is None or of_data is None:
         return ""
-    if same_number and len(of_file["names"]) != len(of_data["names"]):
+    if if_heads_fit and len(of_file["names"]) != len(of_data["names"]):
         return ""
     difference = class_difference(of_file["names"], of_data["names"])
     return difference and (

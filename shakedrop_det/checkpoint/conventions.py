@@ -11,6 +11,7 @@ from torch import nn
 
 from shakedrop_det.layers import ShakeDrop, ShakeDropSpec
 from shakedrop_det.modeling import ShakenBlock
+from shakedrop_det.utils.config_keys import read_key
 
 CONVENTIONS = "conventions"
 """Entry of a checkpoint for the values of :data:`PIXEL_KEYS` that its weights require."""
@@ -36,9 +37,7 @@ def pixel_conventions(cfg: CfgNode) -> dict[str, Any]:
     """Return the values of :data:`PIXEL_KEYS` as plain strings, lists of numbers and booleans."""
     found = {}
     for key in PIXEL_KEYS:
-        value: Any = cfg
-        for name in key.split("."):
-            value = value[name]
+        value = read_key(cfg, key)
         is_list = isinstance(value, (list, tuple))
         found[key] = [float(x) for x in value] if is_list else value
     return found

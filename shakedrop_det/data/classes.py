@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from detectron2.config import CfgNode, get_cfg
 from detectron2.data import MetadataCatalog
 
+from shakedrop_det.utils.config_keys import read_key
+
 from .coco_json import read_categories
 
 _KEYS = {
@@ -21,23 +23,6 @@ def num_classes(cfg: CfgNode) -> tuple[str, int | None]:
     """Return the key and value of the model's number of classes; ("", None) if it has none."""
     key = _KEYS.get(cfg.MODEL.META_ARCHITECTURE)
     return ("", None) if key is None else (key, read_key(cfg, key))
-
-
-def read_key(cfg: CfgNode, key: str) -> int:
-    """Return the value of a key such as "MODEL.ROI_HEADS.NUM_CLASSES"."""
-    node = cfg
-    for name in key.split("."):
-        node = node[name]
-    return node
-
-
-def write_key(cfg: CfgNode, key: str, value: int) -> None:
-    """Set a key such as "MODEL.ROI_HEADS.NUM_CLASSES" in place."""
-    *parents, name = key.split(".")
-    node = cfg
-    for parent in parents:
-        node = node[parent]
-    node[name] = value
 
 
 def is_default(cfg: CfgNode, key: str) -> bool:

@@ -17,8 +17,9 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import load_coco_json
 
 from shakedrop_det.utils.atomic import is_local
+from shakedrop_det.utils.config_keys import write_key
 
-from .classes import is_default, num_classes, write_key
+from .classes import is_default, num_classes
 from .coco_json import read_categories
 from .keypoints import flip_map
 

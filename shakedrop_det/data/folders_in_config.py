@@ -14,7 +14,9 @@ from typing import Any
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
-from .classes import num_classes, write_key
+from shakedrop_det.utils.config_keys import write_key
+
+from .classes import num_classes
 from .coco_files import absolute, new_name
 from .image_folder import class_folders, register_image_folder
 
@@ -29,7 +31,7 @@ def use_image_folders(cfg: CfgNode, *, given: Collection[str] = ()) -> None:
 
     The path of a folder in ``DATASETS.TRAIN`` or ``DATASETS.TEST`` is replaced by a name with an
     entry in ``DATASETS.IMAGE_FOLDERS``, so that other processes need only the saved config. If the
-    training set is such a path, or the test set where the training set is none, the number of
+    training set (or the test set, if there is no training set) is such a path, the number of
     classes is that of its subfolders, unless it is given as an option.
 
     Args:
@@ -48,9 +50,9 @@ def use_image_folders(cfg: CfgNode, *, given: Collection[str] = ()) -> None:
     register_image_folders(cfg)
     key, _ = num_classes(cfg)
     new = {name: folder for name, folder in cfg.DATASETS.IMAGE_FOLDERS if name not in before}
-    names = (*cfg.DATASETS.TRAIN[:1], *cfg.DATASETS.TEST)
-    first = next((name for name in names if name in new), None)
-    if first is not None and key not in given and not _is_named(cfg, before):
+    # A config that named its training set before has its number of classes as well.
+    first = next(iter((*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST)), None)
+    if first in new and key not in given:
         write_key(cfg, key, len(class_folders(new[first], name=first)))
 
 
@@ -74,12 +76,6 @@ def register_image_folders(cfg: CfgNode) -> None:
         MetadataCatalog.pop(name, None)  # Its fields cannot be overwritten.
         register_image_folder(name, folder)
         _registered[name] = folder
-
-
-def _is_named(cfg: CfgNode, before: Collection[str]) -> bool:
-    """Whether the training set is one that the config named before, with its number of classes."""
-    first = next(iter(cfg.DATASETS.TRAIN), None)
-    return first is not None and (first in before or first not in _registered)
 
 
 def _checked(entry: Any) -> list[str]:

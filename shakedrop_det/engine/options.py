@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 from detectron2.config import CfgNode
 
-from shakedrop_det.utils.config_keys import config_keys, suggestion
+from shakedrop_det.utils.config_keys import flat, suggestion
 
 _TRUTH = {"true": True, "yes": True, "on": True, "1": True}
 _TRUTH |= {"false": False, "no": False, "off": False, "0": False}
@@ -48,7 +48,7 @@ def replace_none(cfg: CfgNode, defaults: CfgNode) -> None:
     Raises:
         ValueError: If another type than a string or list is expected.
     """
-    for key in config_keys(defaults):
+    for key in flat(defaults):
         node, name = _find(cfg, key)
         expected = _find(defaults, key)[0][name]
         if node[name] is None and expected is not None:

@@ -10,6 +10,8 @@ from detectron2.solver import build_lr_scheduler as build_stock
 from detectron2.solver.lr_scheduler import LRMultiplier, LRScheduler, WarmupParamScheduler
 from fvcore.common.param_scheduler import StepWithFixedGammaParamScheduler
 
+from shakedrop_det.utils.config_keys import read_key
+
 SCHEDULES = ("WarmupMultiStepLR", "WarmupCosineLR", "WarmupStepWithFixedGammaLR")
 """Values of ``SOLVER.LR_SCHEDULER_NAME``."""
 
@@ -24,7 +26,7 @@ _IN_EPOCHS = {
 
 def uses_epochs(cfg: CfgNode) -> bool:
     """Return whether any length is given in epochs."""
-    return any(_get(cfg, key) for key in _IN_EPOCHS)
+    return any(read_key(cfg, key) for key in _IN_EPOCHS)
 
 
 def epochs_to_iterations(cfg: CfgNode, num_images: int) -> CfgNode:
@@ -48,7 +50,7 @@ def epochs_to_iterations(cfg: CfgNode, num_images: int) -> CfgNode:
     result = cfg.clone()
     result.defrost()
     for source, target in _IN_EPOCHS.items():
-        epochs = _get(cfg, source)
+        epochs = read_key(cfg, source)
         lengths = tuple(epochs) if isinstance(epochs, (tuple, list)) else (epochs,)
         if any(length < 0 for length in lengths):
             raise ValueError(f"{source} must not be negative, got {epochs!r}")
@@ -64,11 +66,6 @@ def epochs_to_iterations(cfg: CfgNode, num_images: int) -> CfgNode:
     if cfg.is_frozen():
         result.freeze()
     return result
-
-
-def _get(cfg: CfgNode, key: str) -> float | tuple[float, ...]:
-    node, _, name = key.partition(".")
-    return cfg[node][name]
 
 
 def build_lr_scheduler(cfg: CfgNode, optimizer: torch.optim.Optimizer) -> LRScheduler:

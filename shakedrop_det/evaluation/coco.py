@@ -116,6 +116,7 @@ class DetectionEvaluator(COCOEvaluator):
     def _remove_tables(self, iou_type: str) -> None:
         """Remove what an earlier evaluation wrote: without detections there is nothing to write."""
         self._logger.warning("There is no detection, so no table of %s by category", iou_type)
+        if not self._output_dir:
+            return
         for name in ("categories_{}.csv", "precision_recall_{}.png", "sizes_{}.png"):
-            if self._output_dir:
-                Path(self._output_dir, name.format(iou_type)).unlink(missing_ok=True)
+            Path(self._output_dir, name.format(iou_type)).unlink(missing_ok=True)

@@ -13,6 +13,7 @@ from detectron2.config import CfgNode, get_cfg
 from shakedrop_det.config import add_training_config
 from shakedrop_det.data.classes import num_classes
 from shakedrop_det.data.coco_files import NUM_KEYPOINTS
+from shakedrop_det.utils.config_keys import flat
 
 _OF_EACH_RUN = ("SEED", "OUTPUT_DIR")
 _ALWAYS = "MODEL.SHAKEDROP."
@@ -27,7 +28,7 @@ def recorded_keys(cfg: CfgNode) -> dict[str, Any]:
     left_out = {*_OF_EACH_RUN, *_read_from_files(cfg)}
     recorded = {
         key: _portable(key, value)
-        for key, value in _flat(cfg)
+        for key, value in flat(cfg).items()
         if key not in left_out and (key.startswith(_ALWAYS) or _differs(key, value))
     }
     # Convert to what JSON reads back: it has no tuples.
@@ -75,15 +76,7 @@ def _plain(value: Any) -> Any:
 def _defaults() -> dict[str, Any]:
     cfg = get_cfg()
     add_training_config(cfg)
-    return dict(_flat(cfg))
-
-
-def _flat(node: CfgNode, prefix: str = "") -> list[tuple[str, Any]]:
-    items: list[tuple[str, Any]] = []
-    for key, value in node.items():
-        inner = isinstance(value, CfgNode)
-        items += _flat(value, f"{prefix}{key}.") if inner else [(f"{prefix}{key}", value)]
-    return items
+    return flat(cfg)
 
 
 def first_difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:

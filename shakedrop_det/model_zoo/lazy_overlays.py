@@ -71,9 +71,14 @@ def shake_lazy_model(model: DictConfig, spec: ShakeDropSpec | None = None) -> No
     Args:
         model: model with detectron2's ``ResNet`` as ``backbone`` or ``backbone.bottom_up``.
         spec: ShakeDrop's settings; None for the defaults.
+
+    Raises:
+        ValueError: if the model has no such ResNet.
     """
     settings = dataclasses.asdict(spec or ShakeDropSpec())
     resnet, res5 = _resnet(model), _res5(model)
+    if _target(resnet) not in (ResNet, shaken_resnet):
+        raise ValueError(f"cannot add ShakeDrop to this lazy model: {_not_a_resnet(resnet)}")
     resnet._target_ = shaken_resnet
     resnet.spec = L(ShakeDropSpec)(
         alpha=list(settings.pop("alpha")), beta=list(settings.pop("beta")), **settings
@@ -101,6 +106,10 @@ def _target(node: DictConfig) -> Any:
     return locate(target) if isinstance(target, str) else target
 
 
+def _not_a_resnet(backbone: DictConfig) -> str:
+    return f"its backbone is {backbone.get('_target_')}, not detectron2's ResNet"
+
+
 def _blocks_of_bottlenecks(depth: int) -> int:
     return (depth - 2) // 3  # without stem and classifier; three convolutions per block
 
@@ -118,7 +127,7 @@ def _misfit(cfg: DictConfig, values: Mapping[str, Any]) -> str:
         return "it is for networks with two branches, which lazy configs do not build"
     resnet, resnets = _resnet(cfg.model), _under(_RESNETS, values)
     if _target(resnet) not in (ResNet, shaken_resnet):
-        return f"its backbone is {resnet.get('_target_')}, not detectron2's ResNet"
+        return _not_a_resnet(resnet)
     if resnets and _target(resnet.stages) not in (ResNet.make_default_stages, resnext_stages):
         return f"its stages are built by {resnet.stages.get('_target_')}"
     return (resnets and _misfit_of_stages(cfg.model, resnets)) or _misfit_of_clipping(cfg, values)

@@ -11,6 +11,7 @@ from typing import Any
 from detectron2.config import CfgNode
 
 from shakedrop_det.utils.atomic import is_local
+from shakedrop_det.utils.config_keys import flat
 from shakedrop_det.utils.safe_yaml import read_config_file
 
 from .cfg_overlays import lay_over_cfg
@@ -69,15 +70,6 @@ def _lay_over(cfg: Any, overlay: str, values: Mapping[str, Any]) -> bool:
     if isinstance(cfg, CfgNode):
         return lay_over_cfg(cfg, overlay, values)
     return lay_over_lazy(cfg, overlay, flat(values))
-
-
-def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Flatten ``{"MODEL": {"WEIGHTS": ...}}`` to ``{"MODEL.WEIGHTS": ...}``."""
-    found: dict[str, Any] = {}
-    for key, value in values.items():
-        is_node = isinstance(value, Mapping)
-        found.update(flat(value, f"{prefix}{key}.") if is_node else {f"{prefix}{key}": value})
-    return found
 
 
 def _folder() -> Path:

@@ -37,11 +37,11 @@ __all__ = [
     "build_shakedrop_resnet_fpn_backbone",
     "build_shakedrop_retinanet_resnet_fpn_backbone",
     "fold",
+    "register_shaken_block",
     "replace_drop_path",
     "resnext_stages",
     "shake",
     "shaken_resnet",
     "shaken_stage",
-    "register_shaken_block",
     "without_noise",
 ]

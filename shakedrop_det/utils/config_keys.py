@@ -1,20 +1,43 @@
-"""Keys of a config, for messages about one that does not exist."""
+"""Keys of a config in one string, such as "MODEL.RESNETS.DEPTH"."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Mapping
 from difflib import get_close_matches
+from typing import Any
 
 from detectron2.config import CfgNode
 
 
-def config_keys(node: CfgNode, prefix: str = "") -> Iterator[str]:
-    """Yield the keys of a config that have values, such as "MODEL.RESNETS.DEPTH"."""
-    for name, value in node.items():
-        if isinstance(value, CfgNode):
-            yield from config_keys(value, f"{prefix}{name}.")
-        else:
-            yield prefix + name
+def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Flatten ``{"MODEL": {"WEIGHTS": ...}}`` to ``{"MODEL.WEIGHTS": ...}``."""
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        is_node = isinstance(value, Mapping)
+        found.update(flat(value, f"{prefix}{key}.") if is_node else {f"{prefix}{key}": value})
+    return found
+
+
+def read_key(cfg: CfgNode, key: str) -> Any:
+    """Return the value of a key such as "MODEL.ROI_HEADS.NUM_CLASSES".
+
+    Raises:
+        KeyError: if there is no such key.
+    """
+    node: Any = cfg
+    for name in key.split("."):
+        node = node[name]
+    return node
+
+
+def write_key(cfg: CfgNode, key: str, value: Any) -> None:
+    """Set a key such as "MODEL.ROI_HEADS.NUM_CLASSES" in place.
+
+    Raises:
+        KeyError: if there is no such node.
+    """
+    parents, _, name = key.rpartition(".")
+    read_key(cfg, parents)[name] = value
 
 
 def suggestion(cfg: CfgNode, key: str) -> str:
@@ -24,7 +47,7 @@ def suggestion(cfg: CfgNode, key: str) -> str:
         cfg: config with the keys that exist.
         key: the key that does not.
     """
-    known = list(config_keys(cfg))
+    known = list(flat(cfg))
     # Keys in lower case, or without their first part, are close matches too.
     asked = key.lstrip("-").upper()
     near = get_close_matches(asked, known, n=3, cutoff=0.8)

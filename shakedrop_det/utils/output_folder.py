@@ -78,14 +78,14 @@ def refuse_folder(path: str, *, key: str = "--output") -> None:
         raise ValueError(f"{key} {path!r} is a folder: give the name of a file")
 
 
-def prepare_output_file(
+def check_output_file(
     path: str | os.PathLike[str], *, inputs: Mapping[str, str], key: str = "--output"
 ) -> None:
     """Check that a file can be written, before there are results to lose. Nothing is created.
 
     Args:
         path: path of the file.
-        inputs: paths of files that the tool reads, by their option or config key.
+        inputs: paths of files that the tool reads, by their option or config key; "" for none.
         key: see :func:`make_output_folder`.
 
     Raises:
@@ -94,7 +94,7 @@ def prepare_output_file(
     name = os.fspath(path)
     refuse_folder(name, key=key)
     for option, other in inputs.items():
-        if os.path.realpath(name) == os.path.realpath(other):
+        if other and os.path.realpath(name) == os.path.realpath(other):
             raise ValueError(
                 f"{key} {name!r} would overwrite {option} {other!r}, which it is made of: name "
                 "another file or folder"

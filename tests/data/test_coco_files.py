@@ -13,18 +13,15 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from shakedrop_det.data import DetectionMapper, coco_files
 from shakedrop_det.engine import check_config, load_config
 from tests.conftest import CONFIGS
-from tests.own_data import write_own_data
+from tests.own_data import forgotten_after, write_own_data
 
 CONFIG = str(CONFIGS / "tiny_mask_rcnn.yaml")
 
 
 @pytest.fixture(autouse=True)
 def _leave_no_trace() -> Iterator[None]:
-    yield
-    for name in list(coco_files._registered):
-        DatasetCatalog.remove(name)
-        MetadataCatalog.remove(name)
-    coco_files._registered.clear()
+    with forgotten_after(coco_files._registered):
+        yield
 
 
 def load(*options: object, config: str = "") -> CfgNode:

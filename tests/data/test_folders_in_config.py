@@ -15,6 +15,7 @@ from shakedrop_det.data import folders_in_config
 from shakedrop_det.engine import check_config, load_config
 from shakedrop_det.engine.checks import check_best_metric
 from tests.conftest import CONFIGS
+from tests.own_data import forgotten_after
 
 CONFIG = str(CONFIGS / "tiny_classifier.yaml")
 KEY = "MODEL.IMAGE_CLASSIFIER.NUM_CLASSES"
@@ -22,11 +23,8 @@ KEY = "MODEL.IMAGE_CLASSIFIER.NUM_CLASSES"
 
 @pytest.fixture(autouse=True)
 def _leave_no_trace() -> Iterator[None]:
-    yield
-    for name in list(folders_in_config._registered):
-        DatasetCatalog.remove(name)
-        MetadataCatalog.remove(name)
-    folders_in_config._registered.clear()
+    with forgotten_after(folders_in_config._registered):
+        yield
 
 
 def write_folders(root: Path, *classes: str) -> str:

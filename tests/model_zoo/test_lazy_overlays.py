@@ -166,3 +166,11 @@ def test_groups_that_basic_blocks_do_not_have_are_refused(tmp_path: Path) -> Non
     shallow = write(tmp_path / "shallow.yaml", MODEL={"RESNETS": {"DEPTH": 18}})
     with pytest.raises(ValueError, match="basic blocks, as of depth 18, need NUM_GROUPS 1 and"):
         model_zoo.apply_overlay(cfg, shallow)
+
+
+def test_a_lazy_model_without_a_resnet_is_named() -> None:
+    cfg = stock("COCO-InstanceSegmentation/mask_rcnn_regnetx_4gf_dds_fpn_1x")
+    before = plain(cfg.model)
+    with pytest.raises(ValueError, match="its backbone is .*RegNet.*, not detectron2's ResNet"):
+        model_zoo.shake_lazy_model(cfg.model)
+    assert plain(cfg.model) == before

@@ -79,11 +79,7 @@ class ScaledBlock(OwnBlock):
 
 
 @register_shaken_block(ScaledBlock)
-class ShakenScaledBlock(ShakenBlock, ScaledBlock):
-    @property
-    def last_conv(self) -> Conv2d:
-        return self.second
-
+class ShakenScaledBlock(ShakenOwnBlock, ScaledBlock):
     def residual_input(self, x: Tensor) -> Tensor:
         return self.gamma * self.first(x)
 

@@ -13,7 +13,7 @@ from detectron2.config import CfgNode
 from shakedrop_det.conversion.convert import TARGETS
 from shakedrop_det.engine import load_config
 from shakedrop_det.export import FORMATS
-from shakedrop_det.utils.config_keys import config_keys
+from shakedrop_det.utils.config_keys import flat
 
 FOLDER = Path(__file__).parents[2] / "tools"
 TOOLS = sorted(path for path in FOLDER.glob("*.py") if path.name != "command_line.py")
@@ -57,7 +57,7 @@ def test_what_parsers_know_is_what_the_package_has() -> None:
     cfg = load_config("")
     sections = {key for key, value in cfg.items() if isinstance(value, CfgNode)}
     assert set(SECTIONS) >= sections and set(KEYS) >= set(cfg) - sections
-    assert all(key == key.upper() for key in config_keys(cfg))
+    assert all(key == key.upper() for key in flat(cfg))
     export = runpy.run_path(str(FOLDER / "export_model.py"))
     assert export["FORMATS"] == FORMATS
     assert runpy.run_path(str(FOLDER / "convert_weights.py"))["TARGETS"] == TARGETS

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from shakedrop_det.utils.output_folder import make_output_folder, prepare_output_file
+from shakedrop_det.utils.output_folder import check_output_file, make_output_folder
 
 
 def test_folder_is_made_and_left_empty(tmp_path: Path) -> None:
@@ -50,7 +50,7 @@ def test_the_home_folder_is_not_taken_for_a_name(
 
 
 def test_a_file_may_be_in_a_new_folder_which_is_not_made_yet(tmp_path: Path) -> None:
-    prepare_output_file(tmp_path / "a" / "b" / "file", inputs={"--weights": "w.pth"})
+    check_output_file(tmp_path / "a" / "b" / "file", inputs={"--weights": "w.pth"})
     assert list(tmp_path.iterdir()) == []
 
 
@@ -59,11 +59,11 @@ def test_a_file_that_is_read_is_not_overwritten(tmp_path: Path) -> None:
     (tmp_path / "link.pth").symlink_to(tmp_path / "w.pth")
     for name in ("w.pth", "link.pth", "../" + tmp_path.name + "/w.pth"):
         with pytest.raises(ValueError, match="--output .* would overwrite --weights .*w.pth"):
-            prepare_output_file(tmp_path / name, inputs={"--weights": str(tmp_path / "w.pth")})
+            check_output_file(tmp_path / name, inputs={"--weights": str(tmp_path / "w.pth")})
 
 
 @pytest.mark.parametrize("name, message", [("", "is a folder"), ("file/a", "cannot be written")])
 def test_a_file_that_could_not_be_written(tmp_path: Path, name: str, message: str) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(ValueError, match=f"--output .* {message}"):
-        prepare_output_file(tmp_path / name, inputs={})
+        check_output_file(tmp_path / name, inputs={})
