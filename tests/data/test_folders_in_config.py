@@ -74,6 +74,14 @@ def test_the_saved_config_is_enough(
     assert len(DatasetCatalog.get(again.DATASETS.TRAIN[0])) == 6
 
 
+def test_an_entry_of_a_relative_folder_becomes_absolute(
+    birds: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(birds)
+    cfg = load("DATASETS.IMAGE_FOLDERS", "[['nest', 'nest_train']]")
+    assert [["nest", str(birds / "nest_train")]] == cfg.DATASETS.IMAGE_FOLDERS
+
+
 def test_folders_of_one_name_become_two_data_sets(tmp_path: Path) -> None:
     paths = [write_folders(tmp_path / name / "nest", "a", "b") for name in ("one", "two")]
     cfg = load("DATASETS.TRAIN", ",".join(paths))

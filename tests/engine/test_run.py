@@ -9,7 +9,7 @@ import pytest
 from detectron2.config import CfgNode
 
 from shakedrop_det.data import use_coco_files
-from shakedrop_det.engine import Trainer, evaluate
+from shakedrop_det.engine import Trainer, evaluate, train
 from tests.own_data import write_own_data
 
 Tiny = Callable[..., CfgNode]
@@ -44,3 +44,11 @@ def test_other_classes_come_with_the_checkpoint_that_was_loaded(
     with pytest.raises(ValueError) as error:
         evaluate(cfg, resume=resume)
     assert path in str(error.value) and "another.pth" not in str(error.value)
+
+
+def test_a_run_that_is_past_its_end_is_told_of_the_key_to_raise(tiny: Tiny) -> None:
+    cfg = tiny("classifier")
+    train(cfg)
+    cfg.SOLVER.MAX_ITER, cfg.SOLVER.STEPS = 1, ()
+    with pytest.raises(ValueError, match="iterations, more than SOLVER.MAX_ITER 1: raise that"):
+        train(cfg, resume=True)

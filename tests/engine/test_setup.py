@@ -166,3 +166,13 @@ def test_the_precision_of_newer_detectron2_is_applied(monkeypatch: pytest.Monkey
             _set_float32_precision(CfgNode({"FLOAT32_PRECISION": "tf32"}))
     finally:
         torch.set_float32_matmul_precision(before)
+
+
+def test_an_unknown_key_of_a_file_comes_with_those_that_are_close(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("SOLVER: {BASELR: 0.1}\n")
+    message = f"'{path}': Non-existent config key: SOLVER.BASELR: did you mean SOLVER.BASE_LR"
+    with pytest.raises(ValueError, match=f"--config-file {message}"):
+        load_config(str(path))
+    with pytest.raises(ValueError, match=f"overlay {message}"):
+        load_config("", overlays=[str(path)])

@@ -100,6 +100,12 @@ def test_the_folders_above_own_data_are_not_part_of_a_run(tmp_path: Path) -> Non
     assert digest({**stores[0][0], "DATASETS.COCO_FILES": full}) == digest(stores[0][0])
 
 
+def test_nor_are_those_above_image_folders() -> None:
+    folders = [[["birds", f"/{machine}/birds/train"]] for machine in ("here", "there")]
+    first, second = (digest({"DATASETS.IMAGE_FOLDERS": entries}) for entries in folders)
+    assert first == second != digest({"DATASETS.IMAGE_FOLDERS": [["birds", "/here/cats/train"]]})
+
+
 @pytest.mark.parametrize(
     "other",
     ["/data/fold2/a.json:/data/images", "/data/fold1/a.json:/data/new", "/fold1/a.json:/images"],

@@ -251,3 +251,19 @@ def test_the_tool_exports_the_weights_of_a_training(
 def test_a_folder_is_refused_before_anything_is_exported(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=f"--output '{tmp_path}' is a folder: give the name"):
         export_model(nn.Identity(), torch.zeros(3, 8, 8), str(tmp_path), format="tracing")
+
+
+@pytest.mark.parametrize("name", ["model.pth", "config.yaml"])
+def test_the_tool_does_not_overwrite_what_it_exports(
+    trained: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys, name: str
+) -> None:
+    trained("mask_rcnn")
+    folder = tmp_path / "trained"
+    before = (folder / name).read_bytes()
+    tool = Path(__file__).parent.parent.parent / "tools" / "export_model.py"
+    options = ["--config-file", folder / "config.yaml", "--output", folder / name]
+    monkeypatch.setattr(sys, "argv", [str(tool), *map(str, options), "--format", "tracing"])
+    with pytest.raises(SystemExit):
+        runpy.run_path(str(tool), run_name="__main__")
+    assert "would overwrite" in capsys.readouterr().err
+    assert (folder / name).read_bytes() == before

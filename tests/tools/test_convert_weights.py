@@ -106,6 +106,15 @@ def test_a_file_that_carries_code_is_refused(convert_weights: Run, tmp_path: Pat
     assert trace.exists() and output.exists()
 
 
+def test_the_source_is_not_overwritten(convert_weights: Run, tmp_path: Path) -> None:
+    source = tmp_path / "source.pth"
+    torch.save(build("torchvision", "resnet18").state_dict(), source)
+    before = source.read_bytes()
+    _, err = convert_weights(source, "--output", source, code=2)
+    assert f"--output '{source}' would overwrite SOURCE" in err
+    assert source.read_bytes() == before
+
+
 @pytest.mark.parametrize("path", BACKBONES, ids=lambda path: path.stem)
 def test_commands_in_configs_make_the_weights_of_the_config(
     tool: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, path: Path
